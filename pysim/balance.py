@@ -1,0 +1,80 @@
+"""Float-equivalent rewriting of a network so that narrow integers represent it better.
+
+Between a LayerNorm and the layers that read it, and between the values of attention and its projection, each
+channel may be shifted and scaled if the neighbouring parameters undo it: y' = (y - offset) / scale, with
+weight' = weight * scale and bias' = bias + weight @ offset. Hardware pays nothing, as the factors disappear
+in parameters that exist anyway. Shifting centres a channel's range on 0; scaling moves the difficulty of
+outlying channels from activations into weights (the idea of SmoothQuant, arXiv 2211.10438).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pysim.calibrate import Statistic
+from pysim.scaling import least_error_scale, round_half_up, weight_scales
+
+FloatArray = NDArray[np.float64]
+
+EXPONENTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""How much of a channel's range moves into the weights; the best is chosen group by group."""
+
+
+@dataclass(frozen=True)
+class Balance:
+    """y' = (y - offset) / scale, channel by channel."""
+
+    scale: FloatArray
+    offset: FloatArray
+
+    @classmethod
+    def identity(cls, channels: int) -> Balance:
+        """The balance that changes nothing."""
+        return cls(np.ones(channels), np.zeros(channels))
+
+
+def choose(statistic: Statistic, weights: list[FloatArray], activation_width: int, weight_width: int) -> Balance:
+    """Centre every channel, and choose the scales that leave the least error in the layers that read them.
+
+    Args:
+        statistic: of the activations.
+        weights: (outputs, channels) of every layer that reads them.
+        activation_width: bits of the activations.
+        weight_width: bits of the weights.
+    """
+    offset = (statistic.low + statistic.high) / 2
+    reach = (statistic.high - statistic.low) / 2
+    reach = np.maximum(reach, 1e-4 * reach.max(initial=1e-20))
+    column = np.max([np.abs(weight).max(axis=0) for weight in weights], axis=0)
+    column = np.maximum(column, 1e-4 * column.max(initial=1e-20))
+    centred = statistic.samples - offset
+    # A few experts stand for all: their weights are of one kind.
+    probes = weights[:4]
+
+    def candidate(exponent: float) -> FloatArray:
+        scale = reach**exponent / column ** (1 - exponent)
+        return np.asarray(scale / np.exp(np.log(scale).mean()))
+
+    def error(scale: FloatArray) -> float:
+        rounded = _rounder(centred / scale, activation_width)
+        return sum(
+            float(((rounded @ _rounded_rows(weight * scale, weight_width).T - centred @ weight.T) ** 2).sum())
+            for weight in probes
+        )
+
+    best = min((candidate(exponent) for exponent in EXPONENTS), key=error)
+    return Balance(best, offset)
+
+
+def _rounder(values: FloatArray, width: int) -> FloatArray:
+    scale, top = least_error_scale(values, width), (1 << (width - 1)) - 1
+    return np.asarray(np.clip(round_half_up(values / scale), -top - 1, top) * scale)
+
+
+def _rounded_rows(weight: FloatArray, width: int) -> FloatArray:
+    scale, top = weight_scales(weight, width)[:, None], (1 << (width - 1)) - 1
+    return np.asarray(np.clip(round_half_up(weight / scale), -top - 1, top) * scale)
+

@@ -1,0 +1,31 @@
+"""Number formats inside the accelerator that no Design changes: every width is stated here, once."""
+
+from __future__ import annotations
+
+from pysim.formats import Format, Overflow, Quantization
+
+_RND_SAT = (Quantization.AP_RND, Overflow.AP_SAT)
+
+PIXEL_FRAC = 8
+"""A pixel p stands for p / 256."""
+PIXEL_OFFSET = 128
+"""Pixels enter the linear engine as p - 128, a signed byte; the patch biases make up for it."""
+
+SCORE = Format(24, 12, True, *_RND_SAT)
+"""Attention scores and gate logits, in units of log2: a difference of 1 is a factor of 2."""
+EXPONENTIAL = Format(17, 16, False, *_RND_SAT)
+"""2**-d, from 0 to 1 inclusive; also probabilities and gate scores."""
+GELU_INPUT = Format(24, 14, True, *_RND_SAT)
+"""What the first MLP layer hands to the GELU unit."""
+NORMALIZED = Format(24, 18, True, *_RND_SAT)
+"""(x - mean) / std, before gamma and beta."""
+MANTISSA_FRAC = 17
+"""Fraction bits of the mantissas that the reciprocal units return: integers in [2**16, 2**17]."""
+NORM_WEIGHT_WIDTH = 18
+"""gamma, on the 18-bit port of a DSP slice."""
+MULTIPLIER_WIDTH = 16
+"""Requantisation multipliers, unsigned."""
+MAX_SHIFT = 62
+"""The largest requantisation shift."""
+ACCUMULATOR_LIMIT = 48
+"""Bits of a DSP slice's accumulator: no dot product of a Design may need more."""

@@ -1,0 +1,174 @@
+"""Reading and writing the files of Model and Design folders: TOML, safetensors, atomic output folders."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import tomli_w
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from pysim.errors import InputError
+
+Tensors = dict[str, NDArray[Any]]
+"""Named arrays, as a safetensors file holds them."""
+
+
+class TensorSpec(NamedTuple):
+    """Shape and dtype that a file must hold for a tensor."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+_SAFETENSORS_DTYPES = {
+    "F32": np.float32,
+    "F64": np.float64,
+    "I8": np.int8,
+    "I16": np.int16,
+    "I32": np.int32,
+    "I64": np.int64,
+    "U8": np.uint8,
+    "U16": np.uint16,
+    "U32": np.uint32,
+    "U64": np.uint64,
+}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Parse a TOML file; an unreadable or malformed one raises `InputError` naming it."""
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file", hint=f"{path.parent} should be a folder that holds {path.name}"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise InputError(f"{path}: not valid TOML: nested too deeply") from None
+
+
+def validate(schema: type[Schema], data: Any, source: Path | str) -> Schema:
+    """Check `data` against a pydantic schema; every offending field is named in one `InputError`."""
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_url=False):
+            field = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+            reason = problem["msg"].removeprefix("Value error, ")
+            given = problem["input"]
+            shown = f" (got {given!r})" if isinstance(given, (str, int, float, list)) else ""
+            lines.append(f"{field}: {reason}{shown}")
+        raise InputError(f"{source}: " + "; ".join(lines)) from None
+
+
+def read_tensors(path: Path, expected: Mapping[str, TensorSpec]) -> Tensors:
+    """Read a safetensors file that must hold exactly the `expected` tensors.
+
+    Raises:
+        InputError: unreadable or truncated file; a missing, extra, misshapen or wrongly typed tensor.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file", hint="the weights belong beside the .toml of their folder")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            _check_names(path, set(file.keys()), set(expected))
+            for name, wanted in expected.items():
+                _check_tensor(path, name, file.get_slice(name), wanted)
+            return {name: file.get_tensor(name) for name in expected}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: not a readable safetensors file: {error}",
+            hint="the file may be truncated: copy it again",
+        ) from None
+
+
+def _check_tensor(path: Path, name: str, view: Any, wanted: TensorSpec) -> None:
+    stored = _SAFETENSORS_DTYPES.get(view.get_dtype())
+    if stored is None or np.dtype(stored) != wanted.dtype:
+        raise InputError(f"{path}: tensor {name}: stored as {view.get_dtype()}, expected {wanted.dtype}")
+    shape = tuple(view.get_shape())
+    if shape != wanted.shape:
+        raise InputError(
+            f"{path}: tensor {name}: shape {shape}, expected {wanted.shape}",
+            hint="the shape follows from the .toml beside the weights: one of the two is wrong",
+        )
+
+
+def _check_names(path: Path, present: set[str], expected: set[str]) -> None:
+    for kind, names in (("missing", expected - present), ("unexpected", present - expected)):
+        if names:
+            listed = ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            raise InputError(
+                f"{path}: {kind} tensor{'s' if len(names) > 1 else ''}: {listed}",
+                hint="the names follow from the .toml beside the weights",
+            )
+
+
+def write_folder(folder: Path, toml: Mapping[str, Any], tensors: Tensors, *, stem: str) -> None:
+    """Write `{stem}.toml` and `weights.safetensors` into a new folder, all or nothing."""
+    with new_folder(folder) as temporary:
+        (temporary / f"{stem}.toml").write_bytes(tomli_w.dumps(toml).encode())
+        # Not save_file, which makes files that only their owner can read.
+        contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        (temporary / "weights.safetensors").write_bytes(save(contiguous))
+
+
+def require_new(path: Path) -> None:
+    """Refuse an output that exists: nothing is ever overwritten."""
+    if path.exists():
+        raise InputError(f"{path}: exists already", hint="choose another output, or remove this one first")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder that appears under its name only when the block ends without an exception."""
+    require_new(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be created: {error.strerror}") from None
+    try:
+        yield temporary
+        # mkdtemp makes a private folder; a result is an ordinary one.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o777 & ~umask)
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that is renamed to it only when the block ends without an exception."""
+    require_new(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be created: {error.strerror}") from None
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,88 @@
+"""Precision presets: the widths of a design's operands, and how its values are narrowed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pysim.datapath import EXPONENTIAL, NORMALIZED
+from pysim.errors import InputError
+from pysim.formats import Format, Overflow, Quantization
+from pysim.kernels.layernorm import variance_width
+
+Width = Annotated[int, Field(ge=4, le=18, strict=True)]
+
+
+class Precision(BaseModel):
+    """Widths in bits and options of a preset; formats inside the function units are in `pysim.datapath`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    arithmetic: Literal["requantise", "iccad23"] = "requantise"
+    """Exact sums with one rounding a value, or the original's truncating and wrapping arithmetic."""
+    weight_width: Width = 16
+    """Weights of the linear layers."""
+    activation_width: Width = 16
+    """Operands of the linear layers: normalised tokens, attention output, MLP hidden values."""
+    attention_width: Width = 16
+    """Queries, keys and values."""
+    gate_width: Width = 16
+    """Operands of the router: its copy of the normalised tokens, and the gate's weights."""
+    residual_width: Annotated[int, Field(ge=8, le=32, strict=True)] = 24
+    """The residual stream; narrowed for models so wide that LayerNorm's sums would leave 64 bits."""
+    multipliers: bool = False
+    """Scales are any real number (a multiplier and a shift) instead of a power of two (a shift)."""
+    balanced: bool = False
+    """Channels are centred and evened out between layers, by factors folded into their parameters."""
+
+    @model_validator(mode="after")
+    def _exponential_fits(self) -> Precision:
+        # exp * value must stay within the float64 products of the simulator and a 27 x 18 DSP slice.
+        if self.attention_width > NORMALIZED.width - EXPONENTIAL.frac // 4:
+            raise ValueError(f"attention_width = {self.attention_width} is too wide")
+        return self
+
+    @property
+    def activation(self) -> Format:
+        """Operands of the linear layers, as integers."""
+        return _saturating(self.activation_width)
+
+    @property
+    def attention(self) -> Format:
+        """Queries, keys and values, as integers."""
+        return _saturating(self.attention_width)
+
+    @property
+    def gate_input(self) -> Format:
+        """The router's operands, as integers."""
+        return _saturating(self.gate_width)
+
+    def residual(self, frac: int, dim: int) -> Format:
+        """Format of the residual stream of tokens with `dim` channels."""
+        width = self.residual_width
+        while variance_width(width, dim) > 64:
+            width -= 1
+        return Format(width, frac, True, Quantization.AP_RND, Overflow.AP_SAT)
+
+
+def _saturating(width: int) -> Format:
+    return Format(width, 0, True, Quantization.AP_RND, Overflow.AP_SAT)
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Precision(name="w16a16"),
+        Precision(name="w8a8", weight_width=8, activation_width=8, multipliers=True, balanced=True),
+        Precision(name="iccad23", arithmetic="iccad23", residual_width=32),
+    )
+}
+
+
+def preset(name: str) -> Precision:
+    """The preset of that name."""
+    if name not in PRESETS:
+        raise InputError(f"precision {name!r} is unknown", hint=f"choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,176 @@
+"""The float64 reference: the network as its authors' papers define it, sharing no code with the kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erf
+
+from pysim.model import Model
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+Tap = Callable[[str, FloatArray], None]
+"""Called with the name and the value of each intermediate tensor."""
+
+
+@dataclass
+class ReferenceRun:
+    """What the float network returned.
+
+    Attributes:
+        tokens: (images, tokens, dim) output of the last block.
+        experts: per MoE layer, (images * tokens, k) chosen experts, best first.
+    """
+
+    tokens: FloatArray
+    experts: dict[int, IntArray] = field(default_factory=dict)
+
+
+def gelu(x: FloatArray) -> FloatArray:
+    """x * Phi(x), with the exact normal distribution."""
+    return 0.5 * x * (1 + erf(x / np.sqrt(2)))
+
+
+def softmax(x: FloatArray) -> FloatArray:
+    """Softmax over the last axis."""
+    exponentials = np.exp(x - x.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def layer_norm(x: FloatArray, weight: FloatArray, bias: FloatArray, epsilon: float) -> FloatArray:
+    """LayerNorm over the last axis."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = (centred * centred).mean(axis=-1, keepdims=True)
+    return centred / np.sqrt(variance + epsilon) * weight + bias
+
+
+def run(
+    model: Model,
+    images: NDArray[np.uint8],
+    task: int = 0,
+    *,
+    experts: Mapping[int, IntArray] | None = None,
+    tap: Tap | None = None,
+) -> ReferenceRun:
+    """Run the network in float64.
+
+    Args:
+        model: the network.
+        images: (images, channels, H, W) pixels; p stands for p / 256.
+        task: task number, which selects the gates.
+        experts: per MoE layer, (images * tokens, k) experts to use instead of the gate's own choice.
+        tap: sees every intermediate tensor, tokens of all images joined on the first axis.
+
+    Returns:
+        The final tokens and the routing.
+    """
+    return _Reference(model, task, experts, tap or (lambda name, value: None)).run(images)
+
+
+class _Reference:
+    def __init__(self, model: Model, task: int, forced: Mapping[int, IntArray] | None, tap: Tap) -> None:
+        self.model, self.task, self.forced, self.tap = model, task, forced, tap
+        self.experts: dict[int, IntArray] = {}
+
+    def run(self, images: NDArray[np.uint8]) -> ReferenceRun:
+        spec = self.model.spec
+        x = self._embed(images)
+        self.tap("embed", x)
+        for layer in range(spec.depth):
+            block = f"blocks.{layer}"
+            x = x + self._attention(self._norm(f"{block}.norm1", x), layer, len(images))
+            self.tap(f"{block}.attn_residual", x)
+            y = self._norm(f"{block}.norm2", x)
+            x = x + (self._experts(y, layer) if layer in spec.moe_layers else self._mlp(y, layer))
+            self.tap(f"{block}.output", x)
+        return ReferenceRun(x.reshape(len(images), spec.tokens, spec.dim), self.experts)
+
+    def _embed(self, images: NDArray[np.uint8]) -> FloatArray:
+        spec, size = self.model.spec, self.model.spec.patch_size
+        rows, columns = spec.grid
+        cut = (images / 256.0).reshape(len(images), spec.in_channels, rows, size, columns, size)
+        pixels = cut.transpose(0, 2, 4, 1, 3, 5)
+        kernel = self.model["patch_embed.weight"].reshape(spec.dim, spec.patch_values)
+        embedded = pixels.reshape(len(images), spec.patches, -1) @ kernel.T + self.model["patch_embed.bias"]
+        x = np.repeat(self.model["pos_embed"][None], len(images), axis=0)
+        x[:, 1:] += embedded
+        return x.reshape(-1, spec.dim)
+
+    def _norm(self, name: str, x: FloatArray) -> FloatArray:
+        y = layer_norm(x, self.model[f"{name}.weight"], self.model[f"{name}.bias"], self.model.spec.norm_eps)
+        self.tap(name, y)
+        return y
+
+    def _linear(self, name: str, x: FloatArray) -> FloatArray:
+        return x @ self.model[f"{name}.weight"].T + self.model[f"{name}.bias"]
+
+    def _attention(self, y: FloatArray, layer: int, images: int) -> FloatArray:
+        spec, block = self.model.spec, f"blocks.{layer}"
+        qkv = y @ self.model[f"{block}.attn.qkv.weight"].T + self.model.qkv_bias(layer)
+        for name, part in zip("qkv", np.split(qkv, 3, axis=1), strict=True):
+            self.tap(f"{block}.{name}", part)
+        q, k, v = qkv.reshape(images, spec.tokens, 3, spec.heads, spec.head_dim).transpose(2, 0, 3, 1, 4)
+        scores = q @ k.swapaxes(-1, -2) / np.sqrt(spec.head_dim)
+        self.tap(f"{block}.scores", scores)
+        mixed = (softmax(scores) @ v).transpose(0, 2, 1, 3).reshape(-1, spec.dim)
+        self.tap(f"{block}.attention", mixed)
+        return self._linear(f"{block}.attn.proj", mixed)
+
+    def _mlp(self, y: FloatArray, layer: int) -> FloatArray:
+        hidden = gelu(self._linear(f"blocks.{layer}.mlp.fc1", y))
+        self.tap(f"blocks.{layer}.hidden", hidden)
+        return self._linear(f"blocks.{layer}.mlp.fc2", hidden)
+
+    def _experts(self, y: FloatArray, layer: int) -> FloatArray:
+        moe = self.model.spec.moe
+        assert moe is not None
+        weight, bias = self.model.gate(layer, self.task)
+        logits = y @ weight.T + bias
+        self.tap(f"blocks.{layer}.logits", logits)
+        # A stable sort of the negated logits: the lowest index wins a tie.
+        chosen = np.argsort(-logits, axis=1, kind="stable")[:, : moe.top_k]
+        self.experts[layer] = chosen
+        if self.forced is not None:
+            chosen = self.forced[layer]
+        if moe.normalize_over_selected:
+            scores = softmax(np.take_along_axis(logits, chosen, axis=1))
+        else:
+            scores = np.take_along_axis(softmax(logits), chosen, axis=1)
+        self.tap(f"blocks.{layer}.gate_scores", scores)
+        names = [f"blocks.{layer}.moe.{part}" for part in ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")]
+        fc1, fc1_bias, fc2, fc2_bias = (self.model.weights[name] for name in names)
+        out = np.zeros_like(y)
+        hidden_all = np.zeros((len(y), moe.top_k, moe.hidden_dim))
+        for expert in range(moe.experts):
+            tokens, slot = np.nonzero(chosen == expert)
+            if len(tokens) == 0:
+                continue
+            hidden = gelu(y[tokens] @ fc1[expert].T.astype(np.float64) + fc1_bias[expert])
+            self.tap(f"blocks.{layer}.experts.{expert}.hidden", hidden)
+            hidden_all[tokens, slot] = hidden
+            output = hidden @ fc2[expert].T.astype(np.float64) + fc2_bias[expert]
+            out[tokens] += output * scores[tokens, slot, None]
+        self.tap(f"blocks.{layer}.hidden", hidden_all)
+        return out
+
+
+def apply_head(model: Model, task: str, tokens: NDArray[Any]) -> FloatArray | None:
+    """A task head on final tokens (images, tokens, dim) in real units; None where the task has no head.
+
+    Returns:
+        (images, out_channels) for `cls-linear`; (images, patches, out_channels) for `token-linear`.
+    """
+    head = model.spec.head(task)
+    if head.kind == "none":
+        return None
+    x = tokens[:, 0] if head.kind == "cls-linear" else tokens[:, 1:]
+    if head.norm:
+        norm = f"heads.{task}.norm"
+        x = layer_norm(x, model[f"{norm}.weight"], model[f"{norm}.bias"], model.spec.norm_eps)
+    return np.asarray(x @ model[f"heads.{task}.weight"].T + model[f"heads.{task}.bias"])

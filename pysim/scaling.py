@@ -1,0 +1,113 @@
+"""Choosing scales: powers of two, scales of least squared error, multipliers and shifts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pysim.datapath import MAX_SHIFT, MULTIPLIER_WIDTH
+from pysim.errors import OverflowRiskError
+
+FloatArray = NDArray[np.float64]
+
+CLIP_BELOW_WIDTH = 12
+"""From this width on, ranges are kept whole: clipping gains nothing where steps are that fine."""
+
+_CLIPS = np.linspace(0.35, 1.0, 27)
+_SAMPLED_VALUES = 1 << 15
+
+
+def power_of_two(largest: float, width: int) -> int:
+    """The most fraction bits with which a signed integer of `width` bits still holds `largest`."""
+    limit = (1 << (width - 1)) - 1
+    return math.floor(math.log2(limit / max(largest, 2.0**-40)))
+
+
+def round_half_up(values: FloatArray) -> FloatArray:
+    """To the nearest integer, ties upwards, as AP_RND does."""
+    return np.floor(values + 0.5)
+
+
+def least_error_scale(samples: FloatArray, width: int) -> float:
+    """The scale of signed integers of `width` bits that represents the samples with the least squared error."""
+    largest = float(np.abs(samples).max(initial=0.0)) or 1.0
+    top = (1 << (width - 1)) - 1
+    if width >= CLIP_BELOW_WIDTH:
+        return largest / top
+    values = _thin(samples)
+    scales = _CLIPS * largest / (top + 0.5)
+    errors = [_squared_error(values, scale, -top - 1, top) for scale in scales]
+    return float(scales[int(np.argmin(errors))])
+
+
+def least_error_range(samples: FloatArray, width: int) -> tuple[float, int]:
+    """Scale and zero point of signed integers of `width` bits for values of an uneven range, by squared error.
+
+    The zero point is the integer that stands for 0.
+    """
+    low, high = min(float(samples.min(initial=0.0)), 0.0), max(float(samples.max(initial=0.0)), 2.0**-20)
+    top = (1 << (width - 1)) - 1
+    values = _thin(samples)
+    best = (math.inf, 1.0, 0)
+    for clip in _CLIPS:
+        scale = (clip * high - low) / (2 * top + 1)
+        zero = round(-top - 1 - low / scale)
+        error = _squared_error(values + zero * scale, scale, -top - 1, top)
+        best = min(best, (error, scale, zero))
+    return best[1], best[2]
+
+
+def _thin(samples: FloatArray) -> FloatArray:
+    flat = samples.ravel()
+    # An odd stride meets every channel of a row-major sample, whatever the (even) number of channels.
+    return flat[:: max(1, flat.size // _SAMPLED_VALUES) | 1]
+
+
+def _squared_error(values: FloatArray, scale: float, low: int, high: int) -> float:
+    rounded = np.clip(round_half_up(values / scale), low, high) * scale
+    return float(((rounded - values) ** 2).sum())
+
+
+def weight_scales(weight: FloatArray, width: int) -> FloatArray:
+    """Least-error scale of each row of a weight matrix (rows, inputs)."""
+    largest = np.abs(weight).max(axis=1)
+    top = (1 << (width - 1)) - 1
+    largest = np.where(largest > 0, largest, 1.0)
+    if width >= CLIP_BELOW_WIDTH:
+        return np.asarray(largest / top)
+    best, best_error = largest / top, np.full(len(weight), math.inf)
+    for clip in _CLIPS[_CLIPS > 0.5]:
+        scale = clip * largest / top
+        rounded = np.clip(round_half_up(weight / scale[:, None]), -top - 1, top) * scale[:, None]
+        error = ((rounded - weight) ** 2).sum(axis=1)
+        best, best_error = np.where(error < best_error, scale, best), np.minimum(error, best_error)
+    return best
+
+
+def multiplier_and_shift(factor: FloatArray, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Write positive factors as multiplier * 2**-shift with a multiplier of `MULTIPLIER_WIDTH` bits."""
+    exponent = np.floor(np.log2(factor)).astype(np.int64)
+    shift = np.minimum(MULTIPLIER_WIDTH - 1 - exponent, MAX_SHIFT)
+    multiplier = np.rint(np.ldexp(factor, shift)).astype(np.int64)
+    carried = multiplier >> MULTIPLIER_WIDTH
+    multiplier, shift = multiplier >> carried, shift - carried
+    if (shift < 0).any():
+        raise OverflowRiskError(
+            f"{name}: a requantisation factor of {float(factor.max()):.3g} is 2**{MULTIPLIER_WIDTH} or more",
+            hint="the layer's weights are far too large for its inputs: check the checkpoint",
+        )
+    return np.maximum(multiplier, 1), shift
+
+
+def pure_shift(factor: FloatArray, name: str) -> NDArray[np.int64]:
+    """The shifts of factors that are powers of two, 1 or smaller."""
+    shift = -np.rint(np.log2(factor)).astype(np.int64)
+    if (shift < 0).any() or (shift > MAX_SHIFT).any():
+        raise OverflowRiskError(
+            f"{name}: a requantisation shift of {int(shift.min())} to {int(shift.max())}, "
+            f"expected 0 to {MAX_SHIFT}",
+            hint="the layer's weights or activations are far out of proportion: check the checkpoint",
+        )
+    return shift

@@ -1,0 +1,169 @@
+"""The shape of a network: everything in `model.toml`, validated."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from pysim.files import read_toml, validate
+
+Count = Annotated[int, Field(ge=1, le=1 << 20, strict=True)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MoeSpec(_Strict):
+    """Which layers hold experts, how many, and how tokens choose among them (M3ViT, section 3)."""
+
+    layers: Literal["odd", "even", "all"] | list[Annotated[int, Field(ge=0, strict=True)]]
+    experts: Count
+    hidden_dim: Count
+    top_k: Count
+    gate: Literal["softmax-topk", "topk-softmax"] = "softmax-topk"
+    renormalize: bool = False
+    shared_gate: bool = False
+    """One gate for all tasks instead of one gate a task."""
+    gate_bias: bool = False
+    """A bias per task on the logits: what a task-conditioned gate folds into."""
+
+    @model_validator(mode="after")
+    def _top_k_within_experts(self) -> MoeSpec:
+        if self.top_k > self.experts:
+            raise ValueError(f"top_k = {self.top_k} is more than experts = {self.experts}")
+        return self
+
+    @property
+    def normalize_over_selected(self) -> bool:
+        """True when the scores of the chosen experts sum to one.
+
+        Softmax over the chosen logits equals softmax over all logits renormalised over the chosen ones, so
+        `topk-softmax` and `softmax-topk` with `renormalize` are one computation.
+        """
+        return self.gate == "topk-softmax" or self.renormalize
+
+
+class HeadSpec(_Strict):
+    """A task head, run in float on the backbone's tokens by the host."""
+
+    kind: Literal["token-linear", "cls-linear", "none"] = "none"
+    out_channels: Annotated[int, Field(ge=1, strict=True)] | None = None
+    norm: bool = True
+    """A LayerNorm in front of the linear layer (M3ViT's task heads have their own)."""
+
+    @model_validator(mode="after")
+    def _channels_given(self) -> HeadSpec:
+        if self.kind != "none" and self.out_channels is None:
+            raise ValueError(f"kind = {self.kind!r} needs out_channels")
+        return self
+
+
+class ModelSpec(_Strict):
+    """The shape of a multi-task (mixture-of-experts) Vision Transformer.
+
+    One class token and one token a patch; pre-norm blocks; no norm after the last block (task heads have
+    their own). Pixels are 8-bit and stand for `p / 256`; any normalisation is folded into the patch weights.
+    """
+
+    name: Name
+    image_size: tuple[Count, Count]
+    """Height and width in pixels."""
+    in_channels: Count = 3
+    patch_size: Count
+    dim: Count
+    depth: Count
+    heads: Count
+    mlp_dim: Count
+    qkv_bias: bool = True
+    norm_eps: Annotated[float, Field(gt=0, le=0.1)] = 1e-6
+    tasks: Annotated[list[Name], Field(min_length=1, max_length=256)]
+    moe: MoeSpec | None = None
+    task_heads: dict[str, HeadSpec] = {}
+    notes: str = ""
+    """Anything a user of the weights must know, for example that some of them are random."""
+
+    @field_validator("tasks")
+    @classmethod
+    def _tasks_differ(cls, tasks: list[str]) -> list[str]:
+        if len(set(tasks)) != len(tasks):
+            raise ValueError("task names must differ")
+        return tasks
+
+    @model_validator(mode="after")
+    def _shapes_divide(self) -> ModelSpec:
+        height, width = self.image_size
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(f"image_size {height}x{width} is not a multiple of patch_size = {self.patch_size}")
+        if self.dim % self.heads:
+            raise ValueError(f"dim = {self.dim} is not a multiple of heads = {self.heads}")
+        if self.moe is not None and isinstance(self.moe.layers, list):
+            beyond = [layer for layer in self.moe.layers if layer >= self.depth]
+            if beyond:
+                raise ValueError(f"moe.layers names layer {beyond[0]}, but depth = {self.depth}")
+        unknown = sorted(set(self.task_heads) - set(self.tasks))
+        if unknown:
+            raise ValueError(f"task_heads.{unknown[0]} is not one of the tasks {self.tasks}")
+        return self
+
+    @property
+    def patches(self) -> int:
+        """Patches of one image."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one image: the class token and the patches."""
+        return self.patches + 1
+
+    @property
+    def patch_values(self) -> int:
+        """Pixel values in one patch, over all channels."""
+        return self.in_channels * self.patch_size**2
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one attention head."""
+        return self.dim // self.heads
+
+    @cached_property
+    def moe_layers(self) -> frozenset[int]:
+        """Numbers of the layers that hold experts."""
+        if self.moe is None:
+            return frozenset()
+        layers = self.moe.layers
+        if isinstance(layers, list):
+            return frozenset(layers)
+        start, step = {"odd": (1, 2), "even": (0, 2), "all": (0, 1)}[layers]
+        return frozenset(range(start, self.depth, step))
+
+    def head(self, task: str) -> HeadSpec:
+        """The head of a task (kind "none" where the model has none)."""
+        return self.task_heads.get(task, HeadSpec(kind="none"))
+
+    def to_toml(self) -> dict[str, Any]:
+        """The spec as `model.toml` holds it, defaults that carry no information left out."""
+        data = self.model_dump(exclude_none=True)
+        for name in ("moe", "task_heads", "notes"):
+            if not data.get(name):
+                data.pop(name, None)
+        data["image_size"] = list(data["image_size"])
+        return {"model": data}
+
+
+class _ModelFile(_Strict):
+    model: ModelSpec
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """Read and validate a `model.toml`."""
+    return validate(_ModelFile, read_toml(path), path).model
