@@ -9,6 +9,7 @@ outlying channels from activations into weights (the idea of SmoothQuant, arXiv 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,28 +46,33 @@ def choose(statistic: Statistic, weights: list[FloatArray], activation_width: in
         activation_width: bits of the activations.
         weight_width: bits of the weights.
     """
-    offset = (statistic.low + statistic.high) / 2
-    reach = (statistic.high - statistic.low) / 2
-    reach = np.maximum(reach, 1e-4 * reach.max(initial=1e-20))
     column = np.max([np.abs(weight).max(axis=0) for weight in weights], axis=0)
     column = np.maximum(column, 1e-4 * column.max(initial=1e-20))
-    centred = statistic.samples - offset
     # A few experts stand for all: their weights are of one kind.
     probes = weights[:4]
+    exact = [statistic.samples @ weight.T for weight in probes]
+    energies = [max(float((value - value.mean(axis=0)).var()), 1e-20) for value in exact]
 
-    def candidate(exponent: float) -> FloatArray:
-        scale = reach**exponent / column ** (1 - exponent)
-        return np.asarray(scale / np.exp(np.log(scale).mean()))
+    def error(balance: Balance) -> float:
+        rounded = _rounder((statistic.samples - balance.offset) / balance.scale, activation_width)
+        total = 0.0
+        for weight, value, energy in zip(probes, exact, energies, strict=True):
+            result = rounded @ _rounded_rows(weight * balance.scale, weight_width).T + weight @ balance.offset
+            total += float(((result - value) ** 2).mean()) / energy
+        return total
 
-    def error(scale: FloatArray) -> float:
-        rounded = _rounder(centred / scale, activation_width)
-        return sum(
-            float(((rounded @ _rounded_rows(weight * scale, weight_width).T - centred @ weight.T) ** 2).sum())
-            for weight in probes
-        )
+    return min(_candidates(statistic, column), key=error)
 
-    best = min((candidate(exponent) for exponent in EXPONENTS), key=error)
-    return Balance(best, offset)
+
+def _candidates(statistic: Statistic, column: FloatArray) -> Iterator[Balance]:
+    """Centres and reaches by the extremes of each channel, and by its mean and spread."""
+    middle = (statistic.low + statistic.high) / 2
+    spread = np.sqrt(((statistic.samples - statistic.mean) ** 2).mean(axis=0))
+    for offset, reach in ((middle, (statistic.high - statistic.low) / 2), (statistic.mean, spread)):
+        reach = np.maximum(reach, 1e-4 * reach.max(initial=1e-20))
+        for exponent in EXPONENTS:
+            scale = reach**exponent / column ** (1 - exponent)
+            yield Balance(scale / np.exp(np.log(scale).mean()), offset)
 
 
 def _rounder(values: FloatArray, width: int) -> FloatArray:

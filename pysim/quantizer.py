@@ -151,7 +151,7 @@ class _Quantizer:
     def _attention(self, layer: int) -> None:
         block, spec, precision = f"blocks.{layer}", self.model.spec, self.precision
         weight, bias = self.model[f"{block}.attn.qkv.weight"], self.model.qkv_bias(layer)
-        balance = self._balance(f"{block}.norm1", [weight])
+        balance = self._balance(f"{block}.norm1", np.split(weight, 3))
         operand = self._norm(f"{block}.norm1", balance)
         weight, bias = weight * balance.scale, bias + weight @ balance.offset
 
