@@ -13,6 +13,7 @@ from pysim.design import Design
 from pysim.engines import Engines, Hidden, engines_of
 from pysim.errors import InputError
 from pysim.kernels.router import Routing
+from pysim.spec import ModelSpec
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -40,9 +41,9 @@ class Simulation:
     real: dict[str, FloatArray]
 
 
-def task_number(design: Design, task: str | int) -> int:
+def task_number(spec: ModelSpec, task: str | int) -> int:
     """Number of a task given by name or number."""
-    tasks = design.spec.tasks
+    tasks = spec.tasks
     if isinstance(task, int) and 0 <= task < len(tasks):
         return task
     if task in tasks:
@@ -80,7 +81,7 @@ def simulate(
     Raises:
         InputError: images of the wrong shape or type, or an unknown task.
     """
-    number = task_number(design, task)
+    number = task_number(design.spec, task)
     check_images(design, images)
     spec = design.spec
     batch = max(1, BATCH_TOKENS // spec.tokens)

@@ -1,0 +1,151 @@
+"""edgemoe: multi-task mixture-of-experts Vision Transformers on edge FPGAs, bit by bit.
+
+>>> import edgemoe
+>>> model = edgemoe.init_model("micro")
+>>> images = edgemoe.random_images(model, 2)
+>>> design = edgemoe.quantize(model, images, precision="w8a8")
+>>> edgemoe.simulate(design, images, task="depth").integers.shape
+(2, 9, 24)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pysim.errors import CheckError, EdgeMoeError, InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pysim.compare import Comparison
+    from pysim.design import Design
+    from pysim.model import Model
+    from pysim.reference import ReferenceRun
+    from pysim.simulator import Simulation
+
+__all__ = [
+    "CheckError",
+    "EdgeMoeError",
+    "InputError",
+    "compare",
+    "init_model",
+    "load_design",
+    "load_images",
+    "load_model",
+    "quantize",
+    "random_images",
+    "reference",
+    "simulate",
+]
+
+__version__ = "0.1.0"
+
+Progress = Callable[[int, int], Any]
+
+
+def load_model(folder: str | Path) -> Model:
+    """Read a Model folder (`model.toml` and `weights.safetensors`)."""
+    from pysim.model import Model
+
+    return Model.load(Path(folder))
+
+
+def init_model(config: str | Path, seed: int = 0) -> Model:
+    """A Model with seeded random weights.
+
+    Args:
+        config: a `model.toml`, or the name of a shape in the zoo, such as "m3vit-tiny".
+        seed: of the random weights.
+    """
+    from frontend.zoo import find_spec
+    from pysim.model import init_model as initialise
+
+    return initialise(find_spec(str(config)), seed)
+
+
+def load_design(folder: str | Path) -> Design:
+    """Read a Design folder (`design.toml` and `weights.safetensors`)."""
+    from pysim.design import Design
+
+    return Design.load(Path(folder))
+
+
+def load_images(paths: list[str | Path], model: Model | Design, *, fit: bool = False) -> NDArray[np.uint8]:
+    """Read image files or folders of them as (images, channels, H, W) pixels; `fit` resizes and converts."""
+    from pysim import images
+
+    return images.load_images([Path(path) for path in paths], model.spec, fit=fit)
+
+
+def random_images(model: Model | Design, count: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Seeded random pixels (count, channels, H, W): for trying things out, not for calibrating in earnest."""
+    import numpy as np
+
+    shape = (count, model.spec.in_channels, *model.spec.image_size)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def quantize(
+    model: Model,
+    images: NDArray[np.uint8],
+    precision: str = "w16a16",
+    *,
+    attention_rows: int | None = None,
+    progress: Progress | None = None,
+) -> Design:
+    """Calibrate on images and quantise to one of the presets w16a16, w8a8 and iccad23.
+
+    Args:
+        model: the float network.
+        images: (images, channels, H, W) uint8 calibration images.
+        precision: name of the preset.
+        attention_rows: query rows that share one pass over the keys (P).
+        progress: called with the calibration runs done and in total.
+    """
+    from pysim.design import Parallelism
+    from pysim.precision import preset
+    from pysim.quantizer import quantize as quantise
+
+    parallelism = Parallelism() if attention_rows is None else Parallelism(attention_rows=attention_rows)
+    return quantise(model, images, preset(precision), parallelism, progress)
+
+
+def simulate(
+    design: Design,
+    images: NDArray[np.uint8],
+    task: str | int = 0,
+    *,
+    trace: bool = False,
+    progress: Progress | None = None,
+) -> Simulation:
+    """Run images (images, channels, H, W) through a Design, bit by bit as the accelerator does."""
+    from pysim.simulator import simulate as run
+
+    return run(design, images, task, trace=trace, progress=progress)
+
+
+def reference(model: Model, images: NDArray[np.uint8], task: str | int = 0) -> ReferenceRun:
+    """Run images through the float64 network."""
+    from pysim import reference as module
+    from pysim.simulator import task_number
+
+    return module.run(model, images, task_number(model.spec, task))
+
+
+def compare(
+    model: Model,
+    design: Design,
+    images: NDArray[np.uint8],
+    task: str | int = 0,
+    *,
+    simulation: Simulation | None = None,
+) -> Comparison:
+    """Errors of a Design against the float64 network, stage by stage where the simulation holds a trace."""
+    from pysim.compare import compare as run
+
+    if simulation is None:
+        simulation = simulate(design, images, task, trace=True)
+    return run(model, design, images, task, simulation)
