@@ -48,6 +48,8 @@ class Parallelism(_Strict):
     """Bits of a memory port."""
     weight_ports: Annotated[int, Field(ge=1, le=16, strict=True)] = 4
     """Memory ports that load weights side by side."""
+    max_batch: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
+    """Images that share each weight while it is on chip."""
     clock_mhz: Annotated[float, Field(gt=0, le=1000)] = 300.0
 
 

@@ -1,0 +1,1 @@
+"""From a Design to hardware projects: lowering, rendering, compiling, estimating."""

@@ -1,0 +1,273 @@
+"""The hardware of a Design: sizes of its memories and the layout of its weight image.
+
+Channels are handled in words of `linear_in` lanes. Everything that the generated C++, the weight image and
+the estimate have in common is computed here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from pysim.datapath import MULTIPLIER_WIDTH
+from pysim.design import Design
+from pysim.errors import InputError
+from pysim.spec import ModelSpec
+
+RECORD_BYTES = 8
+"""Bias, multiplier and shift of one output channel."""
+NORM_RECORD_BYTES = 16
+"""gamma and beta of one channel."""
+SETTING_BYTES = 4
+POSITION_BYTES = 4
+SHIFT_BITS = 8
+SOFTMAX_CYCLES = 4
+"""Cycles of the recurrence of the single-pass softmax: its sum is multiplied, rounded and added to."""
+NORM_LATENCY = 32
+"""Cycles from the last channel of a token to its reciprocal standard deviation."""
+ROUTER_LANES = 4
+"""Experts whose logits the router works on at once."""
+
+
+def ceil_div(value: int, divisor: int) -> int:
+    """Quotient rounded up."""
+    return -(-value // divisor)
+
+
+@dataclass(frozen=True)
+class LinearShape:
+    """One linear layer as the engine sees it: operand words in, blocks of `linear_out` channels out."""
+
+    in_words: int
+    blocks: int
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes that follow from a Design."""
+
+    design: Design
+
+    def __post_init__(self) -> None:
+        parallelism = self.design.parallelism
+        if parallelism.linear_out % parallelism.linear_in:
+            raise InputError(
+                f"linear_out = {parallelism.linear_out} is not a multiple of linear_in = {parallelism.linear_in}",
+                hint="the write-back works in words of linear_in channels",
+            )
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Shape of the network."""
+        return self.design.spec
+
+    @property
+    def lanes(self) -> int:
+        """Channels in one word."""
+        return self.design.parallelism.linear_in
+
+    @property
+    def outputs(self) -> int:
+        """Channels in one block of outputs."""
+        return self.design.parallelism.linear_out
+
+    def words(self, channels: int) -> int:
+        """Words that hold so many channels."""
+        return ceil_div(channels, self.lanes)
+
+    @property
+    def token_words(self) -> int:
+        """Words of one token of the residual stream."""
+        return self.words(self.spec.dim)
+
+    @property
+    def head_words(self) -> int:
+        """Words of one attention head: heads are padded to whole words."""
+        return self.words(self.spec.head_dim)
+
+    @property
+    def mixed_words(self) -> int:
+        """Words of one token of queries, keys, values or attention output."""
+        return self.spec.heads * self.head_words
+
+    @property
+    def patch_words(self) -> int:
+        """Words of one patch of pixels."""
+        return self.words(self.spec.patch_values)
+
+    @property
+    def hidden_words(self) -> int:
+        """Words of one token of the widest MLP or expert."""
+        hidden = [self.spec.mlp_dim] if len(self.spec.moe_layers) < self.spec.depth else []
+        hidden += [self.spec.moe.hidden_dim] if self.spec.moe and self.spec.moe_layers else []
+        return self.words(max(hidden))
+
+    @cached_property
+    def regions(self) -> dict[str, int]:
+        """First word of each region of a token's row in the operand memory, and the length of a row."""
+        lengths = {
+            "norm": self.token_words,
+            "mixed": self.mixed_words,
+            "queue": self.token_words,
+            "hidden": max(self.hidden_words, self.patch_words),
+        }
+        starts, start = {}, 0
+        for name, length in lengths.items():
+            starts[name], start = start, start + length
+        return starts | {"row": start}
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a whole batch."""
+        return self.spec.tokens * self.design.parallelism.max_batch
+
+    @property
+    def write_steps(self) -> int:
+        """Words that the write-back of one tile takes."""
+        return self.outputs // self.lanes * self.design.parallelism.token_tile
+
+    @property
+    def beat_bytes(self) -> int:
+        """Bytes that all weight ports deliver together in one cycle."""
+        return self.design.parallelism.weight_ports * self.design.parallelism.axi_width // 8
+
+    @property
+    def attention_step(self) -> int:
+        """Cycles that the attention engine spends on one key."""
+        return max(self.head_words, SOFTMAX_CYCLES)
+
+    @property
+    def norm_lag(self) -> int:
+        """Tokens between the statistics and the normalisation of a token."""
+        return ceil_div(NORM_LATENCY, self.token_words)
+
+    @property
+    def bias_bits(self) -> int:
+        """Bits of a bias in a channel's record."""
+        return 8 * RECORD_BYTES - SHIFT_BITS - (MULTIPLIER_WIDTH if self.design.precision.multipliers else 0)
+
+    def linear(self, name: str) -> LinearShape:
+        """Shape of a layer: patch, qkv, proj, fc1, fc2, expert_fc1 or expert_fc2."""
+        spec, moe = self.spec, self.spec.moe
+        expert_hidden = moe.hidden_dim if moe else 0
+        words_in, words_out = {
+            "patch": (self.patch_words, self.token_words),
+            "qkv": (self.token_words, 3 * self.mixed_words),
+            "proj": (self.mixed_words, self.token_words),
+            "fc1": (self.token_words, self.words(spec.mlp_dim)),
+            "fc2": (self.words(spec.mlp_dim), self.token_words),
+            "expert_fc1": (self.token_words, self.words(expert_hidden)),
+            "expert_fc2": (self.words(expert_hidden), self.token_words),
+        }[name]
+        return LinearShape(words_in, ceil_div(words_out * self.lanes, self.outputs))
+
+    @property
+    def word_beats(self) -> int:
+        """Beats of the weights that one operand word meets: linear_in x linear_out."""
+        return ceil_div(self.lanes * self.outputs * self.weight_bytes, self.beat_bytes)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of one stored weight."""
+        return ceil_div(self.design.precision.weight_width, 8)
+
+    @property
+    def gate_bytes(self) -> int:
+        """Bytes of one stored gate weight."""
+        return ceil_div(self.design.precision.gate_width, 8)
+
+    @property
+    def record_beats(self) -> int:
+        """Beats of the records of one block of outputs."""
+        return ceil_div(self.outputs * RECORD_BYTES, self.beat_bytes)
+
+    def tile_beats(self, name: str) -> int:
+        """Beats of one block of a layer: its records, then its weights."""
+        return self.record_beats + self.linear(name).in_words * self.word_beats
+
+    def job_beats(self, name: str) -> int:
+        """Beats of a whole layer."""
+        return self.linear(name).blocks * self.tile_beats(name)
+
+    @property
+    def experts(self) -> int:
+        """Experts of an MoE layer; 1 where the network has none, so that arrays have a size."""
+        return self.spec.moe.experts if self.spec.moe else 1
+
+    @property
+    def gates(self) -> int:
+        """Gates of an MoE layer: one a task, each with its own records."""
+        return len(self.spec.tasks)
+
+    @property
+    def gate_groups(self) -> int:
+        """Groups of `ROUTER_LANES` experts."""
+        return ceil_div(self.experts, ROUTER_LANES)
+
+    @property
+    def gate_word_beats(self) -> int:
+        """Beats of the gate weights that one word of a token meets for one group."""
+        return ceil_div(self.lanes * ROUTER_LANES * self.gate_bytes, self.beat_bytes)
+
+    @property
+    def gate_record_beats(self) -> int:
+        """Beats of the records of one gate."""
+        return ceil_div(self.gate_groups * ROUTER_LANES * RECORD_BYTES, self.beat_bytes)
+
+    @property
+    def gate_beats(self) -> int:
+        """Beats of one task's gate: its records, then its weights."""
+        return self.gate_record_beats + self.gate_groups * self.token_words * self.gate_word_beats
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Names of a layer's scalar settings, in the order in which the weight image holds them."""
+        common = ("norm1_shift", "norm2_shift", "gate_shift", "score_shift", "attention_shift")
+        hidden = ("hidden_multiplier", "hidden_shift", "hidden_zero")
+        return common + tuple(f"{name}_{expert}" for expert in range(self.experts) for name in hidden)
+
+    @property
+    def setting_beats(self) -> int:
+        """Beats of a layer's settings."""
+        return ceil_div(len(self.settings) * SETTING_BYTES, self.beat_bytes)
+
+    @property
+    def norm_beats(self) -> int:
+        """Beats of a norm's records."""
+        return ceil_div(self.token_words * self.lanes * NORM_RECORD_BYTES, self.beat_bytes)
+
+    @property
+    def position_word_beats(self) -> int:
+        """Beats of one word of the position table."""
+        return ceil_div(self.lanes * POSITION_BYTES, self.beat_bytes)
+
+    @cached_property
+    def sections(self) -> dict[str, int]:
+        """First beat of every section of the weight image, and `end`, its length."""
+        sections: dict[str, int] = {}
+        start = 0
+
+        def add(name: str, beats: int) -> None:
+            nonlocal start
+            sections[name] = start
+            start += beats
+
+        add("header", 1)
+        add("position", self.spec.tokens * self.token_words * self.position_word_beats)
+        add("patch", self.job_beats("patch"))
+        for layer in range(self.spec.depth):
+            block = f"blocks.{layer}"
+            add(f"{block}.settings", self.setting_beats)
+            add(f"{block}.norm1", self.norm_beats)
+            add(f"{block}.qkv", self.job_beats("qkv"))
+            add(f"{block}.proj", self.job_beats("proj"))
+            add(f"{block}.norm2", self.norm_beats)
+            if layer not in self.spec.moe_layers:
+                add(f"{block}.fc1", self.job_beats("fc1"))
+                add(f"{block}.fc2", self.job_beats("fc2"))
+                continue
+            add(f"{block}.gates", self.gates * self.gate_beats)
+            for expert in range(self.experts):
+                add(f"{block}.fc1.{expert}", self.job_beats("expert_fc1"))
+                add(f"{block}.fc2.{expert}", self.job_beats("expert_fc2"))
+        return sections | {"end": start}

@@ -1,0 +1,176 @@
+"""Rendering the HLS project of a Design from the templates under `hls/`."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from codegen.architecture import (
+    NORM_LATENCY,
+    POSITION_BYTES,
+    RECORD_BYTES,
+    ROUTER_LANES,
+    SETTING_BYTES,
+    SHIFT_BITS,
+    Architecture,
+)
+from codegen.testdata import tested_layers
+from codegen.weight_image import output_bytes
+from hls import TEMPLATES
+from pysim import datapath, tables
+
+TOP = "edgemoe_top"
+"""Name of the kernel, the same in C++, in the tool scripts and in the IP."""
+
+ENGINES = ("load", "image", "linear", "norm", "attention", "router", "gather", "output")
+"""Engines whose trip counts are counted."""
+
+_JOBS = ("patch", "qkv", "proj", "fc1", "fc2", "expert_fc1", "expert_fc2")
+_LITERALS_PER_LINE = 12
+
+
+def environment(architecture: Architecture) -> Environment:
+    """The Jinja environment: undefined names are errors."""
+    env = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    ports = architecture.design.parallelism.weight_ports
+
+    def declared(prefix: str = "") -> str:
+        return ", ".join(f"const {prefix}axi_word_t *weights_{port}" for port in range(ports))
+
+    env.filters["literals"] = _literals
+    env.filters["prefix"] = lambda value, prefix: prefix + value
+    env.filters["quoted"] = lambda value: f'"{value}"'
+    env.globals["weight_ports_declared"] = declared
+    env.globals["weight_ports_passed"] = lambda: ", ".join(f"weights_{port}" for port in range(ports))
+    return env
+
+
+def _literals(values: list[int]) -> str:
+    rows = [values[i : i + _LITERALS_PER_LINE] for i in range(0, len(values), _LITERALS_PER_LINE)]
+    return ",\n".join("    " + ", ".join(map(str, row)) for row in rows)
+
+
+def _log2_up(value: int) -> int:
+    return (value - 1).bit_length()
+
+
+def context(architecture: Architecture) -> dict[str, Any]:
+    """Every name that the templates use."""
+    design, spec = architecture.design, architecture.spec
+    parallelism, precision, moe = design.parallelism, design.precision, spec.moe
+    jobs = {name: architecture.linear(name) for name in _JOBS}
+    port_bytes = parallelism.axi_width // 8
+    patch_beats = architecture.lanes // min(architecture.lanes, port_bytes)
+    sections = architecture.sections
+    return {
+        "top": TOP,
+        "engines": ENGINES,
+        "name": spec.name,
+        "design_id": design.design_id,
+        "tokens": spec.tokens,
+        "patches": spec.patches,
+        "dim": spec.dim,
+        "depth": spec.depth,
+        "heads": spec.heads,
+        "experts": architecture.experts,
+        "top_k": moe.top_k if moe else 1,
+        "tasks": architecture.gates,
+        "normalize_over_selected": _bool(moe is not None and moe.normalize_over_selected),
+        "max_batch": parallelism.max_batch,
+        "lanes": architecture.lanes,
+        "lanes_log2": _log2_up(architecture.lanes),
+        "head_words_log2": _log2_up(architecture.head_words),
+        "tokens_log2": _log2_up(spec.tokens) + 1,
+        "outputs": architecture.outputs,
+        "token_tile": parallelism.token_tile,
+        "attention_rows": parallelism.attention_rows,
+        "router_lanes": ROUTER_LANES,
+        "token_words": architecture.token_words,
+        "head_words": architecture.head_words,
+        "patch_words": architecture.patch_words,
+        "max_in_words": max(shape.in_words for shape in jobs.values()),
+        "max_blocks": max(shape.blocks for shape in jobs.values()),
+        "regions": architecture.regions,
+        "weight_bits": precision.weight_width,
+        "activation_bits": precision.activation_width,
+        "attention_bits": precision.attention_width,
+        "gate_bits": precision.gate_width,
+        "residual_bits": design.residual.width,
+        "score": datapath.SCORE,
+        "exponential": datapath.EXPONENTIAL,
+        "gelu_input": datapath.GELU_INPUT,
+        "normalized": datapath.NORMALIZED,
+        "mantissa_frac": datapath.MANTISSA_FRAC,
+        "gamma_bits": datapath.NORM_WEIGHT_WIDTH,
+        "pixel_offset": datapath.PIXEL_OFFSET,
+        "accumulator_bits": datapath.ACCUMULATOR_LIMIT,
+        "bias_bits": architecture.bias_bits,
+        "multipliers": _bool(precision.multipliers),
+        "multiplier_bits": datapath.MULTIPLIER_WIDTH if precision.multipliers else 1,
+        "shift_bits": SHIFT_BITS,
+        "axi_bits": parallelism.axi_width,
+        "weight_ports": parallelism.weight_ports,
+        "stored_weight_bits": 8 * architecture.weight_bytes,
+        "stored_gate_bits": 8 * architecture.gate_bytes,
+        "record_bits": 8 * RECORD_BYTES,
+        "position_bits": 8 * POSITION_BYTES,
+        "setting_bits": 8 * SETTING_BYTES,
+        "record_beats": architecture.record_beats,
+        "word_beats": architecture.word_beats,
+        "norm_beats": architecture.norm_beats,
+        "setting_beats": architecture.setting_beats,
+        "position_word_beats": architecture.position_word_beats,
+        "gate_record_beats": architecture.gate_record_beats,
+        "gate_word_beats": architecture.gate_word_beats,
+        "gate_groups": architecture.gate_groups,
+        "sections": sections,
+        "jobs": jobs,
+        "layer_beats": [sections[f"blocks.{layer}.settings"] for layer in range(spec.depth)],
+        "layer_has_experts": [_bool(layer in spec.moe_layers) for layer in range(spec.depth)],
+        "settings": list(architecture.settings),
+        "attention_step": architecture.attention_step,
+        "norm_lag": architecture.norm_lag,
+        "norm_latency": NORM_LATENCY,
+        "tables": tables.TABLES,
+        "image_depth": parallelism.max_batch * spec.patches * architecture.patch_words * patch_beats,
+        "output_beats": output_bytes(architecture, 1) // port_bytes,
+        "ports_data": ", ".join(f"weights_{port}_words.data()" for port in range(parallelism.weight_ports)),
+        "tested_layers": tested_layers(architecture),
+        "output_depth": output_bytes(architecture, parallelism.max_batch) // port_bytes,
+    }
+
+
+def _bool(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def render(architecture: Architecture, folder: Path) -> list[Path]:
+    """Render every template into `folder`, formatted; returns the files."""
+    env, names = environment(architecture), context(architecture)
+    written = []
+    for template in sorted(TEMPLATES.rglob("*.j2")):
+        relative = template.relative_to(TEMPLATES)
+        target = folder / relative.with_suffix("")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(env.get_template(relative.as_posix()).render(names))
+        written.append(target)
+    _format([path for path in written if path.suffix in (".cpp", ".h")])
+    return written
+
+
+def _format(files: list[Path]) -> None:
+    """Run clang-format, which the package installs beside Python."""
+    tool = shutil.which("clang-format")
+    if tool:
+        style = "{BasedOnStyle: Google, ColumnLimit: 110}"
+        subprocess.run([tool, "-i", f"--style={style}", *map(str, files)], check=True)

@@ -1,0 +1,228 @@
+"""Packing a Design's parameters into the beats that the kernel reads, in the order in which it reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codegen.architecture import NORM_RECORD_BYTES, RECORD_BYTES, ROUTER_LANES, SHIFT_BITS, Architecture
+from pysim.datapath import MULTIPLIER_WIDTH, PIXEL_OFFSET
+from pysim.errors import OverflowRiskError
+from pysim.kernels.embed import patches
+
+Bytes = NDArray[np.uint8]
+
+
+def pack_weights(architecture: Architecture) -> Bytes:
+    """The weight image: (beats, beat_bytes) bytes, little-endian.
+
+    Raises:
+        OverflowRiskError: a bias needs more bits than its record has.
+    """
+    return _Packer(architecture).pack()
+
+
+def port_images(image: Bytes, ports: int) -> list[Bytes]:
+    """Each weight port's share of every beat: (beats * bytes of a port) bytes."""
+    return [np.ascontiguousarray(part).ravel() for part in np.split(image, ports, axis=1)]
+
+
+def pack_images(architecture: Architecture, images: NDArray[np.uint8]) -> Bytes:
+    """Pixels of (images, channels, H, W) in patch order, every word of lanes in whole beats of one port."""
+    cut = patches(images, architecture.spec.patch_size)
+    flat = cut.reshape(-1, cut.shape[-1])
+    lanes, words = architecture.lanes, architecture.patch_words
+    # Padding stands for 0 after the kernel has taken the offset off.
+    padded = np.full((len(flat), words * lanes), PIXEL_OFFSET, np.uint8)
+    padded[:, : flat.shape[1]] = flat
+    port_bytes = architecture.design.parallelism.axi_width // 8
+    return _whole_beats(padded.reshape(-1, lanes), port_bytes).ravel()
+
+
+def unpack_tokens(architecture: Architecture, output: NDArray[np.int32], images: int) -> NDArray[np.int64]:
+    """(images, tokens, dim) integers of what the kernel wrote."""
+    spec, lanes = architecture.spec, architecture.lanes
+    values_per_beat = architecture.design.parallelism.axi_width // 32
+    word_values = -(-lanes // values_per_beat) * values_per_beat
+    words = output.reshape(images, spec.tokens, architecture.token_words, word_values)[..., :lanes]
+    return words.reshape(images, spec.tokens, -1)[..., : spec.dim].astype(np.int64)
+
+
+def output_bytes(architecture: Architecture, images: int) -> int:
+    """Size of the kernel's output for so many images."""
+    port_bytes = architecture.design.parallelism.axi_width // 8
+    word_bytes = -(-architecture.lanes * 4 // port_bytes) * port_bytes
+    return images * architecture.spec.tokens * architecture.token_words * word_bytes
+
+
+def _whole_beats(rows: NDArray[Any], beat_bytes: int) -> Bytes:
+    """Rows of integers as bytes, every row padded to whole beats: (beats, beat_bytes)."""
+    raw = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
+    missing = -raw.shape[1] % beat_bytes
+    return np.pad(raw, ((0, 0), (0, missing))).reshape(-1, beat_bytes)
+
+
+class _Packer:
+    def __init__(self, architecture: Architecture) -> None:
+        self.architecture = architecture
+        self.design = architecture.design
+        self.image = np.zeros((architecture.sections["end"], architecture.beat_bytes), np.uint8)
+
+    def pack(self) -> Bytes:
+        architecture, spec = self.architecture, self.architecture.spec
+        self._put("header", self.design.tensors["epsilon"].astype(np.int64))
+        position = self._pad_last(self.design.tensors["position"].astype(np.int32))
+        self._put("position", position.reshape(-1, architecture.lanes))
+        self._job("patch", "patch", ())
+        for layer in range(spec.depth):
+            self._layer(layer)
+        return self.image
+
+    def _layer(self, layer: int) -> None:
+        block = f"blocks.{layer}"
+        self._put(f"{block}.settings", self._settings(layer))
+        for norm in ("norm1", "norm2"):
+            self._put(f"{block}.{norm}", self._norm(f"{block}.{norm}"))
+        heads = self._head_channels()
+        self._job(f"{block}.qkv", "qkv", (), out_channels=np.concatenate([heads + i * self.spec.dim * (heads >= 0) for i in range(3)]))
+        self._job(f"{block}.proj", "proj", (), in_channels=heads)
+        if layer not in self.spec.moe_layers:
+            self._job(f"{block}.fc1", "fc1", ())
+            self._job(f"{block}.fc2", "fc2", ())
+            return
+        gates = [self._gate(layer, task) for task in range(len(self.spec.tasks))]
+        self._put_raw(f"{block}.gates", np.concatenate(gates))
+        for expert in range(self.architecture.experts):
+            for part in ("fc1", "fc2"):
+                section = f"{block}.{part}.{expert}"
+                self._put_raw(section, self._linear(f"{block}.{part}", f"expert_{part}", (expert,)))
+
+    @property
+    def spec(self) -> Any:
+        return self.architecture.spec
+
+    def _put(self, section: str, rows: NDArray[Any]) -> None:
+        """Store rows (or one row) of integers, each padded to whole beats."""
+        rows = rows if rows.ndim == 2 else rows[None]
+        self._put_raw(section, _whole_beats(rows, self.architecture.beat_bytes))
+
+    def _put_raw(self, section: str, beats: Bytes) -> None:
+        start = self.architecture.sections[section]
+        self.image[start : start + len(beats)] = beats
+
+    def _pad_last(self, values: NDArray[Any]) -> NDArray[Any]:
+        missing = -values.shape[-1] % self.architecture.lanes
+        return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)])
+
+    def _head_channels(self) -> NDArray[np.int64]:
+        """Channel of each lane of the padded heads; -1 where a lane is padding."""
+        architecture, spec = self.architecture, self.spec
+        lanes = np.full((spec.heads, architecture.head_words * architecture.lanes), -1, np.int64)
+        lanes[:, : spec.head_dim] = np.arange(spec.dim).reshape(spec.heads, spec.head_dim)
+        return lanes.ravel()
+
+    def _settings(self, layer: int) -> NDArray[np.int32]:
+        tensors, block = self.design.tensors, f"blocks.{layer}"
+
+        def value(name: str) -> int:
+            kind, _, tail = name.rpartition("_")
+            if name.startswith("hidden_"):
+                stored = tensors.get(f"{block}.{kind.replace('_', '.')}")
+                if stored is None:
+                    return 1
+                expert = int(tail)
+                return int(stored[expert]) if expert < len(stored) else 0
+            if name == "gate_shift":
+                return int(tensors.get(f"{block}.norm2.gate_shift", tensors[f"{block}.norm2.shift"])[0])
+            if name in ("norm1_shift", "norm2_shift"):
+                return int(tensors[f"{block}.{kind}.shift"][0])
+            return int(tensors[f"{block}.{name}"][0])
+
+        return np.array([value(name) for name in self.architecture.settings], np.int32)
+
+    def _norm(self, name: str) -> NDArray[np.int64]:
+        gamma, beta = (self._pad_last(self.design.tensors[f"{name}.{part}"].astype(np.int64)) for part in ("gamma", "beta"))
+        pairs = np.stack([gamma, beta], axis=-1)
+        assert pairs.itemsize * 2 == NORM_RECORD_BYTES
+        return pairs.reshape(-1)
+
+    def _job(
+        self,
+        name: str,
+        shape: str,
+        index: tuple[int, ...],
+        *,
+        in_channels: NDArray[np.int64] | None = None,
+        out_channels: NDArray[np.int64] | None = None,
+    ) -> None:
+        self._put_raw(name, self._linear(name, shape, index, in_channels, out_channels))
+
+    def _linear(
+        self,
+        name: str,
+        shape: str,
+        index: tuple[int, ...],
+        in_channels: NDArray[np.int64] | None = None,
+        out_channels: NDArray[np.int64] | None = None,
+    ) -> Bytes:
+        """All blocks of a layer: records, then the weights that each operand word meets, output by output."""
+        architecture = self.architecture
+        lanes, outputs = architecture.lanes, architecture.outputs
+        size = architecture.linear(shape)
+        weight = self.design.tensors[f"{name}.weight"][index]
+        if in_channels is not None:
+            weight = np.where(in_channels >= 0, weight[:, in_channels], 0)
+        rows = np.arange(len(weight)) if out_channels is None else out_channels
+        padded = np.zeros((size.blocks * outputs, size.in_words * lanes), weight.dtype)
+        kept = np.flatnonzero(rows >= 0)
+        padded[kept, : weight.shape[1]] = weight[rows[kept]]
+        stored = padded.astype(f"<i{architecture.weight_bytes}")
+        by_block = stored.reshape(size.blocks, outputs, size.in_words, lanes).transpose(0, 2, 1, 3)
+        words = _whole_beats(by_block.reshape(size.blocks * size.in_words, -1), architecture.beat_bytes)
+        words = words.reshape(size.blocks, -1, architecture.beat_bytes)
+        records = self._records(name, index, rows, size.blocks * outputs).reshape(size.blocks, outputs)
+        record_beats = _whole_beats(records, architecture.beat_bytes).reshape(size.blocks, -1, architecture.beat_bytes)
+        return np.concatenate([record_beats, words], axis=1).reshape(-1, architecture.beat_bytes)
+
+    def _records(
+        self,
+        name: str,
+        index: tuple[int, ...],
+        rows: NDArray[np.int64],
+        count: int,
+        bias_index: tuple[int, ...] | None = None,
+    ) -> NDArray[np.uint64]:
+        bias = self.design.tensors[f"{name}.bias"][index if bias_index is None else bias_index]
+        shift = self.design.tensors[f"{name}.shift"][index]
+        bits = self.architecture.bias_bits
+        if max(-int(bias.min()), int(bias.max()) + 1) > 1 << (bits - 1):
+            raise OverflowRiskError(
+                f"{name}: a bias of {int(bias[np.abs(bias).argmax()])} needs more than the {bits} bits of its record",
+                hint="choose the precision w16a16, or check the layer for an outlying bias",
+            )
+        packed = bias.astype(np.int64).view(np.uint64) & np.uint64((1 << bits) - 1)
+        if self.design.precision.multipliers:
+            multiplier = self.design.tensors[f"{name}.multiplier"][index]
+            packed |= multiplier.astype(np.uint64) << np.uint64(bits)
+        packed |= shift.astype(np.uint64) << np.uint64(8 * RECORD_BYTES - SHIFT_BITS)
+        assert bits + SHIFT_BITS + (MULTIPLIER_WIDTH if self.design.precision.multipliers else 0) == 8 * RECORD_BYTES
+        records = np.zeros(count, np.uint64)
+        kept = np.flatnonzero(rows >= 0)
+        records[kept] = packed[rows[kept]]
+        return records
+
+    def _gate(self, layer: int, task: int) -> Bytes:
+        architecture, name = self.architecture, f"blocks.{layer}.gate"
+        weight = self.design.tensors[f"{name}.weight"]
+        gate = 0 if len(weight) == 1 else task
+        groups, lanes = architecture.gate_groups, architecture.lanes
+        padded = np.zeros((groups * ROUTER_LANES, architecture.token_words * lanes), weight.dtype)
+        padded[: architecture.experts, : self.spec.dim] = weight[gate]
+        stored = padded.astype(f"<i{architecture.gate_bytes}")
+        by_group = stored.reshape(groups, ROUTER_LANES, architecture.token_words, lanes).transpose(0, 2, 1, 3)
+        words = _whole_beats(by_group.reshape(groups * architecture.token_words, -1), architecture.beat_bytes)
+        rows = np.arange(architecture.experts)
+        records = self._records(name, (gate,), rows, groups * ROUTER_LANES, bias_index=(task,))
+        return np.concatenate([_whole_beats(records[None], architecture.beat_bytes), words])
