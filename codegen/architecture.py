@@ -20,6 +20,7 @@ NORM_RECORD_BYTES = 16
 """gamma and beta of one channel."""
 SETTING_BYTES = 4
 POSITION_BYTES = 4
+OUTPUT_BYTES = 4
 SHIFT_BITS = 8
 SOFTMAX_CYCLES = 4
 """Cycles of the recurrence of the single-pass softmax: its sum is multiplied, rounded and added to."""
@@ -55,6 +56,15 @@ class Architecture:
                 f"linear_out = {parallelism.linear_out} is not a multiple of linear_in = {parallelism.linear_in}",
                 hint="the write-back works in words of linear_in channels",
             )
+        if parallelism.axi_width < 8 * RECORD_BYTES:
+            raise InputError(f"axi_width = {parallelism.axi_width}, expected at least {8 * RECORD_BYTES}")
+        for name in self.job_names:
+            if self.linear(name).in_words > parallelism.weight_rows:
+                raise InputError(
+                    f"weight_rows = {parallelism.weight_rows} do not hold one block of layer {name}, "
+                    f"which has {self.linear(name).in_words} operand words",
+                    hint="raise weight_rows or linear_in",
+                )
 
     @property
     def spec(self) -> ModelSpec:
@@ -149,7 +159,7 @@ class Architecture:
     def linear(self, name: str) -> LinearShape:
         """Shape of a layer: patch, qkv, proj, fc1, fc2, expert_fc1 or expert_fc2."""
         spec, moe = self.spec, self.spec.moe
-        expert_hidden = moe.hidden_dim if moe else 0
+        expert_hidden = moe.hidden_dim if moe else spec.mlp_dim
         words_in, words_out = {
             "patch": (self.patch_words, self.token_words),
             "qkv": (self.token_words, 3 * self.mixed_words),
@@ -160,6 +170,11 @@ class Architecture:
             "expert_fc2": (self.words(expert_hidden), self.token_words),
         }[name]
         return LinearShape(words_in, ceil_div(words_out * self.lanes, self.outputs))
+
+    @property
+    def job_names(self) -> tuple[str, ...]:
+        """Kinds of linear layers."""
+        return ("patch", "qkv", "proj", "fc1", "fc2", "expert_fc1", "expert_fc2")
 
     @property
     def word_beats(self) -> int:
@@ -181,13 +196,24 @@ class Architecture:
         """Beats of the records of one block of outputs."""
         return ceil_div(self.outputs * RECORD_BYTES, self.beat_bytes)
 
-    def tile_beats(self, name: str) -> int:
+    def group(self, name: str) -> int:
+        """Blocks of a layer that half of the weight buffer holds, and that are loaded together."""
+        shape = self.linear(name)
+        return min(shape.blocks, self.design.parallelism.weight_rows // shape.in_words)
+
+    @property
+    def packed(self) -> bool:
+        """Whether two products share a DSP slice: both weights on its 27-bit port, 18 bits apart."""
+        precision = self.design.precision
+        return precision.weight_width <= 9 and precision.weight_width + precision.activation_width <= 18
+
+    def block_beats(self, name: str) -> int:
         """Beats of one block of a layer: its records, then its weights."""
         return self.record_beats + self.linear(name).in_words * self.word_beats
 
     def job_beats(self, name: str) -> int:
         """Beats of a whole layer."""
-        return self.linear(name).blocks * self.tile_beats(name)
+        return self.linear(name).blocks * self.block_beats(name)
 
     @property
     def experts(self) -> int:
@@ -240,6 +266,21 @@ class Architecture:
     def position_word_beats(self) -> int:
         """Beats of one word of the position table."""
         return ceil_div(self.lanes * POSITION_BYTES, self.beat_bytes)
+
+    @property
+    def port_bytes(self) -> int:
+        """Bytes of one beat of one memory port."""
+        return self.design.parallelism.axi_width // 8
+
+    @property
+    def pixel_beats(self) -> int:
+        """Beats of one word of pixels."""
+        return ceil_div(self.lanes, self.port_bytes)
+
+    @property
+    def output_word_beats(self) -> int:
+        """Beats of one word of the result: 32-bit integers."""
+        return ceil_div(self.lanes * OUTPUT_BYTES, self.port_bytes)
 
     @cached_property
     def sections(self) -> dict[str, int]:

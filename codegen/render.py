@@ -29,7 +29,6 @@ TOP = "edgemoe_top"
 ENGINES = ("load", "image", "linear", "norm", "attention", "router", "gather", "output")
 """Engines whose trip counts are counted."""
 
-_JOBS = ("patch", "qkv", "proj", "fc1", "fc2", "expert_fc1", "expert_fc2")
 _LITERALS_PER_LINE = 12
 
 
@@ -68,9 +67,8 @@ def context(architecture: Architecture) -> dict[str, Any]:
     """Every name that the templates use."""
     design, spec = architecture.design, architecture.spec
     parallelism, precision, moe = design.parallelism, design.precision, spec.moe
-    jobs = {name: architecture.linear(name) for name in _JOBS}
-    port_bytes = parallelism.axi_width // 8
-    patch_beats = architecture.lanes // min(architecture.lanes, port_bytes)
+    jobs = {name: architecture.linear(name) for name in architecture.job_names}
+    port_bytes = architecture.port_bytes
     sections = architecture.sections
     return {
         "top": TOP,
@@ -90,6 +88,7 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "lanes": architecture.lanes,
         "lanes_log2": _log2_up(architecture.lanes),
         "head_words_log2": _log2_up(architecture.head_words),
+        "softmax_terms_log2": _log2_up(max(spec.tokens, architecture.experts)) + 1,
         "tokens_log2": _log2_up(spec.tokens) + 1,
         "outputs": architecture.outputs,
         "token_tile": parallelism.token_tile,
@@ -98,7 +97,9 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "token_words": architecture.token_words,
         "head_words": architecture.head_words,
         "patch_words": architecture.patch_words,
-        "max_in_words": max(shape.in_words for shape in jobs.values()),
+        "weight_rows": parallelism.weight_rows,
+        "max_group": max(architecture.group(name) for name in jobs),
+        "packed": architecture.packed,
         "max_blocks": max(shape.blocks for shape in jobs.values()),
         "regions": architecture.regions,
         "weight_bits": precision.weight_width,
@@ -108,6 +109,7 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "residual_bits": design.residual.width,
         "score": datapath.SCORE,
         "exponential": datapath.EXPONENTIAL,
+        "probability": datapath.PROBABILITY,
         "gelu_input": datapath.GELU_INPUT,
         "normalized": datapath.NORMALIZED,
         "mantissa_frac": datapath.MANTISSA_FRAC,
@@ -142,7 +144,7 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "norm_lag": architecture.norm_lag,
         "norm_latency": NORM_LATENCY,
         "tables": tables.TABLES,
-        "image_depth": parallelism.max_batch * spec.patches * architecture.patch_words * patch_beats,
+        "image_depth": parallelism.max_batch * spec.patches * architecture.patch_words * architecture.pixel_beats,
         "output_beats": output_bytes(architecture, 1) // port_bytes,
         "ports_data": ", ".join(f"weights_{port}_words.data()" for port in range(parallelism.weight_ports)),
         "tested_layers": tested_layers(architecture),

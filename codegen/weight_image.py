@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codegen.architecture import NORM_RECORD_BYTES, RECORD_BYTES, ROUTER_LANES, SHIFT_BITS, Architecture
+from codegen.architecture import (
+    NORM_RECORD_BYTES,
+    OUTPUT_BYTES,
+    RECORD_BYTES,
+    ROUTER_LANES,
+    SHIFT_BITS,
+    Architecture,
+)
 from pysim.datapath import MULTIPLIER_WIDTH, PIXEL_OFFSET
 from pysim.errors import OverflowRiskError
 from pysim.kernels.embed import patches
@@ -37,24 +44,21 @@ def pack_images(architecture: Architecture, images: NDArray[np.uint8]) -> Bytes:
     # Padding stands for 0 after the kernel has taken the offset off.
     padded = np.full((len(flat), words * lanes), PIXEL_OFFSET, np.uint8)
     padded[:, : flat.shape[1]] = flat
-    port_bytes = architecture.design.parallelism.axi_width // 8
-    return _whole_beats(padded.reshape(-1, lanes), port_bytes).ravel()
+    return _whole_beats(padded.reshape(-1, lanes), architecture.port_bytes).ravel()
 
 
 def unpack_tokens(architecture: Architecture, output: NDArray[np.int32], images: int) -> NDArray[np.int64]:
     """(images, tokens, dim) integers of what the kernel wrote."""
     spec, lanes = architecture.spec, architecture.lanes
-    values_per_beat = architecture.design.parallelism.axi_width // 32
-    word_values = -(-lanes // values_per_beat) * values_per_beat
+    word_values = architecture.output_word_beats * architecture.port_bytes // OUTPUT_BYTES
     words = output.reshape(images, spec.tokens, architecture.token_words, word_values)[..., :lanes]
     return words.reshape(images, spec.tokens, -1)[..., : spec.dim].astype(np.int64)
 
 
 def output_bytes(architecture: Architecture, images: int) -> int:
     """Size of the kernel's output for so many images."""
-    port_bytes = architecture.design.parallelism.axi_width // 8
-    word_bytes = -(-architecture.lanes * 4 // port_bytes) * port_bytes
-    return images * architecture.spec.tokens * architecture.token_words * word_bytes
+    words = images * architecture.spec.tokens * architecture.token_words
+    return words * architecture.output_word_beats * architecture.port_bytes
 
 
 def _whole_beats(rows: NDArray[Any], beat_bytes: int) -> Bytes:

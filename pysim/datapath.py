@@ -13,8 +13,10 @@ PIXEL_OFFSET = 128
 
 SCORE = Format(24, 12, True, *_RND_SAT)
 """Attention scores and gate logits, in units of log2: a difference of 1 is a factor of 2."""
-EXPONENTIAL = Format(17, 16, False, *_RND_SAT)
-"""2**-d, from 0 to 1 inclusive; also probabilities and gate scores."""
+EXPONENTIAL = Format(25, 24, False, *_RND_SAT)
+"""2**-d, from 0 to 1 inclusive. So fine because rounded exponentials are summed over a whole row."""
+PROBABILITY = Format(17, 16, False, *_RND_SAT)
+"""Probabilities and gate scores, from 0 to 1 inclusive."""
 GELU_INPUT = Format(24, 14, True, *_RND_SAT)
 """What the first MLP layer hands to the GELU unit."""
 NORMALIZED = Format(24, 18, True, *_RND_SAT)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from pysim import tables
-from pysim.datapath import ACCUMULATOR_LIMIT, MAX_SHIFT, MULTIPLIER_WIDTH, NORM_WEIGHT_WIDTH, PIXEL_OFFSET
+from pysim.datapath import ACCUMULATOR_LIMIT, EXPONENTIAL, MAX_SHIFT, MULTIPLIER_WIDTH, NORM_WEIGHT_WIDTH, PIXEL_OFFSET
 from pysim.errors import InputError, OverflowRiskError
 from pysim.files import Tensors, TensorSpec, read_toml, read_tensors, validate, write_folder
 from pysim.formats import Format
@@ -22,6 +22,9 @@ from pysim.kernels.linear import Requantise
 from pysim.precision import Precision
 from pysim.reports import TensorReport
 from pysim.spec import ModelSpec
+
+FLOAT64_INTEGER_BITS = 53
+"""The simulator multiplies integers in float64, exactly while sums stay under this many bits."""
 
 VERSION = 1
 """Version of the Design folder's format."""
@@ -48,6 +51,8 @@ class Parallelism(_Strict):
     """Bits of a memory port."""
     weight_ports: Annotated[int, Field(ge=1, le=16, strict=True)] = 4
     """Memory ports that load weights side by side."""
+    weight_rows: Annotated[int, Field(ge=1, le=8192, strict=True)] = 512
+    """Depth of each half of the weight buffer, in words of `linear_in` x `linear_out` weights."""
     max_batch: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
     """Images that share each weight while it is on chip."""
     clock_mhz: Annotated[float, Field(gt=0, le=1000)] = 300.0
@@ -59,7 +64,7 @@ class DesignSpec(_Strict):
     version: Literal[1]
     design_id: str
     weights_sha256: str
-    residual_frac: int
+    residual_frac: Annotated[int, Field(ge=-64, le=64, strict=True)]
     model: ModelSpec
     precision: Precision
     parallelism: Parallelism
@@ -176,6 +181,15 @@ def decode_tensors(spec: ModelSpec) -> dict[str, TensorSpec]:
     }
 
 
+def _weights_sha256(tensors: Tensors, residual_frac: int) -> str:
+    digest = hashlib.sha256(f"residual_frac {residual_frac}\n".encode())
+    for name in sorted(tensors):
+        tensor = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name} {tensor.dtype.str} {tensor.shape}\n".encode())
+        digest.update(tensor.tobytes())
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class Linear:
     """Integer parameters of one linear layer (one expert's, where there are several)."""
@@ -257,13 +271,8 @@ class Design:
 
     @property
     def weights_sha256(self) -> str:
-        """Hash of every tensor: tells weights that were damaged or exchanged after quantisation."""
-        digest = hashlib.sha256()
-        for name in sorted(self.tensors):
-            tensor = np.ascontiguousarray(self.tensors[name])
-            digest.update(f"{name} {tensor.dtype.str} {tensor.shape}\n".encode())
-            digest.update(tensor)
-        return digest.hexdigest()
+        """Hash of every tensor and of what they mean: tells weights changed after quantisation."""
+        return _weights_sha256(self.tensors, self.residual_frac)
 
     def save(self, folder: Path) -> None:
         """Write `design.toml` and `weights.safetensors` into a new folder."""
@@ -297,6 +306,10 @@ class Design:
         content = validate(_DesignFile, data, path).design
         expected = design_tensors(content.model, content.precision) | decode_tensors(content.model)
         tensors = read_tensors(folder / "weights.safetensors", expected)
+        # Before anything is computed from the weights: damaged ones are told as such.
+        found = _weights_sha256(tensors, content.residual_frac)
+        if found != content.weights_sha256:
+            raise _changed(folder / "weights.safetensors", "weights_sha256", found, content.weights_sha256)
         design = cls(
             content.model,
             content.precision,
@@ -305,15 +318,16 @@ class Design:
             tensors,
             tuple(content.reports),
         )
-        for field in ("weights_sha256", "design_id"):
-            if getattr(design, field) != getattr(content, field):
-                what = "weights.safetensors" if field == "weights_sha256" else "design.toml"
-                raise InputError(
-                    f"{folder / what}: {field} is {getattr(design, field)}, but design.toml says "
-                    f"{getattr(content, field)}",
-                    hint="the folder was changed after `edgemoe quantize` wrote it: quantize again",
-                )
+        if design.design_id != content.design_id:
+            raise _changed(path, "design_id", design.design_id, content.design_id)
         return design
+
+
+def _changed(path: Path, field: str, found: str, stated: str) -> InputError:
+    return InputError(
+        f"{path}: {field} is {found}, but design.toml says {stated}",
+        hint="the folder was changed after `edgemoe quantize` wrote it: quantize again",
+    )
 
 
 def check_accumulators(design: Design) -> None:
@@ -323,6 +337,12 @@ def check_accumulators(design: Design) -> None:
         OverflowRiskError: naming the layer, the bits it may need and the bits there are.
     """
     spec, precision = design.spec, design.precision
+    weighted_bits = (spec.tokens << EXPONENTIAL.frac).bit_length() + precision.attention_width
+    if weighted_bits > FLOAT64_INTEGER_BITS:
+        raise OverflowRiskError(
+            f"attention over {spec.tokens} tokens may need {weighted_bits} bits, there are {FLOAT64_INTEGER_BITS}",
+            hint="use smaller images or a narrower attention_width",
+        )
     activation = -precision.activation.min
     _check_linear(design, "patch", PIXEL_OFFSET)
     for layer in range(spec.depth):
@@ -340,7 +360,8 @@ def check_accumulators(design: Design) -> None:
 def _check_linear(design: Design, name: str, largest_operand: int) -> None:
     weight, bias = design.tensors[f"{name}.weight"], design.tensors[f"{name}.bias"]
     sums = np.abs(weight.astype(np.int64)).sum(axis=-1).astype(object) * largest_operand
-    largest = int((sums + np.abs(bias).astype(object)).max())
+    # In Python integers, as -2**63 has no absolute value in int64.
+    largest = int((sums + np.abs(bias.astype(object))).max())
     if largest.bit_length() + 1 > ACCUMULATOR_LIMIT:
         raise OverflowRiskError(
             f"{name}: a dot product of {weight.shape[-1]} terms may need {largest.bit_length() + 1} bits, "

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pysim.datapath import EXPONENTIAL, GELU_INPUT, SCORE
+from pysim.datapath import GELU_INPUT, PROBABILITY, SCORE
 from pysim.design import Design
 from pysim.kernels import iccad23
 from pysim.kernels.attention import attention, first_keys
@@ -190,7 +190,7 @@ class RequantiseEngines:
 
     def real_gate_scores(self, scores: IntArray) -> NDArray[np.float64]:
         """See `Engines`."""
-        return EXPONENTIAL.to_float(scores)
+        return PROBABILITY.to_float(scores)
 
 
 class Iccad23Engines:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from pysim.errors import InputError
 from pysim.spec import ModelSpec
@@ -30,7 +30,9 @@ def load_images(paths: Iterable[Path], spec: ModelSpec, *, fit: bool = False) ->
             continue
         found = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
         if not found:
-            raise InputError(f"{path}: no image in this folder", hint=f"looked for {', '.join(sorted(_SUFFIXES))}")
+            raise InputError(
+                f"{path}: no image in this folder", hint=f"looked for {', '.join(sorted(_SUFFIXES))}"
+            )
         files += found
     shape = (spec.in_channels, *spec.image_size)
     images = [load_image(file, spec, fit=fit) for file in files]
@@ -62,7 +64,7 @@ def load_image(path: Path, spec: ModelSpec, *, fit: bool = False) -> Pixels:
 def _load_array(path: Path, shape: tuple[int, ...]) -> Pixels:
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # NumPy's parser of headers raises whatever it meets, tokenizer errors too.
         raise InputError(f"{path}: not a readable .npy file: {error}") from None
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.shape != shape:
         raise InputError(
@@ -77,8 +79,13 @@ def _load_raw(path: Path, shape: tuple[int, ...]) -> Pixels:
     size = path.stat().st_size
     if size != expected:
         raise InputError(f"{path}: {size} bytes, expected {expected}: float32 of shape {shape}")
-    pixels = np.fromfile(path, "<f4").reshape(shape) * 256
-    if not (np.isfinite(pixels).all() and (pixels == np.rint(pixels)).all() and pixels.min() >= 0 and pixels.max() < 256):
+    pixels = np.fromfile(path, "<f4").astype(np.float64).reshape(shape) * 256
+    if not (
+        np.isfinite(pixels).all()
+        and (pixels == np.rint(pixels)).all()
+        and pixels.min() >= 0
+        and pixels.max() < 256
+    ):
         raise InputError(f"{path}: values are not 8-bit pixels", hint="expected multiples of 1/256 in [0, 1)")
     return pixels.astype(np.uint8)
 
@@ -87,7 +94,9 @@ def _load_picture(path: Path, spec: ModelSpec, fit: bool) -> Pixels:
     height, width = spec.image_size
     mode = _MODES.get(spec.in_channels)
     if mode is None:
-        raise InputError(f"{path}: no picture has the {spec.in_channels} channels of this network", hint="use .npy")
+        raise InputError(
+            f"{path}: no picture has the {spec.in_channels} channels of this network", hint="use .npy"
+        )
     try:
         with Image.open(path) as picture:
             if not fit and (picture.size != (width, height) or picture.mode != mode):
@@ -101,6 +110,6 @@ def _load_picture(path: Path, spec: ModelSpec, fit: bool) -> Pixels:
             pixels = np.asarray(picture, np.uint8)
     except InputError:
         raise
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow's decoders raise whatever they meet.
         raise InputError(f"{path}: not a readable image: {error}") from None
     return np.ascontiguousarray(np.atleast_3d(pixels).transpose(2, 0, 1))

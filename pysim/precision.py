@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from pysim.datapath import EXPONENTIAL, NORMALIZED
 from pysim.errors import InputError
 from pysim.formats import Format, Overflow, Quantization
 from pysim.kernels.layernorm import variance_width
@@ -36,13 +35,6 @@ class Precision(BaseModel):
     """Scales are any real number (a multiplier and a shift) instead of a power of two (a shift)."""
     balanced: bool = False
     """Channels are centred and evened out between layers, by factors folded into their parameters."""
-
-    @model_validator(mode="after")
-    def _exponential_fits(self) -> Precision:
-        # exp * value must stay within the float64 products of the simulator and a 27 x 18 DSP slice.
-        if self.attention_width > NORMALIZED.width - EXPONENTIAL.frac // 4:
-            raise ValueError(f"attention_width = {self.attention_width} is too wide")
-        return self
 
     @property
     def activation(self) -> Format:

@@ -27,7 +27,7 @@ from pysim.errors import OverflowRiskError
 from pysim.files import Tensors
 from pysim.formats import Format
 from pysim.kernels.gelu import GELU_FRAC
-from pysim.kernels.layernorm import MIN_EPSILON, variance_width
+from pysim.kernels.layernorm import MIN_EPSILON, largest_variance
 from pysim.kernels.linear import accumulator_width
 from pysim.model import Model
 from pysim.precision import Precision
@@ -141,7 +141,7 @@ class _Quantizer:
     def _epsilon(self) -> None:
         width, dim = self.precision.residual(0, self.model.spec.dim).width, self.model.spec.dim
         epsilon = round(self.model.spec.norm_eps * dim**2 * 4.0**self.residual_frac)
-        if epsilon.bit_length() > variance_width(width, dim) - 1:
+        if largest_variance(width, dim) + epsilon >= 1 << 64:
             raise OverflowRiskError(
                 f"norm_eps = {self.model.spec.norm_eps} is larger than any variance of the residual stream",
                 hint="check norm_eps in model.toml",
@@ -176,9 +176,9 @@ class _Quantizer:
                 hint="check the query and key weights of the checkpoint",
             )
         # Values differ in scale from the attention output by a power of two, which its normalisation shifts out.
-        # It shifts by MANTISSA_FRAC + EXPONENTIAL.frac at least, so that a negative share of it does no harm.
+        # That shifts by MANTISSA_FRAC and more anyway, so that a negative share of it does no harm.
         ratio = power_of_two(values.largest / mixed_scale, precision.attention_width)
-        ratio = max(ratio, -MANTISSA_FRAC)
+        ratio = min(max(ratio, -MANTISSA_FRAC), MANTISSA_FRAC)
         value_scale = mixed_scale * 2.0**-ratio
         self.tensors[f"{block}.score_shift"] = np.array([score_shift])
         self.tensors[f"{block}.attention_shift"] = np.array([ratio])

@@ -76,7 +76,7 @@ class ModelSpec(_Strict):
     in_channels: Count = 3
     patch_size: Count
     dim: Count
-    depth: Count
+    depth: Annotated[int, Field(ge=1, le=1024, strict=True)]
     heads: Count
     mlp_dim: Count
     qkv_bias: bool = True

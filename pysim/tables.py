@@ -77,7 +77,7 @@ def sample(
 def _exp2() -> PiecewiseLinear:
     address_bits = 7
     points = np.arange(2**address_bits + 1) / 2**address_bits
-    return sample("exp2", lambda x: 2.0**-x, points, frac=17, step_bits=SCORE.frac - address_bits)
+    return sample("exp2", lambda x: 2.0**-x, points, frac=22, step_bits=SCORE.frac - address_bits)
 
 
 def _reciprocal() -> PiecewiseLinear:

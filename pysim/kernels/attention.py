@@ -4,7 +4,9 @@ Rows of Q are taken P at a time. The keys stream past a block once; the row at o
 loaded at step o and meets the keys in the order o, o + 1, ..., N - 1, 0, ..., o - 1. Dot products are exact
 in any order; the running sum of the softmax is not, and so the block size is part of the result.
 
-The division is done once a row, at the end: out = (sum_j e_j * v_j) * (1 / s).
+The division is done once a row, at the end: out = (sum_j e_j * v_j) * (1 / s). With 1 / s as a mantissa u and
+the position of the leading one of s, the weighted sum is first brought to the scale of s, which leaves
+`EXPONENTIAL.frac` bits behind the point, and then multiplied by u.
 """
 
 from __future__ import annotations
@@ -16,13 +18,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pysim.datapath import MANTISSA_FRAC, SCORE
+from pysim.datapath import EXPONENTIAL, MANTISSA_FRAC, SCORE
 from pysim.formats import Format
 from pysim.kernels.linear import Requantise
 from pysim.kernels.softmax import probabilities, single_pass
 from pysim.kernels.units import EXP2_UNIT, RECIPROCAL_TABLE, Exp2Unit, UnitTable, exp2_scalar, mantissa_scalar
 
 IntArray = NDArray[np.int64]
+
+LEAST_POSITION = EXPONENTIAL.frac - 1
+"""Of the leading one of a sum: the largest exponential alone is more than a half."""
 
 
 def first_keys(tokens: int, rows_per_block: int) -> IntArray:
@@ -34,19 +39,21 @@ def first_keys(tokens: int, rows_per_block: int) -> IntArray:
 def _exponentials(scores: Any, maxima: Any, unit: Exp2Unit, out: Any) -> None:
     for row in range(scores.shape[0]):
         for key in range(scores.shape[1]):
-            out[row, key] = exp2_scalar(maxima[row] - scores[row, key], unit)
+            out[row, key] = exp2_scalar((maxima[row] << unit.input_frac) - scores[row, key], unit)
 
 
 @njit(cache=True, nogil=True)
 def _normalise(
-    weighted: Any, sums: Any, table: UnitTable, base_shift: int, low: int, high: int, out: Any
+    weighted: Any, sums: Any, table: UnitTable, least: int, shift: int, low: int, high: int, out: Any
 ) -> None:
     for row in range(weighted.shape[0]):
         mantissa, position = mantissa_scalar(np.uint64(sums[row]), table, 1)
-        shift = base_shift + position
-        half = 1 << (shift - 1)
+        align = position - least
         for channel in range(weighted.shape[1]):
-            value = (np.int64(weighted[row, channel]) * mantissa + half) >> shift
+            scaled = np.int64(weighted[row, channel])
+            if align > 0:
+                scaled = (scaled + (1 << (align - 1))) >> align
+            value = (scaled * mantissa + (1 << (shift - 1))) >> shift
             out[row, channel] = min(max(value, low), high)
 
 
@@ -57,7 +64,7 @@ class AttentionResult:
     Attributes:
         output: (rows, tokens, head_dim) integers in the output format.
         scores: (rows, tokens, tokens) in `SCORE`, where rows counts images times heads.
-        maxima: (rows, tokens) in `SCORE`.
+        maxima: (rows, tokens) whole numbers.
         sums: (rows, tokens) with `EXPONENTIAL.frac` fraction bits.
     """
 
@@ -67,7 +74,7 @@ class AttentionResult:
     sums: IntArray
 
     def probabilities(self) -> IntArray:
-        """(rows, tokens, tokens) in `EXPONENTIAL`: for people; the engine never forms them."""
+        """(rows, tokens, tokens) in `PROBABILITY`: for people; the engine never forms them."""
         shape = self.scores.shape
         flat = probabilities(self.scores.reshape(-1, shape[-1]), self.maxima.ravel(), self.sums.ravel())
         return flat.reshape(shape)
@@ -95,7 +102,7 @@ def attention(
         out: format of the output.
     """
     rows, tokens, head_dim = q.shape
-    # Under 2**53 for operands of up to 20 bits and heads of up to 2**13 channels: exact in float64.
+    # Under 2**53 for operands of up to 18 bits and heads of up to 2**17 channels: exact in float64.
     products = (q.astype(np.float64) @ k.astype(np.float64).transpose(0, 2, 1)).astype(np.int64)
     to_score = Requantise(np.ones(1, np.int64), np.full(1, score_shift))
     scores = to_score(products.reshape(-1, tokens), SCORE)
@@ -111,7 +118,8 @@ def attention(
         weighted.reshape(-1, head_dim),
         sums,
         RECIPROCAL_TABLE,
-        MANTISSA_FRAC + out_shift,
+        LEAST_POSITION,
+        MANTISSA_FRAC + LEAST_POSITION + out_shift,
         out.min,
         out.max,
         output,

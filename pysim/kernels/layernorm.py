@@ -16,6 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pysim.datapath import MANTISSA_FRAC, NORMALIZED
+from pysim.errors import InputError
 from pysim.kernels.units import RSQRT_TABLE, UnitTable, mantissa_scalar
 
 IntArray = NDArray[np.int64]
@@ -24,9 +25,14 @@ MIN_EPSILON = 16
 """Keeps the shift after the reciprocal square root positive, even for a token of equal channels."""
 
 
+def largest_variance(width: int, channels: int) -> int:
+    """The largest V of `channels` values of `width` signed bits: half of them at either end."""
+    return (channels << (width - 1)) ** 2
+
+
 def variance_width(width: int, channels: int) -> int:
     """Bits of V for `channels` values of `width` signed bits; the engine has 64."""
-    return ((channels << (width - 1)) ** 2).bit_length()
+    return largest_variance(width, channels).bit_length()
 
 
 @njit(cache=True, nogil=True)
@@ -55,11 +61,13 @@ def normalize(x: IntArray, epsilon: int) -> IntArray:
     Args:
         x: (tokens, channels) integers, with `variance_width(...) <= 64`.
         epsilon: the norm's epsilon in units of V (times D**2 and the square of x's unit), at least
-            `MIN_EPSILON`.
+            `MIN_EPSILON`; V + epsilon must stay under 2**64.
 
     Returns:
         (tokens, channels) integers in `NORMALIZED`.
     """
+    if epsilon < MIN_EPSILON:
+        raise InputError(f"LayerNorm: epsilon = {epsilon} units, expected at least {MIN_EPSILON}")
     out = np.empty(x.shape, np.int64)
     _normalize(
         np.ascontiguousarray(x),

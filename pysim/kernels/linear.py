@@ -80,7 +80,7 @@ def accumulate(x: IntArray, weight: NDArray[Any], bias: IntArray | None = None) 
         OverflowRiskError: the operands could leave 2**53, where float64 products stop being exact integers.
     """
     if x.size and weight.size:
-        bound = x.shape[1] * int(np.abs(x).max()) * max(-int(weight.min()), int(weight.max()))
+        bound = x.shape[1] * max(-int(x.min()), int(x.max())) * max(-int(weight.min()), int(weight.max()))
         if bound >= 1 << 53:
             raise OverflowRiskError(
                 f"a dot product of {x.shape[1]} terms may reach 2**{bound.bit_length()}, expected under 2**53",

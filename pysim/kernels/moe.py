@@ -7,14 +7,14 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from pysim.datapath import EXPONENTIAL
+from pysim.datapath import PROBABILITY
 from pysim.formats import Format
 from pysim.kernels.linear import Requantise
 from pysim.kernels.router import Routing
 
 IntArray = NDArray[np.int64]
 
-GATE_SCALE = Requantise(np.ones(1, np.int64), np.full(1, EXPONENTIAL.frac))
+GATE_SCALE = Requantise(np.ones(1, np.int64), np.full(1, PROBABILITY.frac))
 """Product of an expert's output and a gate score, back to the output's units."""
 
 

@@ -23,7 +23,7 @@ class Routing:
 
     Attributes:
         experts: (tokens, k) chosen experts, best first.
-        scores: (tokens, k) their weights in `EXPONENTIAL`.
+        scores: (tokens, k) their weights in `PROBABILITY`.
         count: number of experts of the layer.
     """
 
