@@ -15,6 +15,9 @@ from pysim.model import Model
 
 FloatArray = NDArray[np.float64]
 
+BATCH_TOKENS = 4096
+"""Images are calibrated together up to this many tokens."""
+
 SAMPLED_ROWS = 512
 """Rows of each tensor that are kept for choosing scales by error."""
 
@@ -97,15 +100,24 @@ class _Collector:
         self.statistics[name] = new
 
 
+def _batch(model: Model) -> int:
+    return max(1, BATCH_TOKENS // model.spec.tokens)
+
+
+def calibration_runs(model: Model, images: NDArray[np.uint8]) -> int:
+    """How often `calibrate` will report progress."""
+    return -(-len(images) // _batch(model)) * len(model.spec.tasks)
+
+
 def calibrate(
-    model: Model, images: NDArray[np.uint8], progress: Callable[[int, int], Any] | None = None
+    model: Model, images: NDArray[np.uint8], progress: Callable[[int], Any]
 ) -> dict[str, Statistic]:
     """Run the float network on every image and task, and gather statistics of each tensor.
 
     Args:
         model: the network.
         images: (images, channels, H, W) pixels.
-        progress: called with the runs done and the runs in total.
+        progress: called with the runs done.
 
     Raises:
         InputError: no image was given.
@@ -113,11 +125,10 @@ def calibrate(
     if len(images) == 0:
         raise InputError("no calibration image was given", hint="pass at least one with --images")
     collector = _Collector(np.random.default_rng(0))
-    batch = max(1, 4096 // model.spec.tokens)
-    starts = range(0, len(images), batch)
-    for done, start in enumerate(starts):
+    batch, done = _batch(model), 0
+    for start in range(0, len(images), batch):
         for task in range(len(model.spec.tasks)):
             reference.run(model, images[start : start + batch], task, tap=collector)
-            if progress:
-                progress(done * len(model.spec.tasks) + task + 1, len(starts) * len(model.spec.tasks))
+            done += 1
+            progress(done)
     return collector.statistics

@@ -31,3 +31,12 @@ MAX_SHIFT = 62
 """The largest requantisation shift."""
 ACCUMULATOR_LIMIT = 48
 """Bits of a DSP slice's accumulator: no dot product of a Design may need more."""
+
+FORMATS = {
+    "score": SCORE,
+    "exponential": EXPONENTIAL,
+    "probability": PROBABILITY,
+    "gelu_input": GELU_INPUT,
+    "normalized": NORMALIZED,
+}
+"""Every format of this module, by name."""

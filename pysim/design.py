@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from pysim import tables
+from pysim import datapath, tables
 from pysim.datapath import ACCUMULATOR_LIMIT, EXPONENTIAL, MAX_SHIFT, MULTIPLIER_WIDTH, NORM_WEIGHT_WIDTH, PIXEL_OFFSET
 from pysim.errors import InputError, OverflowRiskError
 from pysim.files import Tensors, TensorSpec, read_toml, read_tensors, validate, write_folder
 from pysim.formats import Format
+from pysim.kernels import iccad23
 from pysim.kernels.linear import Requantise
 from pysim.precision import Precision
 from pysim.reports import TensorReport
@@ -168,7 +169,7 @@ DECODE = "decode."
 
 def decode_tensors(spec: ModelSpec) -> dict[str, TensorSpec]:
     """Name, shape and dtype of the decoding pairs: real = integer * scale + offset, channel by channel."""
-    widths = {}
+    widths: dict[str, int] = {}
     for layer in range(spec.depth):
         block = f"blocks.{layer}"
         widths |= {f"{block}.{name}": spec.dim for name in ("norm1", "norm2", "q", "k", "v", "attention")}
@@ -265,7 +266,12 @@ class Design:
             "model": model | {"tasks": len(self.spec.tasks)},
             "precision": self.precision.model_dump(exclude={"name"}, mode="json"),
             "parallelism": self.parallelism.model_dump(exclude={"clock_mhz"}, mode="json"),
-            "tables": [(t.name, t.base.tolist(), t.slope.tolist(), t.frac) for t in tables.TABLES],
+            "formats": {name: str(fmt) for name, fmt in datapath.FORMATS.items()},
+            "tables": [
+                (t.name, t.base.tolist(), t.slope.tolist(), t.frac, t.step_bits)
+                for t in (*tables.TABLES, *iccad23.TABLES)
+            ],
+            "gelu_table": iccad23.GELU_TABLE.tolist(),
         }
         return hashlib.sha256(json.dumps(baked, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pysim.calibrate import Statistic
 from pysim.design import DECODE, ICCAD23_FRACS, Design, Parallelism, decode_tensors, design_tensors
+from pysim.errors import OverflowRiskError
 from pysim.files import Tensors
 from pysim.formats import Format, Overflow, Quantization
 from pysim.kernels.iccad23 import FEATURE
@@ -65,6 +66,11 @@ def quantize(
 def _format(frac: int, largest: float) -> Format:
     """The original's type, or the nearest with enough integer bits for the network at hand."""
     needed = math.floor(math.log2(max(largest, 2.0**-30))) + 2
+    if needed > PARAMETER_WIDTH:
+        raise OverflowRiskError(
+            f"a parameter of {largest:.3g} needs more than the {PARAMETER_WIDTH} bits of the original's types",
+            hint="check the checkpoint, or choose the precision w16a16",
+        )
     return Format(
         PARAMETER_WIDTH, min(frac, PARAMETER_WIDTH - needed), True, Quantization.AP_TRN, Overflow.AP_SAT
     )

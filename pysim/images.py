@@ -105,9 +105,10 @@ def _load_picture(path: Path, spec: ModelSpec, fit: bool) -> Pixels:
                     f"expected {width}x{height} of mode {mode}",
                     hint="--fit resizes and converts",
                 )
-            if fit:
-                picture = picture.convert(mode).resize((width, height), Image.Resampling.BILINEAR)
-            pixels = np.asarray(picture, np.uint8)
+            fitted = (
+                picture.convert(mode).resize((width, height), Image.Resampling.BILINEAR) if fit else picture
+            )
+            pixels = np.asarray(fitted, np.uint8)
     except InputError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever they meet.

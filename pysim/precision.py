@@ -33,6 +33,8 @@ class Precision(BaseModel):
     """The residual stream; narrowed for models so wide that LayerNorm's sums would leave 64 bits."""
     multipliers: bool = False
     """Scales are any real number (a multiplier and a shift) instead of a power of two (a shift)."""
+    learned_rounding: bool = False
+    """Weights are rounded for the least error of a layer's output on the calibration images, not one by one."""
     balanced: bool = False
     """Channels are centred and evened out between layers, by factors folded into their parameters."""
 
@@ -54,6 +56,8 @@ class Precision(BaseModel):
     def residual(self, frac: int, dim: int) -> Format:
         """Format of the residual stream of tokens with `dim` channels."""
         width = self.residual_width
+        if self.arithmetic == "iccad23":
+            return Format(width, frac)
         while variance_width(width, dim) > 64:
             width -= 1
         return Format(width, frac, True, Quantization.AP_RND, Overflow.AP_SAT)
@@ -67,7 +71,14 @@ PRESETS = {
     preset.name: preset
     for preset in (
         Precision(name="w16a16"),
-        Precision(name="w8a8", weight_width=8, activation_width=8, multipliers=True, balanced=True),
+        Precision(
+            name="w8a8",
+            weight_width=8,
+            activation_width=8,
+            multipliers=True,
+            balanced=True,
+            learned_rounding=True,
+        ),
         Precision(name="iccad23", arithmetic="iccad23", residual_width=32),
     )
 }

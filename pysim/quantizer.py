@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pysim import iccad23_quantizer
 from pysim.balance import Balance, choose
-from pysim.calibrate import Statistic, calibrate, merge
+from pysim.calibrate import Statistic, calibrate, calibration_runs, merge
 from pysim.datapath import (
     GELU_INPUT,
     MANTISSA_FRAC,
@@ -32,6 +32,7 @@ from pysim.kernels.linear import accumulator_width
 from pysim.model import Model
 from pysim.precision import Precision
 from pysim.reports import TensorReport, make_report
+from pysim.rounding import round_weights
 from pysim.scaling import (
     least_error_range,
     least_error_scale,
@@ -68,17 +69,25 @@ def quantize(
         images: (images, channels, H, W) uint8 calibration images.
         precision: a preset or one of your own.
         parallelism: how much hardware; the defaults suit a ZCU102.
-        progress: called with calibration runs done and in total.
+        progress: called with the steps done and in total: calibration runs, then layers.
 
     Raises:
         InputError: no images.
         OverflowRiskError: a sum could leave its accumulator, or weights are far out of proportion.
     """
     parallelism = parallelism or Parallelism()
-    statistics = calibrate(model, images, progress)
+    runs, depth = calibration_runs(model, images), model.spec.depth
+
+    def report(done: int) -> None:
+        if progress:
+            progress(done, runs + depth)
+
+    statistics = calibrate(model, images, report)
     if precision.arithmetic == "iccad23":
-        return iccad23_quantizer.quantize(model, precision, parallelism, statistics)
-    return _Quantizer(model, precision, statistics).run(parallelism)
+        design = iccad23_quantizer.quantize(model, precision, parallelism, statistics)
+        report(runs + depth)
+        return design
+    return _Quantizer(model, precision, statistics).run(parallelism, lambda layer: report(runs + layer))
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,7 @@ class _Quantizer:
     tensors: Tensors = field(default_factory=dict)
     reports: list[TensorReport] = field(default_factory=list)
 
-    def run(self, parallelism: Parallelism) -> Design:
+    def run(self, parallelism: Parallelism, progress: Callable[[int], Any]) -> Design:
         spec = self.model.spec
         stream = ["embed"] + [
             f"blocks.{layer}.{name}" for layer in range(spec.depth) for name in ("attn_residual", "output")
@@ -116,6 +125,7 @@ class _Quantizer:
         for layer in range(spec.depth):
             self._attention(layer)
             self._mlp(layer)
+            progress(layer + 1)
         expected = design_tensors(spec, self.precision)
         typed = {
             name: np.asarray(tensor).astype(expected[name].dtype if name in expected else np.float64)
@@ -317,17 +327,20 @@ class _Quantizer:
     ) -> None:
         """Integer parameters of one linear layer, stored at `index` of the tensors of that name."""
         width = width or self.precision.weight_width
-        top = (1 << (width - 1)) - 1
         out_scale = np.broadcast_to(np.asarray(out_scale, np.float64), len(weight))
         # Rows of tiny weights under an ordinary bias take a coarser scale, so that the bias fits beside the sum.
         bias_limit = 2.0 ** (accumulator_width(weight.shape[1], operand.format, width) - 3)
         least = np.abs(bias) / operand.scale / bias_limit
         scale = np.maximum(weight_scales(weight, width), least)
+        # A row without weights takes any scale: one that its requantisation can express.
+        dead = ~weight.any(axis=1)
+        scale[dead] = np.minimum(scale[dead], np.maximum(out_scale[dead] / operand.scale, least[dead]))
         if not self.precision.multipliers:
             scale = np.exp2(np.ceil(np.log2(scale)))
             # A row of weights too small to matter gets the finest scale that its shift can undo.
             scale = np.maximum(scale, np.exp2(np.round(np.log2(out_scale / operand.scale)) - 40))
-        integers = np.clip(round_half_up(weight / scale[:, None]), -top - 1, top)
+        inputs = operand.statistic.samples if self.precision.learned_rounding else None
+        integers = round_weights(weight, scale, width, inputs)
         self._report_weight(name, index, weight, integers, scale, width)
 
         # Rounded weights shift the mean of an output; the calibrated mean of the inputs tells by how much.

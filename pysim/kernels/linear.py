@@ -86,6 +86,10 @@ def accumulate(x: IntArray, weight: NDArray[Any], bias: IntArray | None = None) 
                 f"a dot product of {x.shape[1]} terms may reach 2**{bound.bit_length()}, expected under 2**53",
                 hint="use narrower operands",
             )
-    # Sums under 2**53 are exact in float64, and BLAS multiplies floats some fifty times as fast as integers.
-    product = (x.astype(np.float64) @ weight.T.astype(np.float64)).astype(np.int64)
+        # Integers this small are exact in floating point, whatever the order of the sum, and BLAS multiplies
+        # floats some fifty times as fast as integers.
+        exact = np.float32 if bound < 1 << 24 else np.float64
+        product = (x.astype(exact) @ weight.T.astype(exact)).astype(np.int64)
+    else:
+        product = np.zeros((x.shape[0], weight.shape[0]), np.int64)
     return product if bias is None else product + bias

@@ -1,0 +1,371 @@
+"""Keeps docs/numerics.md honest: a table behind a `<!-- check: name -->` mark is what the code computes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pysim import accuracy, datapath, tables
+from pysim.formats import Format, Overflow, Quantization, round_shift
+from pysim.iccad23_quantizer import ORIGINAL_FRAC
+from pysim.kernels import iccad23
+from pysim.kernels.attention import AttentionResult, attention, first_keys
+from pysim.kernels.gelu import GELU_FRAC, gelu
+from pysim.kernels.layernorm import normalize, variance_width
+from pysim.kernels.linear import Requantise, accumulator_width
+from pysim.kernels.moe import GATE_SCALE, run_experts
+from pysim.kernels.router import Routing, route
+from pysim.kernels.softmax import probabilities, single_pass
+from pysim.kernels.units import exp2, reciprocal, rsqrt
+from pysim.precision import PRESETS
+from pysim.scaling import multiplier_and_shift
+
+IntArray = NDArray[np.int64]
+Rows = list[dict[str, str]]
+Check = Callable[[Rows], None]
+
+PAGE = (Path(__file__).parents[1] / "docs" / "numerics.md").read_text(encoding="utf-8")
+PROSE = " ".join(PAGE.split())
+CHECKS: dict[str, Check] = {}
+
+
+def check(name: str) -> Callable[[Check], Check]:
+    def register(function: Check) -> Check:
+        CHECKS[name] = function
+        return function
+
+    return register
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip().strip("`") for cell in line.strip().strip("|").split("|")]
+
+
+def marked_tables() -> dict[str, Rows]:
+    """Name of each mark, and the rows of the table right behind it, by heading."""
+    found: dict[str, Rows] = {}
+    for name, body in re.findall(r"<!-- check: ([a-z0-9-]+) -->\n((?:\|.*\n)+)", PAGE):
+        heading, _, *rows = body.strip("\n").split("\n")
+        found[name] = [dict(zip(cells(heading), cells(row), strict=True)) for row in rows]
+    return found
+
+
+TABLES = marked_tables()
+
+
+def numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def narrow(width: int, frac: int = 0) -> Format:
+    return Format(width, frac, True, Quantization.AP_RND, Overflow.AP_SAT)
+
+
+def one(value: int) -> IntArray:
+    return np.array([value], np.int64)
+
+
+def by(multiplier: int, shift: int) -> Requantise:
+    return Requantise(one(multiplier), one(shift))
+
+
+def test_every_mark_has_a_table_and_a_check() -> None:
+    marks = re.findall(r"<!-- check: (.*?) -->", PAGE)
+    assert len(set(marks)) == len(marks)
+    assert set(marks) == set(TABLES) == set(CHECKS)
+    assert all(TABLES.values())
+
+
+def test_links_lead_to_headings() -> None:
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
+        for title in re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE)
+    }
+    assert set(re.findall(r"\]\(#([^)]*)\)", PAGE)) <= headings
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_table(name: str) -> None:
+    CHECKS[name](TABLES[name])
+
+
+# --- Formats ------------------------------------------------------------------------------------------------
+
+
+@check("formats")
+def formats(rows: Rows) -> None:
+    for row in rows:
+        assert Format.parse(row["Type"]) == getattr(datapath, row["Name"])
+
+
+@check("constants")
+def constants(rows: Rows) -> None:
+    for row in rows:
+        assert int(row["Value"]) == getattr(datapath, row["Constant"])
+
+
+@check("rounding")
+def rounding(rows: Rows) -> None:
+    for row in rows:
+        value = int(row["v"])
+        assert float(row["v / 4"]) == value / 4
+        assert int(row["(v + 2) >> 2"]) == (value + 2) >> 2 == round_shift(value, 2, Quantization.AP_RND)
+
+
+@check("multiplier")
+def multiplier(rows: Rows) -> None:
+    factor, shift = multiplier_and_shift(np.array([0.175]), "example")
+    assert (factor[0], shift[0]) == (45875, 18)
+    for row in rows:
+        value = int(row["v"])
+        assert int(row["v × 45875 + 2^17"]) == value * 45875 + (1 << 17)
+        assert int(row[">> 18"]) == (value * 45875 + (1 << 17)) >> 18
+        assert int(row["saturated"]) == by(45875, 18)(np.array([[value]]), narrow(8))
+
+
+@check("accumulators")
+def accumulators(rows: Rows) -> None:
+    for row in rows:
+        operand, weight = narrow(int(row["Operand bits"])), int(row["Weight bits"])
+        assert int(row["Accumulator bits"]) == accumulator_width(int(row["Inputs"]), operand, weight)
+
+
+@check("residual")
+def residual(rows: Rows) -> None:
+    for row in rows:
+        channels = int(row["Channels D"])
+        assert int(row["Bits of V with a 24-bit stream"]) == variance_width(24, channels)
+        assert row["Residual stream"] == f"{PRESETS['w16a16'].residual(0, channels).width} bits"
+
+
+# --- Tables and units ---------------------------------------------------------------------------------------
+
+
+@check("tables")
+def table_layouts(rows: Rows) -> None:
+    assert [row["Table"] for row in rows] == [table.name for table in tables.TABLES]
+    for row, table in zip(rows, tables.TABLES, strict=True):
+        layout = (len(table.base), table.address_bits, table.step_bits, table.frac)
+        assert tuple(int(row[key]) for key in ("Segments", "Address bits", "Offset bits", "frac")) == layout
+        assert (row["Base"], row["Slope"]) == (str(table.base_format), str(table.slope_format))
+        assert int(row["ROM bits"]) == layout[0] * (table.base_format.width + table.slope_format.width)
+
+
+@check("errors")
+def errors(rows: Rows) -> None:
+    assert [row["Unit"] for row in rows] == ["exp2", "reciprocal", "rsqrt", "gelu"]
+    for row in rows:
+        worst: accuracy.WorstError = getattr(accuracy, f"{row['Unit']}_worst_error")()
+        assert row["Error"] == ("relative" if worst.relative else "absolute")
+        assert int(row["Inputs tried"]) == worst.inputs
+        assert row["Worst"] == f"{worst.error:.3e}"
+        assert row["As a power of two"] == f"2^{worst.bits:.2f}"
+
+
+@check("mantissas")
+def mantissas(rows: Rows) -> None:
+    """Step by step as the page says, and as the unit does it."""
+    assert [row["Unit"] for row in rows] == ["reciprocal", "rsqrt"]
+    for row in rows:
+        square_root = row["Unit"] == "rsqrt"
+        table = tables.RSQRT if square_root else tables.RECIPROCAL
+        value = int(row["v"])
+        position = value.bit_length() - 1
+        index = (value >> (position - 18) if position >= 18 else value << (18 - position)) - (1 << 18)
+        index += (1 << 18) * (square_root and position % 2)
+        address, offset = index >> table.step_bits, index % (1 << table.step_bits)
+        base, slope = int(table.base[address]), int(table.slope[address])
+        exact = (base << table.step_bits) + slope * offset
+        mantissa = (exact + (1 << (table.step_bits - 1))) >> table.step_bits
+        exponent = position >> 1 if square_root else position
+        steps = (position, index, address, offset, base, slope, mantissa, exponent)
+        headings = ("p", "index", "address", "offset", "base", "slope", "M", "exponent")
+        assert tuple(int(row[heading]) for heading in headings) == steps
+        unit = rsqrt if square_root else reciprocal
+        measured = unit(np.array([value], np.uint64))
+        assert (measured[0][0], measured[1][0]) == (mantissa, exponent)
+
+
+def test_largest_difference_with_an_exponential() -> None:
+    assert exp2(np.array([0, 25 << 12, (25 << 12) + 1])).tolist() == [1 << 24, 1, 0]
+
+
+@check("layernorm")
+def layernorm(rows: Rows) -> None:
+    steps = {row["Step"]: numbers(row["Integers"]) for row in rows}
+    x = np.array([[100, -50, 25, 7]])
+    total, squares = int(x.sum()), int((x * x).sum())
+    assert (steps["S1"], steps["S2"]) == ([total], [squares])
+    spread = 4 * squares - total * total + 16
+    mantissa, exponent = rsqrt(np.array([spread], np.uint64))
+    assert (steps["V"], steps["M"], steps["e"]) == ([spread], [mantissa[0]], [exponent[0]])
+    shift = int(exponent[0]) - 1
+    by_hand = ((4 * x[0] - total) * mantissa[0] + (1 << (shift - 1))) >> shift
+    assert steps["n"] == by_hand.tolist() == normalize(x, 16)[0].tolist()
+    printed = ", ".join(f"{value:.5f}" for value in by_hand / 2**18)
+    exact = ", ".join(f"{value:.5f}" for value in (x[0] - x.mean()) / np.sqrt(x.var() + 1))
+    assert f"n / 2^18 is {printed}. The exact values are {exact}." in PROSE
+
+
+# --- Softmax and attention ----------------------------------------------------------------------------------
+
+REAL_SCORES = np.array([1.0, 2.5, -0.7, 2.0])
+
+
+def example_scores() -> IntArray:
+    return datapath.SCORE.quantize(REAL_SCORES * math.log2(math.e))
+
+
+@check("softmax-steps")
+def softmax_steps(rows: Rows) -> None:
+    maximum, total = 0, 0
+    scores = example_scores()
+    assert [int(row["Score x"]) for row in rows] == scores.tolist()
+    for step, (row, score) in enumerate(zip(rows, scores.tolist(), strict=True)):
+        ceiling = -((-score) >> 12)
+        shift = ceiling - maximum if step and ceiling > maximum else 0
+        if step == 0:
+            maximum = ceiling
+        if shift:
+            maximum, total = ceiling, (total + (1 << (shift - 1))) >> shift
+        difference = (maximum << 12) - score
+        exponential = int(exp2(one(difference))[0])
+        total += exponential
+        assert row["Shift of s"] == (str(shift) if shift else "-")
+        shown = [int(row[key]) for key in ("Step", "c", "m after", "(m << 12) - x", "exp2", "s after")]
+        assert shown == [step + 1, ceiling, maximum, difference, exponential, total]
+    maxima, sums = single_pass(scores[None], one(0))
+    assert (maxima[0], sums[0]) == (maximum, total)
+    exact = np.exp(REAL_SCORES).sum() / 2.0**maximum
+    assert f"s / 2^24 = {total / 2**24:.6f}; the exact sum is {exact:.6f}." in PROSE
+
+
+@check("softmax-result")
+def softmax_result(rows: Rows) -> None:
+    scores = example_scores()[None]
+    maxima, sums = single_pass(scores, one(0))
+    exponentials, result = exp2((maxima << 12) - scores)[0], probabilities(scores, maxima, sums)[0]
+    exact = np.exp(REAL_SCORES) / np.exp(REAL_SCORES).sum()
+    for i, row in enumerate(rows):
+        assert float(row["Score"]) == REAL_SCORES[i]
+        assert (int(row["exp2((m << 12) - x)"]), int(row["P"])) == (exponentials[i], result[i])
+        assert result[i] == (exponentials[i] * 92035 + (1 << 24)) >> 25
+        assert (row["P / 65536"], row["Exact"]) == (f"{result[i] / 65536:.6f}", f"{exact[i]:.6f}")
+
+
+@check("order")
+def order_of_keys(rows: Rows) -> None:
+    first = first_keys(6, 4)
+    for number, row in enumerate(rows):
+        assert [int(row[key]) for key in ("Row", "Block", "Offset")] == [number, number // 4, number % 4]
+        assert [int(key) for key in list(row.values())[3:]] == [(first[number] + i) % 6 for i in range(6)]
+
+
+def effect_of_block_size(rows_per_block: int) -> AttentionResult:
+    rng = np.random.default_rng(0)
+    q, k, v = rng.integers(-(2**11), 2**11, (3, 4, 129, 64))
+    return attention(q, k, 16 * v, rows_per_block=rows_per_block, score_shift=10, out_shift=0, out=narrow(16))
+
+
+@check("block-size")
+def block_size(rows: Rows) -> None:
+    base = effect_of_block_size(1)
+    assert f"spread by {datapath.SCORE.to_float(base.scores).std():.1f} units" in PROSE
+    for row in rows:
+        other = effect_of_block_size(int(row["P"]))
+        sums, output = np.abs(other.sums - base.sums), np.abs(other.output - base.output)
+        assert row["Sums that differ"] == f"{100 * (sums > 0).mean():.1f} %"
+        assert int(row["Largest difference, in 2^-24"]) == sums.max()
+        assert row["Outputs that differ"] == f"{100 * (output > 0).mean():.3f} %"
+        assert int(row["Largest difference, in lsb"]) == output.max()
+
+
+# --- GELU, router, experts ----------------------------------------------------------------------------------
+
+
+@check("gelu")
+def gelu_example(rows: Rows) -> None:
+    for row in rows:
+        x = int(datapath.GELU_INPUT.quantize(float(row["x"])))
+        address, offset = abs(x) >> 8, abs(x) & 255
+        base, slope = int(tables.GELU_DELTA.base[address]), int(tables.GELU_DELTA.slope[address])
+        delta = (base << 8) + slope * offset
+        exact = (max(x, 0) << 12) - delta
+        assert gelu(one(x))[0] == exact
+        narrowed = by(1, GELU_FRAC - 14)(np.array([[exact]]), narrow(16, 14))
+        steps = [x, address, offset, base, slope, delta, exact, int(narrowed[0, 0])]
+        assert [int(cell) for cell in list(row.values())[1:]] == steps
+    exact_gelu = -0.8 * 0.5 * math.erfc(0.8 / math.sqrt(2))
+    assert f"-2777 / 2^14 = {-2777 / 2**14:.5f}; the exact gelu(-0.8) is {exact_gelu:.5f}." in PROSE
+
+
+@check("router")
+def router_example(rows: Rows) -> None:
+    logits = datapath.SCORE.quantize(np.array([1.2, 0.3, 1.2, -0.5]) * math.log2(math.e))[None]
+    assert f"(in `SCORE`: {', '.join(map(str, logits[0].tolist()))})" in PROSE
+    assert [row["Softmax over"] for row in rows] == ["all", "the chosen"]
+    for row in rows:
+        routing = route(logits, 2, normalize_over_selected=row["Softmax over"] == "the chosen")
+        assert numbers(row["Chosen"]) == routing.experts[0].tolist()
+        assert numbers(row["Scores"]) == routing.scores[0].tolist()
+        assert row["As fractions"] == ", ".join(f"{score / 65536:.5f}" for score in routing.scores[0])
+
+
+@check("experts")
+def experts_example(rows: Rows) -> None:
+    stream = narrow(24)
+    numbered = {int(row["Expert"]): row for row in rows}
+    x, half = 8388600, 32768
+    for count in range(1, len(rows) + 1):
+        chosen = list(numbered)[:count]
+        row = numbered[chosen[-1]]
+        routing = Routing(np.array([chosen[::-1]]), np.full((1, count), half), 8)
+        result = run_experts(
+            np.array([[x]]),
+            np.zeros((1, 1), np.int64),
+            routing,
+            lambda number, tokens: np.array([[int(numbered[number]["o"])]]),
+            stream,
+        )
+        assert int(row["x after"]) == result[0, 0]
+        assert int(row["o × score, rounded"]) == GATE_SCALE(np.array([[int(row["o"]) * half]]), stream)
+
+
+# --- Presets ------------------------------------------------------------------------------------------------
+
+
+@check("presets")
+def presets(rows: Rows) -> None:
+    for row in rows:
+        field = row[""]
+        for name, precision in PRESETS.items():
+            value = getattr(precision, field)
+            shown = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+            assert row[name] == shown or (row[name] == "-" and precision.arithmetic == "iccad23")
+
+
+@check("iccad23-types")
+def iccad23_types(rows: Rows) -> None:
+    assert {row["Parameters"]: int(row["Fraction bits"]) for row in rows} == ORIGINAL_FRAC
+    for row in rows:
+        assert Format.parse(row["Type"]) == Format(16, ORIGINAL_FRAC[row["Parameters"]])
+
+
+@check("iccad23-scale")
+def iccad23_scale(rows: Rows) -> None:
+    for row in rows:
+        expected = (int(row["Multiplier"]), int(row["Shift"]))
+        assert iccad23.attention_scale(int(row["Head dim"])) == expected
+
+
+def test_iccad23_constants() -> None:
+    assert f"{iccad23.LOG2_E} × 2^-{iccad23.LOG2_E_FRAC}" in PROSE
+    assert f"{len(iccad23.EXP2_FINE.base)} segments with {iccad23.EXP2_FINE.frac} fraction bits" in PROSE
+    assert f"{len(iccad23.GELU_TABLE)} entries" in PROSE
+    assert Format.parse("ap_fixed<32, 10>") == iccad23.FEATURE

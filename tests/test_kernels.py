@@ -1,0 +1,449 @@
+"""Every backend against the oracle on the whole case table, bit for bit; then what pysim's kernels promise.
+
+Tolerances appear only where integers meet float.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from decimal import Decimal, localcontext
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import cases
+import oracles
+from backends import BACKENDS, expected, integers
+from cases import CASES, Case
+from pysim import accuracy, tables
+from pysim.datapath import EXPONENTIAL, NORMALIZED, SCORE
+from pysim.errors import OverflowRiskError
+from pysim.formats import Format
+from pysim.kernels import iccad23
+from pysim.kernels.attention import AttentionResult, attention
+from pysim.kernels.layernorm import normalize, variance_width
+from pysim.kernels.linear import accumulate, accumulator_width
+from pysim.kernels.softmax import probabilities, single_pass, softmax
+
+IntArray = NDArray[np.int64]
+
+
+def check(backend: str, case: Case) -> None:
+    actual, right = BACKENDS[backend](case), expected(case)
+    assert actual.keys() == right.keys()
+    for name, values in right.items():
+        np.testing.assert_array_equal(actual[name], values, err_msg=f"{case.id}: {name}", strict=True)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_case(backend: str, case: Case) -> None:
+    check(backend, case)
+
+
+def test_table_covers_every_kernel_once_by_each_name() -> None:
+    assert {case.kernel for case in CASES} == set(oracles.ORACLES)
+    assert len({case.id for case in CASES}) == len(CASES)
+
+
+def test_inputs_are_plain_integers() -> None:
+    plain = (np.dtype(np.int64), np.dtype(np.uint64))
+    for case in CASES:
+        for value in case.inputs.values():
+            assert isinstance(value, int) or value.dtype in plain, case.id
+
+
+# --- Random small shapes ------------------------------------------------------------------------------------
+
+FILLS = (cases.uniform, cases.edges, cases.lowest, cases.highest, cases.ends, cases.zeros)
+fills = st.sampled_from(FILLS)
+sizes = st.integers(1, 12)
+widths = st.sampled_from([4, 8, 12, 16, 18])
+seeds = st.integers(0, 2**32).map(str)
+random_shapes = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+@random_shapes
+@given(seeds, st.tuples(sizes, sizes), fills, st.integers(2, 62), fills, fills, st.integers(1, 32))
+def test_requantise_of_random_shapes(
+    name: str, shape: tuple[int, int], values: Any, width: int, shift: Any, addend: Any, out: int
+) -> None:
+    # A product and its half must stay within int64, as they do in a Design: 62 bits in all.
+    case = cases.requantise(name, shape, values, width=width, shift=shift, addend=addend, out=out)
+    check("pysim", case)
+
+
+@random_shapes
+@given(
+    seeds,
+    st.tuples(sizes, sizes, sizes),
+    st.tuples(widths, widths, st.integers(2, 32)),
+    fills,
+    fills,
+    fills,
+    st.booleans(),
+)
+def test_linear_of_random_shapes(
+    name: str,
+    shape: tuple[int, int, int],
+    bits: tuple[int, int, int],
+    x: Any,
+    weight: Any,
+    addend: Any,
+    multipliers: bool,
+) -> None:
+    case = cases.linear(name, shape, bits=bits, x=x, weight=weight, addend=addend, multipliers=multipliers)
+    check("pysim", case)
+
+
+scores = st.one_of(
+    fills,
+    st.sampled_from([4, 300, 4096, 40000]).map(lambda reach: cases.within(-reach, reach)),
+    st.integers(-20000, 20000).map(lambda step: cases.ramp(0, step)),
+)
+
+
+@random_shapes
+@given(seeds, sizes, st.integers(1, 40), scores, sizes)
+def test_softmax_of_random_shapes(name: str, rows: int, keys: int, fill: Any, block: int) -> None:
+    check("pysim", cases.softmax(name, rows, keys, fill, block=block))
+
+
+@random_shapes
+@given(
+    seeds,
+    st.tuples(st.integers(1, 3), sizes, sizes),
+    sizes,
+    st.tuples(widths, widths),
+    fills,
+    fills,
+    fills,
+    st.integers(-17, 14),
+)
+def test_attention_of_random_shapes(
+    name: str,
+    shape: tuple[int, int, int],
+    block: int,
+    bits: tuple[int, int],
+    q: Any,
+    k: Any,
+    v: Any,
+    out_shift: int,
+) -> None:
+    check("pysim", cases.attention(name, shape, block, bits=bits, q=q, k=k, v=v, out_shift=out_shift))
+
+
+@random_shapes
+@given(
+    seeds,
+    st.tuples(sizes, st.integers(1, 70)),
+    st.integers(2, 26),
+    st.one_of(fills, st.integers(-9999, 9999).map(lambda value: cases.spike(value, value + 1))),
+    st.integers(4, 40).map(lambda bits: 1 << bits),
+    fills,
+)
+def test_layernorm_of_random_shapes(
+    name: str, shape: tuple[int, int], width: int, x: Any, epsilon: int, gamma: Any
+) -> None:
+    check("pysim", cases.layernorm(name, shape, x, width=width, epsilon=epsilon, gamma=gamma))
+
+
+@random_shapes
+@given(seeds, sizes, sizes, st.data(), scores, st.booleans())
+def test_router_of_random_shapes(
+    name: str, tokens: int, experts: int, data: st.DataObject, logits: Any, selected: bool
+) -> None:
+    k = data.draw(st.integers(1, experts))
+    check("pysim", cases.router(name, tokens, experts, k, logits, selected=selected))
+
+
+@random_shapes
+@given(seeds, st.tuples(sizes, sizes, sizes), st.data(), fills, fills, fills)
+def test_moe_of_random_shapes(
+    name: str, shape: tuple[int, int, int], data: st.DataObject, residual: Any, weight: Any, gates: Any
+) -> None:
+    k = data.draw(st.integers(1, shape[2]))
+    check("pysim", cases.moe(name, shape, k, residual=residual, weight=weight, scores=gates))
+
+
+features = st.one_of(
+    fills, st.sampled_from([5, cases.ONE, 30 * cases.ONE]).map(lambda reach: cases.within(-reach, reach))
+)
+
+
+@random_shapes
+@given(seeds, st.tuples(sizes, sizes, sizes), features, fills, fills, st.integers(0, 20))
+def test_iccad23_linear_of_random_shapes(
+    name: str, shape: tuple[int, int, int], x: Any, weight: Any, bias: Any, shift: int
+) -> None:
+    check("pysim", cases.iccad23_linear(name, shape, x=x, weight=weight, bias=bias, shift=shift))
+
+
+@random_shapes
+@given(seeds, st.tuples(st.integers(1, 3), sizes, st.integers(1, 20)), sizes, features, features, features)
+def test_iccad23_attention_of_random_shapes(
+    name: str, shape: tuple[int, int, int], block: int, q: Any, k: Any, v: Any
+) -> None:
+    check("pysim", cases.iccad23_attention(name, shape, block, q=q, k=k, v=v))
+
+
+@random_shapes
+@given(seeds, st.tuples(sizes, st.integers(1, 70)), features, fills)
+def test_iccad23_layernorm_of_random_shapes(name: str, shape: tuple[int, int], x: Any, norm: Any) -> None:
+    check("pysim", cases.iccad23_layernorm(name, shape, x, norm=norm))
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.lists(st.integers(1, 2**64 - 1) | st.integers(0, 63).map(lambda n: 2**n), min_size=1, max_size=20))
+def test_reciprocals_of_any_integers(values: list[int]) -> None:
+    for kernel in ("reciprocal", "rsqrt"):
+        check("pysim", cases.mantissa(kernel, "random", values))
+
+
+# --- Tables and units against the functions -----------------------------------------------------------------
+
+
+def octave(count: int, bits: int, scale: int = 1) -> list[Decimal]:
+    """1, 1 + 2**-bits, ..., 2, times a scale."""
+    return [scale * (1 + Decimal(i) / 2**bits) for i in range(count)]
+
+
+POINTS: dict[str, tuple[Callable[[Decimal], Decimal], list[list[Decimal]]]] = {
+    "exp2": (oracles.exact_exp2, [[Decimal(i) / 128 for i in range(129)]]),
+    "reciprocal": (lambda x: 1 / x, [octave(257, 8)]),
+    "rsqrt": (lambda x: 1 / x.sqrt(), [octave(129, 7), octave(129, 7, 2)]),
+    "gelu_delta": (oracles.exact_delta, [[Decimal(i) / 64 for i in range(513)]]),
+}
+
+
+@pytest.mark.parametrize("table", tables.TABLES, ids=lambda table: table.name)
+def test_every_table_entry_is_the_rounded_function(table: tables.PiecewiseLinear) -> None:
+    function, octaves = POINTS[table.name]
+    with localcontext() as context:
+        context.prec = 50
+        samples = [[oracles.nearest(function(x), table.frac) for x in points] for points in octaves]
+    bases = [value for row in samples for value in row[:-1]]
+    slopes = [after - before for row in samples for before, after in itertools.pairwise(row)]
+    assert table.base.tolist() == bases
+    assert table.slope.tolist() == slopes
+    for values, fmt in ((bases, table.base_format), (slopes, table.slope_format)):
+        assert fmt.contains(values)
+        narrower = max(fmt.width - 1, 1)
+        assert fmt.width == 1 or not Format(narrower, fmt.frac, fmt.signed).contains(values)
+
+
+def test_tables_of_the_original() -> None:
+    delta, powers, log2_e = oracles.original_tables()
+    assert iccad23.GELU_TABLE.tolist() == delta
+    assert iccad23.EXP2_FINE.base.tolist() == powers[:-1]
+    assert iccad23.EXP2_FINE.slope.tolist() == [b - a for a, b in itertools.pairwise(powers)]
+    assert log2_e == iccad23.LOG2_E
+
+
+def test_known_table_values() -> None:
+    """Literals from tables of functions, so that oracle and table cannot be wrong together."""
+    # 2**17 * 2**-0.5 = 92681.9; 2**17 / 1.5 = 87381.3; 2**17 / sqrt(2) and 2**17 / sqrt(3) = 75674.3
+    assert tables.EXP2.base[64] == 92682
+    assert tables.RECIPROCAL.base[128] == 87381
+    assert tables.RSQRT.base[[0, 128, 192]].tolist() == [131072, 92682, 75674]
+    # 1 - Phi(1) = 0.158655254, 2 * (1 - Phi(2)) = 0.045500264, times 2**18
+    assert tables.GELU_DELTA.base[[0, 64, 128]].tolist() == [0, 41591, 11928]
+
+
+@pytest.mark.parametrize(
+    ("worst", "bound"),
+    [
+        (accuracy.gelu_worst_error, 2.0**-14),
+        (accuracy.exp2_worst_error, 2.0**-15),
+        (accuracy.reciprocal_worst_error, 2.0**-15),
+        (accuracy.rsqrt_worst_error, 2.0**-15),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_worst_error_of_unit(worst: Callable[[], accuracy.WorstError], bound: float) -> None:
+    measured = worst()
+    # Not even a rounding of the result is free, so an error of next to nothing is a broken measurement.
+    assert bound / 16 < measured.error <= bound
+
+
+def test_exp_of_the_original_is_within_its_tolerance() -> None:
+    x = np.concatenate([-np.arange(1 << 18), -np.arange(0, 1 << 31, 4093), [-(1 << 31)]])[None]
+    exact = np.exp(x / 2.0**22)
+    error = np.abs(iccad23.exponentials(x, np.zeros(1, np.int64)) / 2.0**22 - exact)
+    assert error.max() <= 2.0**-20
+
+
+# --- Softmax and attention ----------------------------------------------------------------------------------
+
+
+def score_rows() -> list[tuple[str, IntArray]]:
+    rng = np.random.default_rng(7)
+    rows: list[tuple[str, IntArray]] = []
+    for keys in (1, 2, 5, 129, 1201):
+        for reach in (1, 300, 4096, 16384, 65536, 1 << 23):
+            rows.append((f"random {keys} {reach}", rng.integers(-reach, reach, (8, keys))))
+        for step in (1, 7, 41, 300, 3000):
+            line = np.clip(step * (np.arange(keys) - keys // 2), SCORE.min, SCORE.max)
+            rows.append((f"ascending {keys} {step}", line[None]))
+            rows.append((f"descending {keys} {step}", line[None, ::-1]))
+        rows.append((f"equal {keys}", np.zeros((1, keys), np.int64)))
+        rows.append((f"ends {keys}", np.resize(np.array([SCORE.min, SCORE.max]), (1, keys))))
+        # Keys half a unit of an exponential away: each of them rounds up to a whole one.
+        rows.append((f"negligible {keys}", np.append(np.full(keys - 1, -17 << SCORE.frac), 0)[None]))
+        # The best key last, after everything has been rescaled again and again.
+        rows.append((f"late {keys}", np.append(np.arange(keys - 1) * 5, 4 * keys + 20000)[None]))
+    return rows
+
+
+ROWS = score_rows()
+
+
+@pytest.mark.parametrize(
+    "scores", [rows for _, rows in ROWS], ids=[name.replace(" ", "-") for name, _ in ROWS]
+)
+def test_softmax_is_close_to_float(scores: IntArray) -> None:
+    exact = np.exp2((scores - scores.max(axis=1, keepdims=True)) / 2.0**SCORE.frac)
+    exact /= exact.sum(axis=1, keepdims=True)
+    # Rounding a key's exponential costs half a unit of 2**-16, and a row's errors meet in its sum.
+    bound = 2.0**-14 + scores.shape[1] * 2.0**-17
+    for first in {0, 1 % scores.shape[1], scores.shape[1] - 1}:
+        p = EXPONENTIAL.to_float(softmax(scores, np.full(len(scores), first)))
+        assert np.abs(p - exact).max() <= bound
+        assert p.min() >= 0 and p.max() <= 1
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(1, 300), st.sampled_from([1, 1000, 20000]), st.integers(0, 2**32), st.data())
+def test_single_pass_over_a_permutation(keys: int, reach: int, seed: int, data: st.DataObject) -> None:
+    """The order of the keys moves nothing but roundings: half a unit for a key, and for each rescaling."""
+    rng = np.random.default_rng(seed)
+    row = rng.integers(-reach, reach, (1, keys))
+    first = np.array([data.draw(st.integers(0, keys - 1))])
+    (m1,), (s1,) = single_pass(row, np.zeros(1, np.int64))
+    (m2,), (s2,) = single_pass(rng.permuted(row, axis=1), first)
+    assert m1 == m2 == row.max()
+    exact = np.exp2((row - m1) / 2.0**SCORE.frac).sum() * 2.0**EXPONENTIAL.frac
+    # Each exponential is within a unit of exact; a rescaling multiplies what is there by one of them.
+    moves = 1 + np.log2(keys)
+    assert abs(s1 - exact) <= 2 * keys * moves
+    assert abs(s2 - exact) <= 2 * keys * moves
+
+
+def test_order_of_keys_is_rotation() -> None:
+    """Starting at key f equals starting at 0 with the row rotated by f: nothing else depends on the index."""
+    row = np.random.default_rng(3).integers(-9000, 9000, 37)
+    for first in range(37):
+        rotated = single_pass(np.roll(row, -first)[None], np.zeros(1, np.int64))
+        np.testing.assert_array_equal(single_pass(row[None], np.array([first])), rotated)
+
+
+def run_attention(rows_per_block: int) -> AttentionResult:
+    rng = np.random.default_rng(11)
+    q, k, v = rng.integers(-(1 << 15), 1 << 15, (3, 2, 67, 16))
+    return attention(q, k, v, rows_per_block=rows_per_block, score_shift=16, out_shift=0, out=integers(16))
+
+
+@pytest.mark.parametrize("rows_per_block", [2, 3, 8, 16, 64, 67, 1000])
+def test_block_size_influences_only_rounding(rows_per_block: int) -> None:
+    one, other = run_attention(1), run_attention(rows_per_block)
+    np.testing.assert_array_equal(one.scores, other.scores)
+    np.testing.assert_array_equal(one.maxima, other.maxima)
+    assert (one.sums != other.sums).any()
+    # Sums of up to 67 terms differ by a few units of 2**-16, values are up to 2**15.
+    assert np.abs(one.sums - other.sums).max() <= 67
+    assert np.abs(one.output - other.output).max() <= 32
+
+
+def test_attention_is_close_to_float() -> None:
+    result = run_attention(8)
+    weights = np.exp2((result.scores - result.maxima[..., None]) / 2.0**SCORE.frac)
+    weights /= weights.sum(axis=-1, keepdims=True)
+    v = np.random.default_rng(11).integers(-(1 << 15), 1 << 15, (3, 2, 67, 16))[2]
+    # 67 exponentials, each within half a unit of 2**-16, weigh values up to 2**15 and add up to the divisor.
+    assert np.abs(result.output - weights @ v).max() <= 2.0**15 * 2 * 67 * 2.0**-17
+    error = np.abs(EXPONENTIAL.to_float(result.probabilities()) - weights)
+    assert error.max() <= 2.0**-14 + 67 * 2.0**-17
+
+
+def test_attention_probabilities_are_those_of_the_softmax() -> None:
+    result = run_attention(8)
+    flat = result.scores.reshape(-1, 67)
+    alone = softmax(flat, np.tile(np.arange(67) % 8, 2))
+    np.testing.assert_array_equal(result.probabilities(), alone.reshape(result.scores.shape))
+    again = probabilities(flat, result.maxima.ravel(), result.sums.ravel())
+    np.testing.assert_array_equal(alone, again)
+
+
+def test_heads_do_not_mix() -> None:
+    """Each row of the first axis is an image's head of its own."""
+    rng = np.random.default_rng(5)
+    q, k, v = rng.integers(-99, 99, (3, 4, 9, 8))
+    options: dict[str, Any] = {"rows_per_block": 4, "score_shift": 0, "out_shift": 0, "out": integers(16)}
+    together = attention(q, k, v, **options).output
+    alone = [attention(q[i : i + 1], k[i : i + 1], v[i : i + 1], **options).output for i in range(4)]
+    np.testing.assert_array_equal(together, np.concatenate(alone))
+
+
+# --- LayerNorm, accumulators --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [2, 13, 192, 510])
+@pytest.mark.parametrize("reach", [1, 40, 5000, 1 << 23])
+def test_layernorm_is_close_to_float(channels: int, reach: int) -> None:
+    x = np.random.default_rng(channels).integers(-reach, reach, (20, channels))
+    x[0] = np.resize([-reach, reach - 1], channels)
+    x[1] = 0
+    epsilon = 16
+    spread = [channels * sum(v * v for v in row) - sum(row) ** 2 + epsilon for row in x.tolist()]
+    centred = channels * x - x.sum(axis=1, keepdims=True)
+    exact = centred / np.sqrt(np.array(spread, np.float64))[:, None]
+    exact = np.clip(exact, NORMALIZED.min * NORMALIZED.lsb, NORMALIZED.max * NORMALIZED.lsb)
+    error = np.abs(NORMALIZED.to_float(normalize(x, epsilon)) - exact)
+    # The root's relative error, and half a unit for the one rounding.
+    assert (error <= np.abs(exact) * 2.0**-15 + NORMALIZED.lsb).all()
+
+
+@pytest.mark.parametrize(("width", "channels"), [(24, 192), (24, 511), (8, 3), (27, 31), (32, 1)])
+def test_variance_width_holds_every_token(width: int, channels: int) -> None:
+    low, high = -(1 << (width - 1)), (1 << (width - 1)) - 1
+    for lows in range(channels + 1):
+        row = [low] * lows + [high] * (channels - lows)
+        spread = channels * sum(v * v for v in row) - sum(row) ** 2
+        assert spread.bit_length() <= variance_width(width, channels) <= 64
+
+
+@pytest.mark.parametrize(("inputs", "x_width", "weight_width"), [(1, 8, 8), (192, 16, 16), (3072, 18, 18)])
+def test_accumulator_width_holds_every_sum(inputs: int, x_width: int, weight_width: int) -> None:
+    largest = inputs * 2 ** (x_width - 1) * 2 ** (weight_width - 1)
+    assert (2 * largest).bit_length() + 1 <= accumulator_width(inputs, integers(x_width), weight_width)
+
+
+@pytest.mark.parametrize("weight", [1 << 22, -(1 << 22)])
+@pytest.mark.parametrize("x", [1 << 30, -(1 << 30)])
+def test_accumulate_refuses_what_float64_cannot_hold(x: int, weight: int) -> None:
+    # Two terms of 2**52: either sign of either operand counts, and the smallest sum that is too large.
+    operands = np.array([[x, 0]]), np.array([[weight, 0], [0, 0]])
+    with pytest.raises(OverflowRiskError, match=r"2 terms may reach 2\*\*54, expected under 2\*\*53"):
+        accumulate(*operands)
+    assert accumulate(operands[0] // 2, operands[1]).tolist() == [[x // 2 * weight, 0]]
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_accumulate_is_exact_just_below_its_limit(sign: int) -> None:
+    x, weight = np.full((1, 2), sign * ((1 << 29) - 1)), np.full((1, 2), 1 << 23)
+    assert accumulate(x, weight)[0, 0] == sign * 2 * ((1 << 29) - 1) * (1 << 23)
+    odd = np.full((1, 3), 94906265)  # 3 * 94906265 * 31635421 is odd and just below 2**53
+    assert accumulate(odd, np.full((1, 3), sign * 31635421))[0, 0] == sign * 3 * 94906265 * 31635421
+
+
+def test_accumulate_of_nothing() -> None:
+    assert accumulate(np.zeros((0, 3), np.int64), np.ones((2, 3), np.int64)).shape == (0, 2)
+    bias = np.array([5, -6])
+    np.testing.assert_array_equal(
+        accumulate(np.zeros((1, 0), np.int64), np.ones((2, 0), np.int64), bias), [[5, -6]]
+    )
