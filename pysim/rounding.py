@@ -16,6 +16,9 @@ FloatArray = NDArray[np.float64]
 DAMPING = 0.01
 """Share of the mean input energy that is added to every input's: keeps rare inputs from being written off."""
 
+BLOCK = 32
+"""Inputs whose errors are spread over all later inputs in one product."""
+
 
 def round_weights(weight: FloatArray, scale: FloatArray, width: int, inputs: FloatArray | None) -> FloatArray:
     """Integers of `width` bits for a weight matrix.
@@ -35,8 +38,12 @@ def round_weights(weight: FloatArray, scale: FloatArray, width: int, inputs: Flo
     # Row k of the upper factor says how an error of input k is best spread over the inputs after it.
     spread = np.linalg.cholesky(np.linalg.inv(energy)).T
     integers = np.empty_like(units)
-    for k in range(units.shape[1]):
-        integers[:, k] = np.clip(round_half_up(units[:, k]), -top - 1, top)
-        error = (units[:, k] - integers[:, k]) / spread[k, k]
-        units[:, k + 1 :] -= error[:, None] * spread[k, k + 1 :]
+    for start in range(0, units.shape[1], BLOCK):
+        stop = min(start + BLOCK, units.shape[1])
+        errors = np.empty((len(units), stop - start))
+        for k in range(start, stop):
+            integers[:, k] = np.clip(round_half_up(units[:, k]), -top - 1, top)
+            errors[:, k - start] = (units[:, k] - integers[:, k]) / spread[k, k]
+            units[:, k + 1 : stop] -= errors[:, k - start, None] * spread[k, k + 1 : stop]
+        units[:, stop:] -= errors @ spread[start:stop, stop:]
     return integers
