@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from boards import Board
 from codegen.architecture import (
     NORM_LATENCY,
     POSITION_BYTES,
@@ -22,12 +26,18 @@ from codegen.testdata import tested_layers
 from codegen.weight_image import output_bytes
 from hls import TEMPLATES
 from pysim import datapath, tables
+from pysim.errors import InputError
 
 TOP = "edgemoe_top"
 """Name of the kernel, the same in C++, in the tool scripts and in the IP."""
 
 ENGINES = ("load", "image", "linear", "norm", "attention", "router", "gather", "output")
 """Engines whose trip counts are counted."""
+
+CLOCK_UNCERTAINTY = "12.5%"
+"""Share of the clock period that synthesis leaves to place and route: Vitis HLS's default is 27 %."""
+
+STYLE = "{BasedOnStyle: Google, ColumnLimit: 110}"
 
 _LITERALS_PER_LINE = 12
 
@@ -156,9 +166,27 @@ def _bool(value: bool) -> str:
     return "true" if value else "false"
 
 
-def render(architecture: Architecture, folder: Path) -> list[Path]:
+def script_context(architecture: Architecture, board: Board, sources: Sequence[str]) -> dict[str, Any]:
+    """What the tool scripts need to know beside the design."""
+    clock_mhz = architecture.design.parallelism.clock_mhz
+    return {
+        "part": board.part,
+        "clock_mhz": f"{clock_mhz:g}",
+        "clock_ns": f"{1e3 / clock_mhz:.3f}",
+        "clock_uncertainty": CLOCK_UNCERTAINTY,
+        "sources": list(sources),
+        "testbench": "tb/testbench.cpp",
+        "data_folder": "tb/tb_data",
+        "vendor": "edgemoe",
+        "version": "0.1",
+    }
+
+
+def render(architecture: Architecture, folder: Path, board: Board) -> list[Path]:
     """Render every template into `folder`, formatted; returns the files."""
-    env, names = environment(architecture), context(architecture)
+    env = environment(architecture)
+    sources = sorted(f"src/{path.stem}" for path in (TEMPLATES / "src").glob("*.cpp.j2"))
+    names = context(architecture) | script_context(architecture, board, sources)
     written = []
     for template in sorted(TEMPLATES.rglob("*.j2")):
         relative = template.relative_to(TEMPLATES)
@@ -171,8 +199,9 @@ def render(architecture: Architecture, folder: Path) -> list[Path]:
 
 
 def _format(files: list[Path]) -> None:
-    """Run clang-format, which the package installs beside Python."""
-    tool = shutil.which("clang-format")
-    if tool:
-        style = "{BasedOnStyle: Google, ColumnLimit: 110}"
-        subprocess.run([tool, "-i", f"--style={style}", *map(str, files)], check=True)
+    """Run clang-format, which the extra `hls` installs beside Python."""
+    places = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    tool = shutil.which("clang-format", path=os.pathsep.join(places))
+    if tool is None:
+        raise InputError("clang-format was not found", hint="pip install 'edgemoe[hls]'")
+    subprocess.run([tool, "-i", f"--style={STYLE}", *map(str, files)], check=True, capture_output=True)

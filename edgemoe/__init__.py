@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from codegen.csim import CsimResult
+    from codegen.performance import Performance
+    from codegen.project import Build
     from pysim.compare import Comparison
     from pysim.design import Design
     from pysim.model import Model
@@ -31,6 +34,8 @@ __all__ = [
     "EdgeMoeError",
     "InputError",
     "compare",
+    "estimate",
+    "generate",
     "init_model",
     "load_design",
     "load_images",
@@ -39,6 +44,7 @@ __all__ = [
     "random_images",
     "reference",
     "simulate",
+    "verify",
 ]
 
 __version__ = "0.1.0"
@@ -105,12 +111,13 @@ def quantize(
         attention_rows: query rows that share one pass over the keys (P).
         progress: called with the calibration runs done and in total.
     """
-    from pysim.design import Parallelism
+    from pysim.design import default_parallelism
     from pysim.precision import preset
     from pysim.quantizer import quantize as quantise
 
-    parallelism = Parallelism() if attention_rows is None else Parallelism(attention_rows=attention_rows)
-    return quantise(model, images, preset(precision), parallelism, progress)
+    chosen = preset(precision)
+    parallelism = default_parallelism(model.spec, chosen, attention_rows)
+    return quantise(model, images, chosen, parallelism, progress)
 
 
 def simulate(
@@ -149,3 +156,42 @@ def compare(
     if simulation is None:
         simulation = simulate(design, images, task, trace=True)
     return run(model, design, images, task, simulation)
+
+
+def generate(
+    design: Design,
+    folder: str | Path,
+    board: str = "zcu102",
+    images: NDArray[np.uint8] | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Build:
+    """Write the HLS project of a Design for a board into a new folder.
+
+    Args:
+        design: the design; one that does not fit the board is refused.
+        folder: the build folder.
+        board: name of a board, or a `.toml` file that describes one.
+        images: (images, channels, H, W) for the test bench; seeded random pixels where none are given.
+        progress: called with steps done and in total.
+    """
+    from codegen.project import generate as run
+    from edgemoe.hardware import find_board
+
+    return run(design, Path(folder), find_board(board), images, progress=progress)[0]
+
+
+def verify(folder: str | Path, *, progress: Progress | None = None) -> CsimResult:
+    """Compile the C++ of a build with g++, run its test bench, and return what it compared."""
+    from codegen.csim import run_csim
+    from codegen.project import Build
+
+    return run_csim(Build.load(Path(folder)).hls, progress)
+
+
+def estimate(design: Design, board: str = "zcu102", *, batch: int = 1) -> Performance:
+    """Cycles, traffic and resources of a Design on a board, for a batch of images."""
+    from codegen.performance import estimate as run
+    from edgemoe.hardware import find_board
+
+    return run(design, find_board(board), batch)

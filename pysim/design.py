@@ -46,7 +46,7 @@ class Parallelism(_Strict):
     """Outputs that the linear engine works on at once."""
     token_tile: Power = 4
     """Tokens that share a weight while it is in the linear engine."""
-    attention_rows: Power = 8
+    attention_rows: Power = 16
     """P: query rows that share one pass over the keys."""
     axi_width: Literal[32, 64, 128, 256, 512] = 128
     """Bits of a memory port."""
@@ -57,6 +57,22 @@ class Parallelism(_Strict):
     max_batch: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
     """Images that share each weight while it is on chip."""
     clock_mhz: Annotated[float, Field(gt=0, le=1000)] = 300.0
+
+
+MOST_ATTENTION_ROWS = 20
+"""Query rows at once, by default: what a ZCU102 has multipliers for beside the linear engine."""
+
+
+def default_parallelism(spec: ModelSpec, precision: Precision, attention_rows: int | None = None) -> Parallelism:
+    """Parallelism that suits a ZCU102.
+
+    Narrow weights share DSP slices in pairs, which pays for twice the outputs; query rows are spread evenly over
+    the fewest blocks.
+    """
+    narrow = precision.weight_width <= 8 and precision.activation_width <= 8
+    blocks = -(-spec.tokens // MOST_ATTENTION_ROWS)
+    rows = -(-spec.tokens // blocks) if attention_rows is None else attention_rows
+    return Parallelism(linear_out=32 if narrow else 16, attention_rows=rows)
 
 
 class DesignSpec(_Strict):

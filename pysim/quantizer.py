@@ -22,7 +22,7 @@ from pysim.datapath import (
     PIXEL_OFFSET,
     SCORE,
 )
-from pysim.design import DECODE, Design, Parallelism, design_tensors
+from pysim.design import DECODE, Design, Parallelism, default_parallelism, design_tensors
 from pysim.errors import OverflowRiskError
 from pysim.files import Tensors
 from pysim.formats import Format
@@ -75,7 +75,7 @@ def quantize(
         InputError: no images.
         OverflowRiskError: a sum could leave its accumulator, or weights are far out of proportion.
     """
-    parallelism = parallelism or Parallelism()
+    parallelism = parallelism or default_parallelism(model.spec, precision)
     runs, depth = calibration_runs(model, images), model.spec.depth
 
     def report(done: int) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pysim.datapath import EXPONENTIAL, GELU_INPUT, NORM_WEIGHT_WIDTH, NORMALIZED, SCORE
+from pysim.datapath import EXPONENTIAL, GELU_INPUT, NORM_WEIGHT_WIDTH, NORMALIZED, PROBABILITY, SCORE
 
 IntArray = NDArray[Any]
 
@@ -133,6 +133,20 @@ def around(*centres: int) -> Fill:
 def doubling(*starts: int, less: int = 0) -> Fill:
     """A row for each start, twice as much in every column, and then some less."""
     return lambda rng, shape, low, high: (np.array(starts)[:, None] << np.arange(shape[1])) - less
+
+
+def octaves(low: int, high: int, *beside: int) -> Fill:
+    """Whole numbers of a score's units from `low` to `high`, or integers beside them by so much."""
+
+    def fill(rng: np.random.Generator, shape: tuple[int, ...], _low: int, _high: int) -> IntArray:
+        return (uniform(rng, shape, low, high) << SCORE.frac) + rng.choice(np.array(beside or (0,)), shape)
+
+    return fill
+
+
+def late(value: int, rest: int) -> Fill:
+    """One value in the last place of every row, another everywhere else."""
+    return lambda rng, shape, low, high: spike(value, rest)(rng, shape, low, high)[..., ::-1].copy()
 
 
 zeros = constant(0)
@@ -356,7 +370,7 @@ def moe(
         "residual": make.signed(residual, (tokens, dim), out_width),
         "tokens": make.signed(x, (tokens, dim), x_width),
         "experts": chosen.astype(np.int64),
-        "scores": make.range(scores, (tokens, k), 0, 1 << EXPONENTIAL.frac),
+        "scores": make.range(scores, (tokens, k), 0, 1 << PROBABILITY.frac),
         "weight": make.signed(weight, (experts, dim, dim), weight_width),
         "bias": make.signed(uniform, (experts, dim), x_width + weight_width),
         "shift": fitting if shift is None else shift,
@@ -543,10 +557,13 @@ def _rows() -> Iterator[Case]:
     yield gelu("around the end of the table", 64, around(-8 * GELU_ONE, 8 * GELU_ONE))
     yield gelu("one", 1, constant(GELU_ONE))
 
-    yield exp2("random small", 2000, within(0, 20 * OCTAVE))
+    yield exp2("random small", 2000, within(0, 28 * OCTAVE))
     yield exp2("every fraction", OCTAVE + 1, ramp(0, 1))
     yield exp2("every fraction four octaves down", OCTAVE + 1, ramp(4 * OCTAVE, 1))
-    yield exp2("last values above zero", 4096, ramp(17 * OCTAVE - 2048, 1))
+    yield exp2("seventeen octaves down", 4096, ramp(17 * OCTAVE - 2048, 1))
+    yield exp2("last values above zero", 4096, ramp((EXPONENTIAL.frac + 1) * OCTAVE - 2048, 1))
+    yield exp2("sharing a rounded integer", 4096, ramp((EXPONENTIAL.frac - 1) * OCTAVE, 1))
+    yield exp2("shifts around 62", 64, ramp(57 * OCTAVE, OCTAVE // 4))
     yield exp2("every whole number", 4096, ramp(0, OCTAVE))
     yield exp2("every whole number less one", 4095, ramp(OCTAVE - 1, OCTAVE))
     yield exp2("largest differences", 64, ramp(TOP - BOTTOM - 63, 1))
@@ -582,6 +599,41 @@ def _rows() -> Iterator[Case]:
     yield softmax("1201 keys", 6, 1201, within(-3 * OCTAVE, 3 * OCTAVE), block=8)
     yield softmax("1201 keys ascending", 2, 1201, ramp(-600, 1), block=2)
     yield softmax("1201 keys equal", 2, 1201, zeros, block=2)
+    # The maximum is a whole number, and a score on a whole number is its own.
+    yield softmax("on whole numbers", 9, 31, octaves(-3, 3), block=4)
+    yield softmax("just above whole numbers", 9, 31, octaves(-3, 3, 1), block=4)
+    yield softmax("just below whole numbers", 9, 31, octaves(-3, 3, -1), block=4)
+    yield softmax("on and around whole numbers", 9, 31, octaves(-3, 3, -1, 0, 1), block=4)
+    yield softmax("one score on each whole number", 4, 9, ramp(-4 * OCTAVE, OCTAVE), block=4)
+    yield softmax("one score just above each whole number", 4, 9, ramp(-4 * OCTAVE + 1, OCTAVE), block=4)
+    yield softmax("zero and its neighbours", 6, 13, within(-1, 1), block=5)
+    yield softmax("all zero", 2, 5, zeros, block=2)
+    yield softmax("all just above zero", 2, 5, ones, block=2)
+    yield softmax("all just below zero", 2, 5, constant(-1), block=2)
+    yield softmax("negative", 9, 31, within(-7 * OCTAVE, -1), block=4)
+    yield softmax("negative on whole numbers", 9, 31, octaves(-9, -1), block=4)
+    yield softmax("on -3 and just above", 5, 12, listed(-3 * OCTAVE, 1 - 3 * OCTAVE), block=5)
+    yield softmax("far negative", 4, 17, within(BOTTOM, BOTTOM + 3 * OCTAVE), block=4)
+    yield softmax("maximum beyond every score", 3, 9, within(TOP - OCTAVE + 2, TOP), block=3)
+    half_unit = -EXPONENTIAL.frac * OCTAVE  # exp2 of a score as far down from 1
+    # A jump of n divides the sum by 2**n: to nothing, and then beyond any shift of 64 bits.
+    for jump in (1, 2, 23, 24, 25, 26, 61, 62, 63, 64, 65, 200):
+        values = (0, 0, 0, jump * OCTAVE, jump * OCTAVE - 1)
+        yield softmax(f"maximum jumps by {jump}", 5, 5, listed(*values), block=5)
+        values = (1, 1, jump * OCTAVE + 1, 5, jump * OCTAVE)
+        yield softmax(f"maximum jumps by {jump} from just above", 5, 5, listed(*values), block=5)
+    yield softmax("maximum jumps over the whole range", 3, 40, late(TOP, BOTTOM), block=3)
+    yield softmax("1201 keys and a jump of 63", 2, 1201, late(63 * OCTAVE, 0), block=2)
+    yield softmax("sum on a tie of the shift", 4, 4, listed(half_unit, 0, OCTAVE, 1), block=4)
+    yield softmax("ties of the shift octave by octave", 5, 29, ramp(-25 * OCTAVE, OCTAVE), block=5)
+    yield softmax("ties on a whole number", 6, 31, listed(2 * OCTAVE, OCTAVE, 2 * OCTAVE), block=3)
+    yield softmax("ties just above a whole number", 6, 31, listed(2 * OCTAVE + 1, 1, 2 * OCTAVE + 1), block=3)
+    # Exponentials that are all half a unit and round up, beside the least sum there is.
+    yield softmax("1201 keys half a unit each", 2, 1201, spike(1, half_unit), block=2)
+    yield softmax("1201 keys less than half a unit", 2, 1201, spike(1, half_unit - 1), block=2)
+    yield softmax("1201 keys half a unit before the best", 2, 1201, late(1, half_unit), block=2)
+    yield softmax("1201 keys ascending over 30 octaves", 3, 1201, ramp(-29 * OCTAVE - 7, 102), block=8)
+    yield softmax("1201 keys on whole numbers", 2, 1201, octaves(-40, 0), block=2)
 
     yield attention("one token", (2, 1, 4), 8)
     yield attention("block of one", (1, 13, 8), 1)
@@ -610,6 +662,23 @@ def _rows() -> Iterator[Case]:
     yield attention("edges", (3, 17, 8), 4, q=edges, k=edges, v=edges)
     yield attention("score shift 0", (2, 13, 8), 4, bits=(8, 8), q=within(-9, 9), score_shift=0)
     yield attention("m3vit head", (1, 129, 64), 8)
+    # Scores are q * k of one channel here, in units of 2**-12: the sums, and so their alignment, are chosen.
+    one: dict[str, Any] = {"q": constant(1), "score_shift": 0}
+    yield attention("least sum", (1, 9, 1), 9, k=listed(1, *[-30000] * 8), **one)
+    yield attention("sum just below one", (1, 9, 1), 9, k=listed(-1, *[-32768] * 8), **one)
+    yield attention("sum of one", (1, 5, 1), 5, k=listed(0, *[-32768] * 4), v=edges, **one)
+    for tokens in (1, 2, 3, 4, 5, 8, 16, 31, 33):
+        yield attention(f"sum of {tokens}", (1, tokens, 1), 4, k=zeros, v=edges, **one)
+        yield attention(f"least sum times {tokens}", (1, tokens, 1), 4, k=ones, v=edges, **one)
+    yield attention("scores on whole numbers", (2, 13, 1), 4, k=octaves(-3, 3), **one)
+    yield attention("scores just above whole numbers", (2, 13, 1), 4, k=octaves(-3, 3, 1), **one)
+    yield attention("scores negative", (2, 13, 1), 4, k=within(-32768, -1), **one)
+    jump = listed(0, 0, 63 * 64, 1)
+    yield attention("maximum jumps by 63", (1, 6, 1), 3, q=constant(64), k=jump, score_shift=0)
+    yield attention("ties of the alignment", (1, 8, 2), 4, k=zeros, v=within(-3, 3), out_shift=-17)
+    yield attention("18 bit aligned", (1, 65, 4), 8, bits=(18, 18), k=zeros, v=lowest, out_shift=-17)
+    far = listed(1, *[-131072] * 4)
+    yield attention("least sum of wide v", (1, 5, 1), 5, bits=(18, 18), k=far, v=ends, out_shift=-17, **one)
 
     yield layernorm("one token", (1, 192))
     yield layernorm("prime sizes", (7, 37))
@@ -665,6 +734,13 @@ def _rows() -> Iterator[Case]:
     yield router("descending", 6, 16, 2, ramp(100, -7))
     yield router("far behind the best", 5, 4, 2, ramp(TOP, -17 * OCTAVE))
     yield router("one expert gets all, others none", 19, 8, 1, spike(OCTAVE))
+    yield router("on whole numbers", 13, 16, 2, octaves(-2, 2))
+    yield router("on whole numbers over the selected", 13, 16, 2, octaves(-2, 2), selected=True)
+    yield router("just above whole numbers", 13, 16, 3, octaves(-2, 2, 1))
+    yield router("negative", 13, 16, 2, within(-5 * OCTAVE, -1))
+    yield router("maximum jumps by 63", 5, 6, 2, listed(0, 1, 2, 63 * OCTAVE, 0, 5))
+    yield router("scores of next to nothing", 5, 8, 3, ramp(0, -9 * OCTAVE))
+    yield router("equal scores of different logits", 5, 6, 2, listed(1, 40 * OCTAVE, 2, 0, 3))
 
     yield moe("random", (17, 12, 4), 2)
     yield moe("one token", (1, 8, 8), 2)

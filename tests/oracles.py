@@ -13,7 +13,15 @@ from functools import cache
 from math import isqrt
 from typing import Any
 
-from pysim.datapath import EXPONENTIAL, GELU_INPUT, MANTISSA_FRAC, NORMALIZED, PIXEL_OFFSET, SCORE
+from pysim.datapath import (
+    EXPONENTIAL,
+    GELU_INPUT,
+    MANTISSA_FRAC,
+    NORMALIZED,
+    PIXEL_OFFSET,
+    PROBABILITY,
+    SCORE,
+)
 from pysim.tables import EXP2, GELU_DELTA, RECIPROCAL, RSQRT, TABLES, PiecewiseLinear
 
 Row = list[int]
@@ -147,27 +155,35 @@ def rsqrt(values: Row) -> Output:
     return {"mantissa": [m for m, _ in pairs], "exponent": [e for _, e in pairs]}
 
 
+def below(m: int, score: int) -> int:
+    """2**(score - m) of a score that is no larger than the whole number m."""
+    return power_of_minus(m * 2**SCORE.frac - score)
+
+
 def maximum_and_sum(scores: Row, first: int) -> tuple[int, int]:
-    """The single pass over one row; the sum has the fraction bits of an exponential."""
-    order = key_order(len(scores), first)
-    # The first score is larger than nothing at all: m = x, s = 0 * ... + 1.
-    m, s = scores[order[0]], 2**EXPONENTIAL.frac
-    for key in order[1:]:
-        x = scores[key]
-        if x > m:
-            s = rounded(s * power_of_minus(x - m), EXPONENTIAL.frac) + 2**EXPONENTIAL.frac
-            m = x
-        else:
-            s = s + power_of_minus(m - x)
+    """The single pass over one row: a whole number, and a sum with the fraction bits of an exponential."""
+    met = [scores[key] for key in key_order(len(scores), first)]
+    m, s = whole_above(met[0]), 0
+    for x in met:
+        raised = max(m, whole_above(x))
+        # A maximum that stays divides by 1, which rounds nothing.
+        s = rounded(s, raised - m) + below(raised, x)
+        m = raised
     return m, s
+
+
+def whole_above(score: int) -> int:
+    """The smallest whole number that is no smaller than a score."""
+    whole, rest = divmod(score, 2**SCORE.frac)
+    return whole + (1 if rest else 0)
 
 
 def probability(score: int, m: int, s: int) -> int:
     """2**(score - m) / s, never more than 1."""
     mantissa, exponent = reciprocal_of(s)
     # exponential and sum have equal fraction bits, which cancel out of their ratio.
-    ratio = rounded(power_of_minus(m - score) * mantissa, MANTISSA_FRAC + exponent - EXPONENTIAL.frac)
-    return int(min(ratio, 2**EXPONENTIAL.frac))
+    ratio = rounded(below(m, score) * mantissa, MANTISSA_FRAC + exponent - PROBABILITY.frac)
+    return int(min(ratio, 2**PROBABILITY.frac))
 
 
 def softmax(scores: Matrix, first: Row) -> Output:
@@ -197,11 +213,14 @@ def attention(
         passes = [maximum_and_sum(row, i % rows_per_block) for i, row in enumerate(scores)]
         output = []
         for row, (m, s) in zip(scores, passes, strict=True):
-            e = [power_of_minus(m - x) for x in row]
+            e = [below(m, x) for x in row]
             mantissa, exponent = reciprocal_of(s)
             weighted = [dot(e, list(channel)) for channel in zip(*values, strict=True)]
-            shift = MANTISSA_FRAC + out_shift + exponent
-            output.append([saturated(rounded(total * mantissa, shift), out_width) for total in weighted])
+            # s is 1 to 2 times 2**(exponent - EXPONENTIAL.frac), and more than a half.
+            halvings = exponent - (EXPONENTIAL.frac - 1)
+            scaled = [rounded(total, halvings) for total in weighted]
+            shift = MANTISSA_FRAC + (EXPONENTIAL.frac - 1) + out_shift
+            output.append([saturated(rounded(value * mantissa, shift), out_width) for value in scaled])
         result["scores"].append(scores)
         result["maxima"].append([m for m, _ in passes])
         result["sums"].append([s for _, s in passes])
@@ -283,7 +302,7 @@ def moe(
             sums = sums_of([token], weight[expert], bias[expert])[0]
             out = [saturated(rounded(total, shift), out_width) for total in sums]
             stream = [
-                saturated(old + rounded(value * gate, EXPONENTIAL.frac), out_width)
+                saturated(old + rounded(value * gate, PROBABILITY.frac), out_width)
                 for old, value in zip(stream, out, strict=True)
             ]
         y.append(stream)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pysim.formats import Format
 from pysim.kernels import iccad23
+from pysim.precision import PRESETS
 
 ONE = 4194304
 HIGHEST, LOWEST = 2147483647, -2147483648
@@ -156,3 +158,10 @@ def test_floor_sqrt_is_exact_around_squares() -> None:
     squares = roots * roots
     np.testing.assert_array_equal(iccad23.floor_sqrt(squares), roots)
     np.testing.assert_array_equal(iccad23.floor_sqrt(squares[1:] - 1), roots[1:] - 1)
+
+
+def test_residual_stream_is_a_feature() -> None:
+    """However many channels there are: the original's LayerNorm wraps, so that nothing is narrowed for it."""
+    for dim in (1, 192, 1024):
+        residual = PRESETS["iccad23"].residual(iccad23.FRAC, dim)
+        assert residual == iccad23.FEATURE == Format.parse("ap_fixed<32, 10>")

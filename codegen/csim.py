@@ -1,0 +1,169 @@
+"""C simulation: compile a generated HLS project with g++, run its test bench, and read what it compared."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pysim.errors import CheckError, InputError
+
+FLAGS = (
+    "-std=c++14",
+    "-O2",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-unknown-pragmas",
+    # The open ap_int headers read their own members before they set them.
+    "-Wno-uninitialized",
+    "-Wno-maybe-uninitialized",
+    "-DEDGEMOE_COUNT",
+)
+_SHOWN_LINES = 20
+_ENGINE = re.compile(r"engine (\S+): (\d+) values, (\d+) mismatches")
+_COUNT = re.compile(r"count (\S+) (\S+) (\d+)")
+
+
+@dataclass
+class CsimResult:
+    """What the test bench reported.
+
+    Attributes:
+        engines: per engine, values compared and mismatches.
+        counts: per step of the test, iterations of each engine's pipelined loops.
+        mismatches: the first differences, as the test bench printed them.
+    """
+
+    engines: dict[str, tuple[int, int]] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    mismatches: list[str] = field(default_factory=list)
+
+    @property
+    def values(self) -> int:
+        """Values compared over all engines."""
+        return sum(values for values, _ in self.engines.values())
+
+    @property
+    def failed(self) -> int:
+        """Mismatches over all engines."""
+        return sum(mismatches for _, mismatches in self.engines.values())
+
+
+def header_folder() -> Path:
+    """The open ap_int headers that the hls4ml package carries."""
+    spec = importlib.util.find_spec("hls4ml")
+    folder = Path(spec.origin).parent / "templates/vivado/ap_types" if spec and spec.origin else None
+    if folder is None or not (folder / "ap_int.h").is_file():
+        raise InputError(
+            "the ap_int headers were not found: the package hls4ml carries them", hint="pip install 'edgemoe[hls]'"
+        )
+    return folder
+
+
+def find_compiler() -> str:
+    """Path of g++."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        raise InputError("g++ was not found", hint="install a C++ compiler, for example: apt-get install g++")
+    return compiler
+
+
+def run_csim(project: Path, progress: Callable[[int, int], Any] | None = None) -> CsimResult:
+    """Compile and run the test bench of a generated project.
+
+    Args:
+        project: the `hls` folder of a build.
+        progress: called with files compiled and in total (the run counts as the last one).
+
+    Raises:
+        InputError: no compiler, no headers, an incomplete project, or code that does not compile.
+        CheckError: the test bench ended abnormally.
+    """
+    sources = sorted([*project.glob("src/*.cpp"), *project.glob("tb/*.cpp")])
+    if not sources or not (project / "tb/tb_data/run.bin").is_file():
+        raise InputError(f"{project}: not a generated HLS project", hint="`edgemoe generate` makes one")
+    steps = len(sources) + 1
+    done = 0
+
+    def compiled() -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done, steps)
+
+    executable = _build(sources, project, compiled)
+    result = _run(executable, project)
+    compiled()
+    return result
+
+
+def _build(sources: Sequence[Path], project: Path, compiled: Callable[[], None]) -> Path:
+    """Compile in parallel; objects are cached under a hash of everything that goes into them."""
+    compiler, headers = find_compiler(), header_folder()
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    common = hashlib.sha256("\n".join([version, *FLAGS]).encode())
+    for header in sorted([*project.glob("src/*.h"), *headers.rglob("*.h")]):
+        common.update(header.read_bytes())
+    cache = _cache_folder()
+
+    def compile_one(source: Path) -> Path:
+        digest = common.copy()
+        digest.update(source.name.encode() + source.read_bytes())
+        target = cache / f"{digest.hexdigest()[:32]}.o"
+        if not target.is_file():
+            partial = target.with_suffix(f".{os.getpid()}.o")
+            command = [compiler, *FLAGS, "-isystem", str(headers), f"-I{project / 'src'}", "-c", str(source)]
+            _check([*command, "-o", str(partial)], f"{source}: does not compile")
+            partial.replace(target)
+        compiled()
+        return target
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compile_one, sources))
+    name = hashlib.sha256("".join(map(str, objects)).encode()).hexdigest()[:32]
+    executable = cache / f"{name}.exe"
+    if not executable.is_file():
+        partial = executable.with_suffix(f".{os.getpid()}.exe")
+        _check([compiler, *map(str, objects), "-o", str(partial)], f"{project}: does not link")
+        partial.replace(executable)
+    return executable
+
+
+def _cache_folder() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(root) / "edgemoe" / "csim"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _check(command: list[str], failure: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"{failure}:\n" + "\n".join(done.stderr.splitlines()[:_SHOWN_LINES]))
+
+
+def _run(executable: Path, project: Path) -> CsimResult:
+    command = [str(executable), str(project / "tb/tb_data")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = CsimResult()
+    for line in done.stdout.splitlines():
+        if engine := _ENGINE.fullmatch(line):
+            values, mismatches = result.engines.get(engine[1], (0, 0))
+            result.engines[engine[1]] = (values + int(engine[2]), mismatches + int(engine[3]))
+        elif count := _COUNT.fullmatch(line):
+            result.counts.setdefault(count[1], {})[count[2]] = int(count[3])
+        elif line.startswith("mismatch"):
+            result.mismatches.append(line.removeprefix("mismatch: "))
+    if done.returncode not in (0, 1) or not result.engines or (done.returncode == 1) != (result.failed > 0):
+        reason = done.stderr.strip() or f"exit code {done.returncode}"
+        raise CheckError(f"{project}: the test bench ended abnormally: {reason}")
+    return result

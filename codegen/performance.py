@@ -1,0 +1,160 @@
+"""The estimate of a Design on a board: cycles, traffic, resources, and whether it fits."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from boards import Board
+from codegen.architecture import Architecture
+from codegen.estimate import Scheduler, Stage, dram_bytes
+from codegen.resources import Resources, estimate_resources
+from pysim.design import Design
+from pysim.errors import InputError
+
+LINEAR_OUT_CHOICES = (8, 16, 32, 64)
+TOKEN_TILE_CHOICES = (1, 2, 4, 8)
+ATTENTION_ROW_CHOICES = (1, 2, 4, 8, 12, 16, 20)
+WEIGHT_ROW_CHOICES = (128, 256, 512)
+
+
+@dataclass(frozen=True)
+class Performance:
+    """An estimate.
+
+    Attributes:
+        stages: cycles of every stage, for the whole batch.
+        cycles: of the whole batch.
+        ms: milliseconds an image at the design's clock.
+        batch: images.
+        dram_bytes: bytes an image that cross the memory ports.
+        dram_gb_s: bandwidth that this takes, and that the board has.
+        resources: per resource, how much is used and how much there is.
+    """
+
+    stages: list[Stage]
+    cycles: int
+    ms: float
+    batch: int
+    dram_bytes: int
+    dram_gb_s: tuple[float, float]
+    resources: dict[str, tuple[float, int]]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the board has as much of everything as the design uses."""
+        return all(used <= available for used, available in self.resources.values())
+
+    def share(self, resource: str) -> float:
+        """Share of a resource that is used; of one that the board lacks, 0 if none is needed."""
+        used, available = self.resources[resource]
+        return used / available if available else float(used > 0)
+
+
+def on_board(design: Design, board: Board, batch: int = 1) -> Design:
+    """The design with memory for a batch, at the fastest clock that it and the board agree on."""
+    given = design.parallelism
+    changes = {
+        "clock_mhz": min(given.clock_mhz, board.clock_mhz_default),
+        "max_batch": max(given.max_batch, batch),
+    }
+    return dataclasses.replace(design, parallelism=given.model_copy(update=changes))
+
+
+def estimate(
+    design: Design, board: Board, batch: int = 1, queues: Mapping[int, Sequence[int]] | None = None
+) -> Performance:
+    """Estimate a Design on a board.
+
+    Args:
+        design: the design.
+        board: the board.
+        batch: images that go through together.
+        queues: per MoE layer, the length of each expert's queue; even queues where they are not known.
+
+    Raises:
+        InputError: a parallelism that the templates cannot build.
+    """
+    design = on_board(design, board, batch)
+    architecture = Architecture(design)
+    clock = design.parallelism.clock_mhz * 1e6
+    stages = Scheduler(architecture, batch, board.dram_gb_s * 1e9 / (architecture.beat_bytes * clock)).run(queues)
+    cycles = sum(stage.cycles for stage in stages)
+    traffic = dram_bytes(architecture, stages, batch) // batch
+    seconds = cycles / clock / batch
+    return Performance(
+        stages,
+        cycles,
+        seconds * 1e3,
+        batch,
+        traffic,
+        (traffic / seconds / 1e9, board.dram_gb_s),
+        _against(estimate_resources(architecture), board),
+    )
+
+
+def _against(resources: Resources, board: Board) -> dict[str, tuple[float, int]]:
+    return {
+        "dsp": (resources.dsp, board.dsp),
+        "bram36": (resources.bram36, board.bram36),
+        "uram": (resources.uram, board.uram),
+        "lut": (resources.lut, board.lut),
+        "ff": (resources.ff, board.ff),
+    }
+
+
+def require_fit(design: Design, board: Board) -> Performance:
+    """The estimate, or an error that names what is short and the nearest parallelism that fits."""
+    performance = estimate(design, board)
+    if performance.fits:
+        return performance
+    short = ", ".join(
+        f"{name} {used:g} of {available}"
+        for name, (used, available) in performance.resources.items()
+        if used > available
+    )
+    nearest = nearest_fit(design, board)
+    hint = "no parallelism fits: choose a narrower precision or a larger board"
+    if nearest is not None:
+        p = nearest.parallelism
+        hint = (
+            f"the fastest that fits has linear_out = {p.linear_out}, token_tile = {p.token_tile}, "
+            f"attention_rows = {p.attention_rows}, weight_rows = {p.weight_rows}: "
+            f"{estimate(nearest, board).ms:.2f} ms an image"
+        )
+    raise InputError(f"the design does not fit {board.name}: {short}", hint=hint)
+
+
+def nearest_fit(design: Design, board: Board) -> Design | None:
+    """The fastest design on a coarse grid of smaller parallelism that fits, or None."""
+    fitting = [
+        (performance.ms, number, candidate)
+        for number, candidate in enumerate(_smaller(design))
+        if (performance := _try(candidate, board)) is not None and performance.fits
+    ]
+    return min(fitting, key=lambda entry: entry[:2])[2] if fitting else None
+
+
+def _try(design: Design, board: Board) -> Performance | None:
+    try:
+        return estimate(design, board)
+    except InputError:
+        return None
+
+
+def _smaller(design: Design) -> Iterator[Design]:
+    given = design.parallelism
+    for out, tile, rows, depth in itertools.product(
+        LINEAR_OUT_CHOICES, TOKEN_TILE_CHOICES, ATTENTION_ROW_CHOICES, WEIGHT_ROW_CHOICES
+    ):
+        changes: dict[str, Any] = {
+            "linear_out": out,
+            "token_tile": tile,
+            "attention_rows": rows,
+            "weight_rows": depth,
+        }
+        if all(value <= getattr(given, name) for name, value in changes.items()):
+            yield dataclasses.replace(design, parallelism=given.model_copy(update=changes))

@@ -1,0 +1,136 @@
+"""`generate`: a Design and a board become a build folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from boards import Board
+from codegen.architecture import Architecture
+from codegen.performance import Performance, on_board, require_fit
+from codegen.render import render
+from codegen.testdata import write_test_data
+from pysim.design import Design
+from pysim.errors import InputError
+from pysim.files import new_folder, read_toml, require_new, validate
+
+NETWORK_TEST_GMAC = 2.0
+"""Networks with more work than this an image are tested engine by engine only."""
+
+STEPS = 3
+
+
+class BuildSpec(BaseModel):
+    """`build.toml`: what a build folder was generated from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: int
+    board: str
+    design_id: str
+    weights_sha256: str
+    network_tested: bool
+
+
+@dataclass(frozen=True)
+class Build:
+    """A build folder.
+
+    Attributes:
+        folder: the folder.
+        spec: its `build.toml`.
+    """
+
+    folder: Path
+    spec: BuildSpec
+
+    @property
+    def hls(self) -> Path:
+        """The HLS project."""
+        return self.folder / "hls"
+
+    @classmethod
+    def load(cls, folder: Path) -> Build:
+        """Read a build folder; one whose design was exchanged is refused."""
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder", hint="expected a build folder: `edgemoe generate` makes one")
+        path = folder / "build.toml"
+        spec = validate(BuildSpec, read_toml(path), path)
+        design = Design.load(folder / "design")
+        for field in ("design_id", "weights_sha256"):
+            if getattr(design, field) != getattr(spec, field):
+                raise InputError(
+                    f"{folder}: {field} of the design is {getattr(design, field)}, of the build {getattr(spec, field)}",
+                    hint="generate the build again from its design",
+                )
+        return cls(folder, spec)
+
+
+def image_gmac(design: Design) -> float:
+    """Multiply-accumulates of one image, in 10**9."""
+    spec = design.spec
+    tokens, dim, moe = spec.tokens, spec.dim, spec.moe
+    attention = 4 * dim * dim + 2 * tokens * dim
+    dense = 2 * dim * spec.mlp_dim
+    sparse = 2 * dim * moe.hidden_dim * moe.top_k + dim * moe.experts if moe else 0
+    layers = spec.depth * attention + (spec.depth - len(spec.moe_layers)) * dense + len(spec.moe_layers) * sparse
+    return (tokens * layers + spec.patches * spec.patch_values * dim) / 1e9
+
+
+def generate(
+    design: Design,
+    folder: Path,
+    board: Board,
+    images: NDArray[np.uint8] | None = None,
+    *,
+    task: int = 0,
+    progress: Callable[[int, int], Any] | None = None,
+) -> tuple[Build, Performance]:
+    """Write the HLS project of a Design for a board.
+
+    Args:
+        design: the design; it must fit the board.
+        folder: the build folder to make.
+        board: the board.
+        images: what the test bench runs, (images, channels, H, W); seeded random pixels where none are given.
+        task: the task that the test bench runs.
+        progress: called with steps done and in total.
+
+    Raises:
+        InputError: the folder exists, the design does not fit, or its parallelism cannot be built.
+    """
+    require_new(folder)
+    performance = require_fit(design, board)
+    design = on_board(design, board)
+    architecture = Architecture(design)
+    if images is None:
+        shape = (1, design.spec.in_channels, *design.spec.image_size)
+        images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    network = image_gmac(design) <= NETWORK_TEST_GMAC
+    spec = BuildSpec(
+        version=1,
+        board=board.name,
+        design_id=design.design_id,
+        weights_sha256=design.weights_sha256,
+        network_tested=network,
+    )
+    report = progress or (lambda done, total: None)
+    with new_folder(folder) as temporary:
+        render(architecture, temporary / "hls", board)
+        report(1, STEPS)
+        data = temporary / "hls/tb/tb_data"
+        data.mkdir()
+        write_test_data(architecture, data, images[: design.parallelism.max_batch], task=task, network=network)
+        report(2, STEPS)
+        design.save(temporary / "design")
+        (temporary / "build.toml").write_bytes(tomli_w.dumps(spec.model_dump()).encode())
+        report(STEPS, STEPS)
+    return Build(folder, spec), performance
+

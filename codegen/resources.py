@@ -1,0 +1,191 @@
+"""DSP, BRAM, URAM and LUT of a Design before synthesis, by formulas that `docs/estimate.md` explains.
+
+DSP and memory follow from what the templates instantiate. LUTs are the least certain: adders, multiplexers and
+shifters by their widths, with a factor for control.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from codegen.architecture import ROUTER_LANES, Architecture, ceil_div
+from pysim.datapath import ACCUMULATOR_LIMIT, EXPONENTIAL, GELU_INPUT, NORM_WEIGHT_WIDTH, NORMALIZED, SCORE
+from pysim.tables import EXP2, GELU_DELTA, RECIPROCAL, RSQRT
+
+LUTRAM_DEPTH = 64
+"""Memories up to this depth are built of LUTs."""
+PORT_BRAM36 = 4
+"""Buffers of one AXI master."""
+CONTROL_FACTOR = 1.3
+"""LUTs of state machines, address counters and multiplexers, on top of the data path's."""
+PORT_LUTS = 1500
+"""LUTs of one AXI master."""
+
+_BRAM18_SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
+_DSP_PORTS = (26, 17)
+"""Unsigned bits of the two factors of one DSP48E2 (27 x 18 signed)."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One array on chip.
+
+    Attributes:
+        name: what it holds.
+        copies: how many of them, for example banks.
+        depth: words of one copy.
+        width: bits of a word.
+    """
+
+    name: str
+    copies: int
+    depth: int
+    width: int
+
+    @property
+    def in_luts(self) -> bool:
+        """Whether it is shallow enough for LUT memory."""
+        return self.depth <= LUTRAM_DEPTH
+
+    @property
+    def bram18(self) -> int:
+        """Halves of a 36 Kb block, over all copies, in the shape that needs fewest."""
+        if self.in_luts:
+            return 0
+        return self.copies * min(ceil_div(self.depth, d) * ceil_div(self.width, w) for d, w in _BRAM18_SHAPES)
+
+    @property
+    def luts(self) -> int:
+        """LUTs, over all copies: eight hold 64 words of seven bits with a port of their own for writing."""
+        return self.copies * ceil_div(self.width * 8, 7) if self.in_luts else 0
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a design uses of a device.
+
+    Attributes:
+        dsp: DSP slices.
+        bram36: 36 Kb blocks; halves count as such.
+        uram: 288 Kb blocks.
+        lut: look-up tables.
+        ff: flip-flops.
+    """
+
+    dsp: int
+    bram36: float
+    uram: int
+    lut: int
+    ff: int
+
+
+def memories(architecture: Architecture) -> list[Memory]:
+    """Every array that the generated C++ keeps on chip."""
+    design, lanes = architecture.design, architecture.lanes
+    parallelism, precision, spec = design.parallelism, design.precision, architecture.spec
+    tokens, words = architecture.max_tokens, architecture.token_words
+    attention = precision.attention_width
+    slots = min(parallelism.attention_rows, spec.tokens)
+    rows = ceil_div(tokens, parallelism.token_tile) * architecture.regions["row"]
+    weight_word = architecture.outputs * lanes * precision.weight_width
+    gate_word = lanes * ROUTER_LANES * precision.gate_width
+    found = [
+        Memory("weight buffer", 2, parallelism.weight_rows, weight_word),
+        Memory("operands", parallelism.token_tile, rows, lanes * precision.activation_width),
+        Memory("residual stream", 1, tokens * words, lanes * design.residual.width),
+        Memory("queries, keys, values", 3, tokens * architecture.mixed_words, lanes * attention),
+        Memory("attention scores", slots, spec.tokens, SCORE.width),
+        Memory("query rows", slots, architecture.head_words, lanes * attention),
+        Memory("weighted values", slots, architecture.head_words, lanes * (EXPONENTIAL.width + attention + 8)),
+        Memory("norm parameters", 1, words, lanes * (NORM_WEIGHT_WIDTH + ACCUMULATOR_LIMIT)),
+    ]
+    if spec.moe_layers:
+        queue_width = 17 + tokens.bit_length()
+        found += [
+            Memory("router's tokens", 1, tokens * words, lanes * precision.gate_width),
+            Memory("gate weights", 1, architecture.gate_groups * words, gate_word),
+            Memory("logits", 1, architecture.experts * tokens, SCORE.width),
+            Memory("queues", 1, architecture.experts * tokens, queue_width),
+        ]
+    return found
+
+
+def multiplier_dsp(first: int, second: int) -> int:
+    """DSP slices of a product of two signed numbers of so many bits."""
+    wide, narrow = max(first, second), min(first, second)
+    return ceil_div(wide - 1, _DSP_PORTS[0]) * ceil_div(narrow - 1, _DSP_PORTS[1])
+
+
+def dsp_by_engine(architecture: Architecture) -> dict[str, int]:
+    """DSP slices of each engine."""
+    design, lanes = architecture.design, architecture.lanes
+    precision, parallelism, spec = design.precision, design.parallelism, architecture.spec
+    macs = lanes * architecture.outputs * parallelism.token_tile
+    per_mac = multiplier_dsp(precision.weight_width, precision.activation_width)
+    residual, channel_bits = design.residual.width, spec.dim.bit_length()
+    multiplier = multiplier_dsp(ACCUMULATOR_LIMIT, 17) if precision.multipliers else 0
+    hidden = multiplier_dsp(GELU_INPUT.width + 12, 17) if precision.multipliers else 0
+    gelu = multiplier_dsp(GELU_DELTA.slope_format.width, GELU_DELTA.step_bits + 1)
+    slots = min(parallelism.attention_rows, spec.tokens)
+    reciprocal = multiplier_dsp(RECIPROCAL.slope_format.width, RECIPROCAL.step_bits + 1)
+    rsqrt = multiplier_dsp(RSQRT.slope_format.width, RSQRT.step_bits + 1)
+    attention = precision.attention_width
+    engines = {
+        "linear": ceil_div(macs, 2) if architecture.packed else macs * per_mac,
+        "write-back": lanes * (multiplier + gelu + hidden + multiplier_dsp(residual, 18)),
+        "attention": slots
+        * lanes
+        * (multiplier_dsp(attention, attention) + multiplier_dsp(EXPONENTIAL.width + 1, attention))
+        + lanes * multiplier_dsp(EXPONENTIAL.width + attention + 1, 19)
+        + reciprocal,
+        "layernorm": lanes
+        * (
+            multiplier_dsp(residual, residual)
+            + multiplier_dsp(residual, channel_bits + 1)
+            + multiplier_dsp(residual + channel_bits + 1, 19)
+            + multiplier_dsp(NORMALIZED.width, NORM_WEIGHT_WIDTH)
+        )
+        + multiplier_dsp(64, channel_bits)
+        + multiplier_dsp(residual + channel_bits, residual + channel_bits)
+        + rsqrt,
+    }
+    if spec.moe_layers:
+        logits = lanes * ROUTER_LANES * multiplier_dsp(precision.gate_width, precision.gate_width)
+        scaling = ROUTER_LANES * multiplier
+        engines["router"] = logits + scaling + reciprocal + multiplier_dsp(EXPONENTIAL.width + 1, 19)
+    return engines
+
+
+def _luts(architecture: Architecture) -> Iterator[tuple[str, float]]:
+    """LUTs of the data path, by engine: an adder or a two-way choice costs a LUT a bit."""
+    design, lanes = architecture.design, architecture.lanes
+    precision, parallelism, spec = design.precision, design.parallelism, architecture.spec
+    macs = lanes * architecture.outputs * parallelism.token_tile
+    product = precision.weight_width + precision.activation_width
+    # Packed products are corrected and summed in LUTs; products of their own are summed in the DSP cascade.
+    per_mac = product + 1 if architecture.packed else 0
+    sums = architecture.outputs * parallelism.token_tile
+    yield "linear", macs * per_mac + sums * 2 * ACCUMULATOR_LIMIT
+    # Three 64-bit barrel shifters (six levels, two bits a LUT), three saturations and the residual addition.
+    yield "write-back", lanes * (3 * 64 * 3 + 3 * 64 + 64)
+    slots = min(parallelism.attention_rows, spec.tokens)
+    # Two exponential units, with their tables and their products in fabric.
+    exp2 = 3 * (EXP2.base_format.width + EXP2.slope_format.width) + EXP2.slope_format.width * EXP2.step_bits
+    score_path = 2 * (64 * 3) + 2 * EXPONENTIAL.width + 2 * exp2
+    yield "attention", slots * (score_path + lanes * (EXPONENTIAL.width + precision.attention_width + 8))
+    yield "layernorm", lanes * (3 * 64 * 3 + 4 * 64) + 8 * 64
+    if spec.moe_layers:
+        yield "router", ROUTER_LANES * 64 * 4 + 4 * 64 * 3 + 60 * (spec.moe.top_k if spec.moe else 1)
+
+
+def estimate_resources(architecture: Architecture) -> Resources:
+    """Resources of the whole kernel."""
+    design = architecture.design
+    arrays = memories(architecture)
+    ports = design.parallelism.weight_ports + 2
+    dsp = sum(dsp_by_engine(architecture).values())
+    logic = sum(luts for _, luts in _luts(architecture)) * CONTROL_FACTOR + ports * PORT_LUTS
+    bram36 = sum(memory.bram18 for memory in arrays) / 2 + ports * PORT_BRAM36
+    lut = round(logic) + sum(memory.luts for memory in arrays)
+    return Resources(dsp, bram36, 0, lut, round(1.5 * logic))

@@ -1,0 +1,341 @@
+"""The `edgemoe` command line. Exit codes: 0 done, 1 a check failed, 2 bad input or usage, 130 interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import edgemoe
+from edgemoe import hardware
+from edgemoe.console import Console
+from pysim.errors import EdgeMoeError, InputError
+
+if TYPE_CHECKING:
+    from edgemoe.evaluate import TaskRun
+    from pysim.design import Design
+    from pysim.model import Model
+
+FEW_IMAGES = 8
+"""Calibration on fewer images than this draws a warning."""
+
+IMPORT_KINDS = ("edge-moe",)
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+app = typer.Typer(
+    name="edgemoe",
+    help="Multi-task mixture-of-experts Vision Transformers on edge FPGAs, bit by bit.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]
+NewFolder = Annotated[
+    Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to make; must not exist yet.")
+]
+Fit = Annotated[bool, typer.Option("--fit", help="Resize and convert pictures that do not fit the network.")]
+Rows = Annotated[
+    int | None, typer.Option("--attention-rows", min=1, max=1024, help="P: query rows a pass over the keys.")
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"edgemoe {edgemoe.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def init(
+    ctx: typer.Context,
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A model.toml, or a name in the zoo.")],
+    output: NewFolder,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random weights.")] = 0,
+    json: Json = False,
+) -> None:
+    """Make a Model with seeded random weights."""
+    from pysim.files import require_new
+
+    require_new(output)
+    _save_model(ctx.obj, edgemoe.init_model(config, seed), output)
+
+
+@app.command("import")
+def import_(
+    ctx: typer.Context,
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The original Edge-MoE's weight folder.")],
+    output: NewFolder,
+    kind: Annotated[str, typer.Option(help=f"What SOURCE is: {', '.join(IMPORT_KINDS)}.")] = "edge-moe",
+    top_k: Annotated[int | None, typer.Option(min=1, help="Experts a token.")] = None,
+    heads: Annotated[int | None, typer.Option(min=1, help="Attention heads.")] = None,
+    image_size: Annotated[str | None, typer.Option(metavar="HxW", help="Height and width in pixels.")] = None,
+    fill_missing_experts: Annotated[
+        int | None, typer.Option(min=0, metavar="SEED", help="Fill missing expert weights with random ones.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a Model from weights of another project."""
+    from frontend.edge_moe import Geometry, import_edge_moe
+    from pysim.files import require_new
+
+    if kind not in IMPORT_KINDS:
+        raise InputError(f"--kind {kind}: unknown", hint=f"this release imports {', '.join(IMPORT_KINDS)}")
+    require_new(output)
+    given = {"top_k": top_k, "heads": heads, "image_size": image_size and _image_size(image_size)}
+    geometry = Geometry(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    _save_model(ctx.obj, import_edge_moe(source, geometry, fill_missing_experts=fill_missing_experts), output)
+
+
+def _image_size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
+    if match is None:
+        raise InputError(f"--image-size {text!r}: expected HxW, such as 128x256")
+    return int(match[1]), int(match[2])
+
+
+def _save_model(console: Console, model: Model, output: Path) -> None:
+    model.save(output)
+    spec = model.spec
+    if spec.notes:
+        console.warn(spec.notes)
+    console.show(f"{output}: {spec.name}, {model.parameters:,} parameters, tasks {', '.join(spec.tasks)}")
+    console.result(
+        {
+            "model": str(output),
+            "name": spec.name,
+            "parameters": model.parameters,
+            "tasks": spec.tasks,
+            "notes": spec.notes,
+        }
+    )
+
+
+@app.command()
+def quantize(
+    ctx: typer.Context,
+    model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="Model folder.")],
+    output: NewFolder,
+    images: Annotated[
+        list[Path], typer.Option(metavar="PATH", help="Calibration image, or a folder of them; repeatable.")
+    ],
+    precision: Annotated[str, typer.Option(metavar="PRESET", help="w16a16, w8a8 or iccad23.")] = "w16a16",
+    attention_rows: Rows = None,
+    fit: Fit = False,
+    every: Annotated[bool, typer.Option("--all", help="Report every tensor instead of groups.")] = False,
+    json: Json = False,
+) -> None:
+    """Calibrate on images and quantise a Model to a Design."""
+    import time
+
+    from edgemoe import tables
+    from pysim.files import require_new
+    from pysim.precision import preset
+
+    console: Console = ctx.obj
+    require_new(output)
+    preset(precision)
+    model = edgemoe.load_model(model_dir)
+    if model.spec.notes:
+        console.warn(model.spec.notes)
+    pixels = edgemoe.load_images(list(images), model, fit=fit)
+    if len(pixels) < FEW_IMAGES:
+        console.warn(f"only {len(pixels)} calibration image(s): ranges may be too narrow for others")
+    start = time.perf_counter()
+    with console.progress("calibrating") as progress:
+        design = edgemoe.quantize(model, pixels, precision, attention_rows=attention_rows, progress=progress)
+    seconds = time.perf_counter() - start
+    design.save(output)
+    console.show((tables.tensors if every else tables.tensor_groups)(design.reports))
+    console.show(f"{output}: {precision}, design {design.design_id}, {len(pixels)} images, {seconds:.1f} s")
+    console.result(
+        {
+            "design": str(output),
+            "design_id": design.design_id,
+            "weights_sha256": design.weights_sha256,
+            "precision": precision,
+            "images": len(pixels),
+            "seconds": seconds,
+            "tensors": [report.model_dump() for report in design.reports],
+        }
+    )
+
+
+@app.command()
+def simulate(
+    ctx: typer.Context,
+    design_dir: Annotated[Path, typer.Argument(metavar="DESIGN_DIR", help="Design folder.")],
+    image: Annotated[
+        list[Path], typer.Option(metavar="PATH", help="Image, or a folder of them; repeatable.")
+    ],
+    task: Annotated[
+        str | None, typer.Option(metavar="TASK", help="Task, or `all`; the first if not given.")
+    ] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="Keep and list every intermediate tensor.")] = False,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="MODEL_DIR", help="Compare with this float network, by stage.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="Save output, routing and trace.")
+    ] = None,
+    fit: Fit = False,
+    json: Json = False,
+) -> None:
+    """Run images through a Design, bit by bit."""
+    from edgemoe.evaluate import run_task, save_runs
+    from pysim.files import require_new
+
+    console: Console = ctx.obj
+    if out is not None:
+        require_new(out)
+    design = edgemoe.load_design(design_dir)
+    if design.spec.notes:
+        console.warn(design.spec.notes)
+    model = edgemoe.load_model(reference) if reference is not None else None
+    tasks = _tasks(design, task)
+    pixels = edgemoe.load_images(list(image), design, fit=fit)
+    runs = []
+    for name in tasks:
+        with console.progress(f"simulating {name}") as progress:
+            runs.append(run_task(design, pixels, name, model=model, trace=trace, progress=progress))
+        _show_run(console, runs[-1], len(pixels))
+    if out is not None:
+        save_runs(out, runs, trace=trace)
+        console.show(f"saved {out}")
+    results = [run.as_json() for run in runs]
+    if len(results) > 1:
+        seconds = sum(run.seconds for run in runs)
+        routing = [entry for result in results for entry in result["routing"]]
+        console.result({"images": len(pixels), "seconds": seconds, "routing": routing, "runs": results})
+    else:
+        console.result({"images": len(pixels)} | results[0])
+
+
+def _tasks(design: Design, task: str | None) -> list[str]:
+    from pysim.simulator import task_number
+
+    tasks = design.spec.tasks
+    if task == "all" and task not in tasks:
+        return tasks
+    return [tasks[0] if task is None else tasks[task_number(design.spec, task)]]
+
+
+def _show_run(console: Console, run: TaskRun, images: int) -> None:
+    from edgemoe import tables
+
+    if run.stages:
+        console.show(tables.stages(run.stages))
+        if run.stage_images < images:
+            console.show(f"stages: the first {run.stage_images} of {images} images; --trace takes all")
+    if run.usage:
+        console.show(tables.routing(run.task, run.usage))
+    console.show(
+        f"task {run.task}: {images} image(s) in {run.seconds:.2f} s, tokens {run.tokens_sha256[:16]}"
+    )
+    if run.comparison is not None:
+        same = run.comparison
+        console.show(
+            f"against float64: SQNR {tables.decibels(same.sqnr_db)} dB "
+            f"({tables.decibels(same.sqnr_db_same_routing)} dB with the same routing), "
+            f"max error {same.max_error:.3g}, MAE {same.mean_error:.3g}, "
+            f"routing {same.equal_choices} of {same.choices} choices equal"
+        )
+
+
+@app.command()
+def demo(
+    ctx: typer.Context,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR", help="Keep Model, Designs, images and summary here."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Quantise the shipped digits network in every preset and simulate its whole held-out set."""
+    from edgemoe.demo import run_demo
+
+    run_demo(ctx.obj, output)
+
+
+@app.command()
+def zoo(ctx: typer.Context, json: Json = False) -> None:
+    """List the shapes that `init` knows by name."""
+    from edgemoe.tables import table
+    from frontend.zoo import describe, find_spec, zoo_names
+
+    console: Console = ctx.obj
+    rows, entries = [], []
+    for name in zoo_names():
+        spec, size = find_spec(name), describe(find_spec(name))
+        experts = f"{spec.moe.experts}, top {spec.moe.top_k}" if spec.moe is not None else "none"
+        height, width = spec.image_size
+        numbers = (str(size.tokens), f"{size.parameters / 1e6:.2f}", f"{size.macs / 1e9:.4g}")
+        rows.append((name, f"{height}x{width}", experts, ", ".join(spec.tasks), *numbers))
+        entries.append({"name": name, "tasks": spec.tasks, **vars(size)})
+    columns = ("name", "image", "experts", "tasks", "tokens", "M params", "GMAC/image")
+    console.show(table("Zoo", columns, rows, left=4))
+    console.result({"zoo": entries})
+
+
+hardware.register(app)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    # Looked for here, because errors in the other arguments go out as JSON too.
+    console = Console("--json" in arguments)
+    try:
+        if app(arguments, prog_name="edgemoe", standalone_mode=False, obj=console) == INTERRUPTED:
+            return _interrupted()
+        if not {"--help", "--version"} & set(arguments):
+            console.finish()
+        return 0
+    except EdgeMoeError as error:
+        return _failed(console, error)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "edgemoe"
+        return _failed(
+            console, InputError(error.format_message(), hint=f"`{command} --help` says what it takes")
+        )
+    except (KeyboardInterrupt, typer.Abort):
+        return _interrupted()
+    except (BrokenPipeError, SystemExit):
+        # Whoever read the output has gone, on which typer exits; closing stdout must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _failed(console, InputError(f"{where}{error.strerror or error}"))
+    except MemoryError:
+        return _failed(console, InputError("not enough memory", hint="run fewer images, or without --trace"))
+
+
+def _failed(console: Console, error: EdgeMoeError) -> int:
+    # A full disk under stdout is one of the errors reported here: it must not hide itself.
+    with contextlib.suppress(OSError):
+        console.finish(error)
+    return error.exit_code
+
+
+def _interrupted() -> int:
+    print("interrupted", file=sys.stderr)
+    return INTERRUPTED

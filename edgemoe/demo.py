@@ -1,0 +1,268 @@
+"""The demo: the shipped two-task network on real images, through the whole flow.
+
+Each step takes the `Demo` and adds to it; a further step is a further function called by `run_demo`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import edgemoe
+from edgemoe import tables
+from edgemoe.console import Console
+from edgemoe.evaluate import TaskRun, run_task
+from frontend import digits
+from pysim.errors import CheckError, InputError
+from pysim.files import new_folder, require_new
+from pysim.precision import PRESETS
+from pysim.reference import apply_head
+
+if TYPE_CHECKING:
+    from pysim.design import Design
+    from pysim.model import Model
+
+MODEL = Path(digits.__file__).parent / "data" / "digits"
+
+CALIBRATION_SCENES = 128
+
+TARGET_LOSS = {"w16a16": 0.1, "w8a8": 1.0}
+"""Percentage points that a preset may lose on any task."""
+
+SAVED_IMAGES = 16
+PICTURED = 8
+PICTURED_PRESET = "w8a8"
+
+
+@dataclass
+class Demo:
+    """What the demo has found out so far.
+
+    Attributes:
+        model: the shipped network.
+        scenes: the held-out scenes.
+        calibration: (scenes, 1, H, W) training images.
+        accuracy: percent right, per network ("float" or a preset) and task.
+        predictions: class numbers, per network and task.
+        designs: per preset.
+        runs: per preset, one for each task.
+        checks: what was promised and missed.
+    """
+
+    model: Model
+    scenes: digits.Scenes
+    calibration: NDArray[np.uint8]
+    accuracy: dict[str, dict[str, float]] = field(default_factory=dict)
+    predictions: dict[str, dict[str, NDArray[np.int64]]] = field(default_factory=dict)
+    designs: dict[str, Design] = field(default_factory=dict)
+    runs: dict[str, list[TaskRun]] = field(default_factory=dict)
+    checks: list[str] = field(default_factory=list)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of the tasks."""
+        return self.model.spec.tasks
+
+    def predict(self, network: str, task: str, tokens: NDArray[np.float64]) -> None:
+        """Apply a task's head to final tokens and note how many labels it hits."""
+        outputs = apply_head(self.model, task, tokens)
+        assert outputs is not None, f"the shipped network has a head for {task}"
+        chosen = outputs.argmax(-1)
+        self.predictions.setdefault(network, {})[task] = chosen
+        accuracy = 100 * float((chosen == self.scenes.labels[task]).mean())
+        self.accuracy.setdefault(network, {})[task] = accuracy
+
+
+def run_demo(console: Console, output: Path | None = None, *, scenes: int | None = None) -> None:
+    """Run every step, print the results, and keep them in a folder if one is named.
+
+    Args:
+        console: where to print.
+        output: folder for Model, Designs, summary and picture.
+        scenes: held-out scenes to simulate; all if not given.
+
+    Raises:
+        CheckError: a preset lost more accuracy than promised.
+    """
+    if output is not None:
+        require_new(output)
+        _require_matplotlib()
+    start = time.perf_counter()
+    demo = _load(scenes)
+    _run_float(demo)
+    for preset in PRESETS:
+        _run_preset(demo, preset, console)
+    _check_accuracy(demo)
+    _show(demo, console)
+    console.result(summary(demo) | {"seconds": time.perf_counter() - start})
+    if output is None:
+        console.note(
+            "nothing was saved: -o DIR keeps the Model, the Designs, images, a summary and a picture"
+        )
+    else:
+        _save(demo, output)
+        console.show(f"saved {output}")
+    if demo.checks:
+        raise CheckError("; ".join(demo.checks), hint="the shipped network should not lose that much")
+
+
+def _require_matplotlib() -> None:
+    if importlib.util.find_spec("matplotlib") is None:
+        raise InputError("saving the demo needs matplotlib", hint="pip install 'edgemoe[demo]'")
+
+
+def _load(scenes: int | None) -> Demo:
+    held_out = digits.load_scenes("heldout")
+    if scenes is not None:
+        labels = {task: values[:scenes] for task, values in held_out.labels.items()}
+        held_out = digits.Scenes(held_out.images[:scenes], labels)
+    calibration = digits.load_scenes("train").images[:CALIBRATION_SCENES]
+    return Demo(edgemoe.load_model(MODEL), held_out, calibration)
+
+
+def _run_float(demo: Demo) -> None:
+    for task in demo.tasks:
+        demo.predict("float", task, edgemoe.reference(demo.model, demo.scenes.images, task).tokens)
+
+
+def _run_preset(demo: Demo, preset: str, console: Console) -> None:
+    with console.progress(f"{preset}: calibrating") as progress:
+        design = edgemoe.quantize(demo.model, demo.calibration, preset, progress=progress)
+    demo.designs[preset], demo.runs[preset] = design, []
+    for task in demo.tasks:
+        with console.progress(f"{preset}: simulating {task}") as progress:
+            run = run_task(
+                design, demo.scenes.images, task, model=demo.model, stages=False, progress=progress
+            )
+        demo.runs[preset].append(run)
+        demo.predict(preset, task, run.simulation.tokens)
+
+
+def _check_accuracy(demo: Demo) -> None:
+    for preset in demo.designs:
+        allowed = TARGET_LOSS.get(preset, math.inf)
+        for task in demo.tasks:
+            loss = demo.accuracy["float"][task] - demo.accuracy[preset][task]
+            if loss > allowed:
+                demo.checks.append(
+                    f"{preset} loses {loss:.2f} percentage points on {task}, promised {allowed}"
+                )
+
+
+def _show(demo: Demo, console: Console) -> None:
+    tokens = demo.scenes.images.shape[0] * demo.model.spec.tokens
+    console.show(f"{len(demo.scenes)} held-out scenes, {tokens:,} tokens, tasks {' and '.join(demo.tasks)}")
+    floats = [f"{demo.accuracy['float'][task]:.2f}" for task in demo.tasks]
+    rows = [["float64", *floats, *[""] * (1 + 3 * len(demo.tasks))]]
+    for preset, runs in demo.runs.items():
+        cells = [_accuracy_cell(demo, preset, task) for task in demo.tasks]
+        for measure in (_own_sqnr, _same_sqnr, _agreement):
+            cells += [measure(run) for run in runs]
+        rows.append([preset, *cells, f"{sum(run.seconds for run in runs):.1f}"])
+    columns = ["network"]
+    for measure_name in ("acc. %", "SQNR", "same*", "routing %"):
+        columns += [f"{task}\n{measure_name}" for task in demo.tasks]
+    console.show(tables.table("Accuracy on held-out images, bit-accurate", [*columns, "seconds"], rows))
+    console.show("SQNR in dB against float64; * with the float network made to take the same experts")
+    console.show("routing %: choices of experts equal to the float network's\n")
+    for run in next(iter(demo.runs.values())):
+        console.show(tables.routing(run.task, run.usage))
+
+
+def _accuracy_cell(demo: Demo, preset: str, task: str) -> str:
+    own = demo.accuracy[preset][task]
+    return f"{own:.2f} ({own - demo.accuracy['float'][task]:+.2f})"
+
+
+def _own_sqnr(run: TaskRun) -> str:
+    assert run.comparison is not None
+    return tables.decibels(run.comparison.sqnr_db)
+
+
+def _same_sqnr(run: TaskRun) -> str:
+    assert run.comparison is not None
+    return tables.decibels(run.comparison.sqnr_db_same_routing)
+
+
+def _agreement(run: TaskRun) -> str:
+    assert run.comparison is not None
+    return f"{100 * run.comparison.equal_choices / run.comparison.choices:.2f}"
+
+
+def summary(demo: Demo) -> dict[str, Any]:
+    """The results under the key names that scripts rely on."""
+    presets = {}
+    for preset, runs in demo.runs.items():
+        tasks = {}
+        for run in runs:
+            data = run.as_json()
+            tasks[run.task] = {"accuracy": demo.accuracy[preset][run.task]} | {
+                key: value for key, value in data.items() if key not in ("task", "stages", "stage_images")
+            }
+        presets[preset] = {"design_id": demo.designs[preset].design_id, "tasks": tasks}
+    return {"scenes": len(demo.scenes), "float": {"accuracy": demo.accuracy["float"]}, "presets": presets}
+
+
+def _save(demo: Demo, output: Path) -> None:
+    savers: dict[str, Callable[[Path], None]] = {
+        "model": demo.model.save,
+        **{f"designs/{preset}": design.save for preset, design in demo.designs.items()},
+        "summary.json": lambda path: _write_summary(demo, path),
+        "images": lambda path: _write_images(demo, path),
+        "scenes.png": lambda path: _draw(demo, path),
+    }
+    with new_folder(output) as folder:
+        for name, save in savers.items():
+            save(folder / name)
+
+
+def _write_summary(demo: Demo, path: Path) -> None:
+    path.write_text(json.dumps(summary(demo), indent=2) + "\n")
+
+
+def _write_images(demo: Demo, folder: Path) -> None:
+    """A few scenes as pictures, to try the other commands on."""
+    from PIL import Image
+
+    folder.mkdir()
+    for index, image in enumerate(demo.scenes.images[:SAVED_IMAGES, 0]):
+        Image.fromarray(image).save(folder / f"{index:02}.png")
+
+
+def _draw(demo: Demo, path: Path) -> None:
+    """A few scenes with their segment maps: labels, the float network's and a preset's."""
+    from matplotlib.figure import Figure
+
+    count = min(PICTURED, len(demo.scenes))
+    side = digits.PATCHES_PER_SIDE
+    maps: list[tuple[str, NDArray[Any]]] = [
+        ("scene", demo.scenes.images[:count, 0]),
+        ("label", demo.scenes.labels["segment"][:count].reshape(-1, side, side)),
+        *(
+            (network, demo.predictions[network]["segment"][:count].reshape(-1, side, side))
+            for network in ("float", PICTURED_PRESET)
+        ),
+    ]
+    figure = Figure(figsize=(1.3 * count, 1.4 * len(maps)), layout="tight")
+    axes = figure.subplots(len(maps), count, squeeze=False)
+    for (name, pictures), row in zip(maps, axes, strict=True):
+        for index, (picture, axis) in enumerate(zip(pictures, row, strict=True)):
+            if name == "scene":
+                axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
+            else:
+                axis.imshow(picture, cmap="tab20", vmin=0, vmax=19)
+                network = "float" if name == "label" else name
+                digit = demo.scenes.labels if name == "label" else demo.predictions[network]
+                axis.set_title(f"{digit['digit'][index]}", fontsize=8)
+            axis.set(xticks=[], yticks=[])
+        row[0].set_ylabel(name)
+    figure.savefig(path, dpi=100)

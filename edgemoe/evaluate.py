@@ -1,0 +1,166 @@
+"""Runs of a Design on images, task by task, beside the float network: what `simulate` reports."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import edgemoe
+from pysim.compare import Comparison, LayerUsage, StageError, as_json, expert_usage
+
+if TYPE_CHECKING:
+    from pysim.design import Design
+    from pysim.model import Model
+    from pysim.simulator import Simulation
+
+Pixels = NDArray[np.uint8]
+
+TRACE_BYTES = 1 << 30
+"""Without `--trace`, stages are compared on as many images as a trace of this size holds, one at least."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One traced tensor: its shape, its range in real units, and its error where a reference was run."""
+
+    name: str
+    shape: tuple[int, ...]
+    low: float
+    high: float
+    error: StageError | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The stage under the key names that scripts rely on."""
+        data: dict[str, Any] = {
+            "name": self.name,
+            "shape": list(self.shape),
+            "low": self.low,
+            "high": self.high,
+        }
+        return data | (vars(self.error) if self.error is not None else {})
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """One task on all images.
+
+    Attributes:
+        task: its name.
+        simulation: the result.
+        seconds: time of the simulation alone.
+        comparison: errors against the float network, where one was given.
+        stages: traced tensors.
+        stage_images: how many images `stages` covers.
+    """
+
+    task: str
+    simulation: Simulation
+    seconds: float
+    comparison: Comparison | None
+    stages: list[Stage]
+    stage_images: int
+
+    @property
+    def usage(self) -> list[LayerUsage]:
+        """Tokens per expert of every MoE layer."""
+        return expert_usage(self.simulation.routing)
+
+    @property
+    def tokens_sha256(self) -> str:
+        """Hash of the output integers as little-endian int64: equal hashes mean equal bits."""
+        return hashlib.sha256(self.simulation.integers.astype("<i8").tobytes()).hexdigest()
+
+    def as_json(self) -> dict[str, Any]:
+        """The run under the key names that scripts rely on."""
+        data = {"task": self.task, "seconds": self.seconds, "tokens_sha256": self.tokens_sha256}
+        if self.comparison is not None:
+            data |= as_json(self.comparison)
+        routing = [
+            {"layer": layer.layer, "task": self.task, "tokens": layer.tokens, "unused": layer.unused}
+            for layer in self.usage
+        ]
+        stages = {"stages": [stage.as_json() for stage in self.stages], "stage_images": self.stage_images}
+        return data | stages | {"routing": routing}
+
+    def arrays(self, trace: bool) -> dict[str, NDArray[Any]]:
+        """The run as named arrays: output, choices of experts, and the integers of the trace if asked for."""
+        simulation = self.simulation
+        named: dict[str, NDArray[Any]] = {"integers": simulation.integers, "tokens": simulation.tokens}
+        for layer, routing in simulation.routing.items():
+            named |= {f"experts.{layer}": routing.experts, f"scores.{layer}": routing.scores}
+        if trace:
+            named |= {f"trace.{name}": integers for name, integers in simulation.trace.items()}
+        return named
+
+
+def run_task(
+    design: Design,
+    images: Pixels,
+    task: str,
+    *,
+    model: Model | None = None,
+    trace: bool = False,
+    stages: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> TaskRun:
+    """Simulate one task, and compare with the float network if there is one.
+
+    Args:
+        design: the quantised network.
+        images: (images, channels, H, W).
+        task: name of the task.
+        model: the float network that the design was made from.
+        trace: keep every intermediate tensor of every image.
+        stages: compare stage by stage too; without a trace on as many images as memory allows.
+        progress: called with the layers done and in total.
+    """
+    staged_images = len(images) if trace else min(len(images), max(1, TRACE_BYTES // _trace_bytes(design)))
+    by_stage = stages and model is not None
+    traced = trace or (by_stage and staged_images == len(images))
+    start = time.perf_counter()
+    simulation = edgemoe.simulate(design, images, task, trace=traced, progress=progress)
+    seconds = time.perf_counter() - start
+    comparison = None
+    if model is not None:
+        comparison = edgemoe.compare(model, design, images, task, simulation=simulation)
+    staged, errors = simulation, comparison.stages if comparison else []
+    if model is not None and by_stage and not traced:
+        some = images[:staged_images]
+        staged = edgemoe.simulate(design, some, task, trace=True)
+        errors = edgemoe.compare(model, design, some, task, simulation=staged).stages
+    covered = staged_images if staged.trace else 0
+    return TaskRun(task, simulation, seconds, comparison, _stages(staged, errors), covered)
+
+
+def _trace_bytes(design: Design) -> int:
+    """Size of the trace of one image, integers and reals: attention scores and a dozen tensors of tokens."""
+    spec = design.spec
+    return 16 * spec.depth * spec.tokens * (spec.heads * spec.tokens + 9 * spec.dim + spec.mlp_dim)
+
+
+def _stages(simulation: Simulation, errors: list[StageError]) -> list[Stage]:
+    by_name = {error.name: error for error in errors}
+    return [
+        Stage(name, real.shape, float(real.min(initial=0.0)), float(real.max(initial=0.0)), by_name.get(name))
+        for name, real in simulation.real.items()
+    ]
+
+
+def save_runs(path: Path, runs: list[TaskRun], *, trace: bool) -> None:
+    """Write the arrays of runs as `.npz`; with several tasks each name starts with the task's."""
+    from pysim.files import new_file
+
+    arrays = {
+        f"{run.task}.{name}" if len(runs) > 1 else name: array
+        for run in runs
+        for name, array in run.arrays(trace).items()
+    }
+    with new_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]

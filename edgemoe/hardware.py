@@ -1,0 +1,242 @@
+"""Commands about hardware: generate, verify, estimate, boards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import edgemoe
+from edgemoe.console import Console
+from pysim.errors import CheckError, InputError
+
+if TYPE_CHECKING:
+    from boards import Board
+    from codegen.performance import Performance
+    from pysim.design import Design
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]
+BoardName = Annotated[
+    str, typer.Option("--board", metavar="BOARD", help="Name of a board, or a .toml file that describes one.")
+]
+DesignFolder = Annotated[Path, typer.Argument(metavar="DESIGN_DIR", help="Design folder.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (generate, verify, estimate, boards):
+        app.command()(command)
+
+
+def find_board(name: str) -> Board:
+    """A board by name or file; an unknown or malformed one is an `InputError`."""
+    from boards import BoardError, load_board
+
+    try:
+        return load_board(name)
+    except BoardError as error:
+        raise InputError(error.message, hint=error.hint) from None
+
+
+def generate(
+    ctx: typer.Context,
+    design_dir: DesignFolder,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Build folder to make; must not exist yet.")
+    ],
+    board: BoardName = "zcu102",
+    image: Annotated[
+        list[Path] | None, typer.Option(metavar="PATH", help="Image for the test bench; random if not given.")
+    ] = None,
+    fit: Annotated[bool, typer.Option("--fit", help="Resize and convert images that do not fit.")] = False,
+    json: Json = False,
+) -> None:
+    """Generate the HLS project of a Design, with its test bench."""
+    from pysim.files import require_new
+
+    console: Console = ctx.obj
+    require_new(output)
+    design = edgemoe.load_design(design_dir)
+    images = edgemoe.load_images(list(image), design, fit=fit) if image else None
+    with console.progress("generating") as progress:
+        build = edgemoe.generate(design, output, board, images, progress=progress)
+    sources = sorted(path.relative_to(output) for path in build.hls.rglob("*") if path.suffix in (".cpp", ".h"))
+    lines = sum(len((output / path).read_text().splitlines()) for path in sources)
+    scope = "every engine and the whole network" if build.spec.network_tested else "every engine"
+    console.show(f"{output}: {len(sources)} C++ files, {lines} lines, for {build.spec.board}; test bench for {scope}")
+    console.show(f"next: edgemoe verify {output} --csim")
+    console.result(
+        {
+            "build": str(output),
+            "board": build.spec.board,
+            "design_id": build.spec.design_id,
+            "files": [str(path) for path in sources],
+            "lines": lines,
+        }
+    )
+
+
+def verify(
+    ctx: typer.Context,
+    build_dir: Annotated[Path, typer.Argument(metavar="BUILD_DIR", help="Build folder.")],
+    csim: Annotated[bool, typer.Option("--csim", help="Compile the C++ with g++ and run its test bench.")] = False,
+    vitis: Annotated[bool, typer.Option("--vitis", help="Run csim, csynth and cosim in Vitis HLS.")] = False,
+    json: Json = False,
+) -> None:
+    """Prove that a build returns the simulator's integers."""
+    from codegen.project import Build
+
+    console: Console = ctx.obj
+    build = Build.load(build_dir)
+    if vitis:
+        _verify_vitis(console, build.hls)
+        if not csim:
+            return
+    with console.progress("compiling") as progress:
+        result = edgemoe.verify(build_dir, progress=progress)
+    _show_engines(console, result.engines)
+    console.show(f"{result.values:,} values compared, {result.failed:,} mismatches")
+    console.result(
+        {
+            "values": result.values,
+            "mismatches": result.failed,
+            "engines": {
+                name: {"values": values, "mismatches": mismatches}
+                for name, (values, mismatches) in result.engines.items()
+            },
+        }
+    )
+    if result.failed:
+        for line in result.mismatches:
+            console.note(line)
+        raise CheckError(
+            f"{build_dir}: {result.failed} of {result.values} values differ from the simulator's",
+            hint="the generated code or the test data was changed: generate the build again",
+        )
+
+
+def _verify_vitis(console: Console, project: Path) -> None:
+    from codegen.vitis import run_vitis
+
+    run_vitis(project, ("csim", "csynth", "cosim"), project / "vitis.log", console.note)
+
+
+def _show_engines(console: Console, engines: dict[str, tuple[int, int]]) -> None:
+    from edgemoe.tables import table
+
+    rows = [(name, f"{values:,}", f"{mismatches:,}") for name, (values, mismatches) in engines.items()]
+    console.show(table("Compiled C++ against the simulator", ("engine", "values", "mismatches"), rows))
+
+
+def estimate(
+    ctx: typer.Context,
+    design_dir: DesignFolder,
+    board: BoardName = "zcu102",
+    batch: Annotated[int, typer.Option(min=1, max=64, help="Images that share each weight.")] = 1,
+    json: Json = False,
+) -> None:
+    """Estimate cycles, traffic and resources of a Design on a board."""
+    console: Console = ctx.obj
+    design, target = edgemoe.load_design(design_dir), find_board(board)
+    performance = edgemoe.estimate(design, board, batch=batch)
+    _show_estimate(console, performance, target)
+    reference = _original(design)
+    if reference is not None:
+        console.show(
+            f"the original on this network: {reference['cycles']:,} cycles at best = {reference['ms']:.2f} ms, "
+            f"{reference['narrow_ports_ms']:.1f} ms with its 128-bit ports, published {reference['published_ms']:.2f} ms; "
+            f"this design: {reference['published_ms'] / performance.ms:.1f} times faster than published"
+        )
+    console.result(estimate_json(performance) | {"board": target.name, "original": reference})
+    if not performance.fits:
+        console.warn(f"the design does not fit {target.name}: `edgemoe generate` would refuse it")
+
+
+def estimate_json(performance: Performance) -> dict[str, Any]:
+    """An estimate under the key names that scripts rely on."""
+    needed, available = performance.dram_gb_s
+    return {
+        "cycles": performance.cycles,
+        "ms": performance.ms,
+        "batch": performance.batch,
+        "stages": [
+            {"name": s.name, "cycles": s.cycles, "bound_by": s.bound_by, "compute": s.compute, "load": s.load}
+            for s in performance.stages
+        ],
+        "dram_bytes": performance.dram_bytes,
+        "dram_gb_s": {"needed": needed, "available": available},
+        "resources": {
+            name: {"used": used, "available": there, "share": performance.share(name)}
+            for name, (used, there) in performance.resources.items()
+        },
+        "fits": performance.fits,
+    }
+
+
+def _original(design: Design) -> dict[str, float] | None:
+    from codegen import original
+
+    if not original.describes(design.spec):
+        return None
+    return {
+        "cycles": original.TOTAL_CYCLES,
+        "ms": original.ideal_ms(),
+        "narrow_ports_ms": original.NARROW_PORTS_MS,
+        "published_ms": original.PUBLISHED_MS,
+        "dram_bytes": original.DRAM_BYTES,
+    }
+
+
+def _show_estimate(console: Console, performance: Performance, board: Board) -> None:
+    from edgemoe.tables import table
+
+    kinds: dict[str, list[int]] = {}
+    bounds: dict[str, dict[str, int]] = {}
+    for stage in performance.stages:
+        kind = stage.name.rsplit(".", 1)[-1]
+        totals = kinds.setdefault(kind, [0, 0, 0, 0])
+        for i, value in enumerate((1, stage.compute, stage.load, stage.cycles)):
+            totals[i] += value
+        tally = bounds.setdefault(kind, {})
+        tally[stage.bound_by] = tally.get(stage.bound_by, 0) + stage.cycles
+    rows = [
+        (
+            kind,
+            max(bounds[kind], key=lambda bound: bounds[kind][bound]),
+            str(count),
+            f"{compute:,}",
+            f"{load:,}",
+            f"{cycles:,}",
+            f"{100 * cycles / performance.cycles:.1f}",
+        )
+        for kind, (count, compute, load, cycles) in kinds.items()
+    ]
+    columns = ("stage", "bound by", "stages", "compute trips", "beats loaded", "cycles", "% of cycles")
+    console.show(table(f"Estimate for {board.title}, batch {performance.batch}", columns, rows, left=2))
+    resources = [
+        (name, f"{used:,.10g}", f"{available:,}", f"{100 * performance.share(name):.1f}")
+        for name, (used, available) in performance.resources.items()
+    ]
+    console.show(table("Resources", ("resource", "used", "available", "% used"), resources))
+    needed, available = performance.dram_gb_s
+    console.show(
+        f"{performance.cycles:,} cycles, {performance.ms:.2f} ms an image; {performance.dram_bytes / 1e6:.1f} MB of DRAM "
+        f"traffic an image, {needed:.1f} of {available:.1f} GB/s"
+    )
+
+
+def boards(ctx: typer.Context, json: Json = False) -> None:
+    """List the boards that `--board` knows by name."""
+    from boards import board_names, load_board
+    from edgemoe.tables import table
+
+    console: Console = ctx.obj
+    found = [load_board(name) for name in board_names()]
+    rows = [
+        (b.name, b.title, b.part, f"{b.dsp:,}", f"{b.bram36:,}", f"{b.uram:,}", f"{b.lut:,}", f"{b.dram_gb_s:g}", f"{b.clock_mhz_default:g}")
+        for b in found
+    ]
+    columns = ("name", "board", "part", "DSP", "BRAM36", "URAM", "LUT", "GB/s", "MHz")
+    console.show(table("Boards", columns, rows, left=3))
+    console.result({"boards": [b.model_dump(mode="json", exclude={"sources"}) for b in found]})

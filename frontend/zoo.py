@@ -1,0 +1,66 @@
+"""The zoo: shapes of published networks, one `model.toml` each in `frontend/zoo/`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from pysim.errors import InputError
+from pysim.model import tensor_shapes
+from pysim.spec import ModelSpec, read_spec
+
+_FOLDER = Path(__file__).parent / "zoo"
+
+
+def zoo_names() -> list[str]:
+    """Names of the shapes in the zoo."""
+    return sorted(path.stem for path in _FOLDER.glob("*.toml"))
+
+
+def find_spec(name_or_path: str) -> ModelSpec:
+    """Read the shape in a `model.toml`, or the one of that name in the zoo; an existing file wins.
+
+    Raises:
+        InputError: neither a file nor a name in the zoo, or not a valid `model.toml`.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return read_spec(path)
+    if path.is_dir():
+        raise InputError(
+            f"{path}: a folder, expected a model.toml", hint=f"did you mean {path / 'model.toml'}?"
+        )
+    if name_or_path in zoo_names():
+        return read_spec(_FOLDER / f"{name_or_path}.toml")
+    raise InputError(
+        f"{name_or_path}: neither a file nor a name in the zoo", hint=f"the zoo has {', '.join(zoo_names())}"
+    )
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a network is.
+
+    Attributes:
+        tokens: tokens of one image.
+        parameters: weights of the model, task heads included.
+        macs: multiply-accumulates of the backbone for one image and one task, with `top_k` experts a token.
+    """
+
+    tokens: int
+    parameters: int
+    macs: int
+
+
+def describe(spec: ModelSpec) -> Size:
+    """Tokens, parameters and multiply-accumulates of a network of this shape."""
+    parameters = sum(math.prod(shape) for shape in tensor_shapes(spec).values())
+    attention = spec.tokens * 4 * spec.dim**2 + 2 * spec.tokens**2 * spec.dim
+    dense = spec.tokens * 2 * spec.dim * spec.mlp_dim
+    sparse = 0
+    if spec.moe is not None:
+        sparse = spec.tokens * spec.dim * (spec.moe.experts + 2 * spec.moe.top_k * spec.moe.hidden_dim)
+    moe_layers = len(spec.moe_layers)
+    layers = spec.depth * attention + (spec.depth - moe_layers) * dense + moe_layers * sparse
+    return Size(spec.tokens, parameters, spec.patches * spec.patch_values * spec.dim + layers)

@@ -1,0 +1,69 @@
+"""Fixtures for tests of whole networks: the micro model, images, a Design of every preset, folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import edgemoe
+from pysim.design import Design
+from pysim.model import Model
+from pysim.precision import PRESETS
+
+Pixels = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="session")
+def micro() -> Model:
+    return edgemoe.init_model("micro", seed=1)
+
+
+@pytest.fixture(scope="session")
+def images(micro: Model) -> Pixels:
+    return edgemoe.random_images(micro, 12, seed=2)
+
+
+@pytest.fixture(scope="session")
+def designs(micro: Model, images: Pixels) -> dict[str, Design]:
+    return {preset: edgemoe.quantize(micro, images, preset) for preset in PRESETS}
+
+
+@pytest.fixture(scope="session")
+def folders(
+    tmp_path_factory: pytest.TempPathFactory, micro: Model, images: Pixels, designs: dict[str, Design]
+) -> Path:
+    """`model`, a Design folder per preset, and `images` with 12 PNG files: to read, not to change."""
+    base = tmp_path_factory.mktemp("folders")
+    micro.save(base / "model")
+    for preset, design in designs.items():
+        design.save(base / preset)
+    (base / "images").mkdir()
+    for index, image in enumerate(images):
+        Image.fromarray(image.transpose(1, 2, 0)).save(base / "images" / f"{index:02}.png")
+    return base
+
+
+@pytest.fixture(scope="session")
+def micro_with() -> Callable[..., Model]:
+    """Makes a micro model of another shape: `moe=None`, or fields of the spec or of its `moe`."""
+
+    def make(moe: dict[str, Any] | None = {}, **fields: Any) -> Model:  # noqa: B006
+        from frontend.zoo import find_spec
+        from pysim.model import init_model
+        from pysim.spec import ModelSpec
+
+        data = find_spec("micro").model_dump()
+        data["moe"] = None if moe is None else data["moe"] | moe
+        data |= fields
+        data["task_heads"] = {
+            name: head for name, head in data["task_heads"].items() if name in data["tasks"]
+        }
+        return init_model(ModelSpec.model_validate(data), seed=3)
+
+    return make
