@@ -64,7 +64,8 @@ def header_folder() -> Path:
     folder = Path(spec.origin).parent / "templates/vivado/ap_types" if spec and spec.origin else None
     if folder is None or not (folder / "ap_int.h").is_file():
         raise InputError(
-            "the ap_int headers were not found: the package hls4ml carries them", hint="pip install 'edgemoe[hls]'"
+            "the ap_int headers were not found: the package hls4ml carries them",
+            hint="pip install 'edgemoe[hls]'",
         )
     return folder
 

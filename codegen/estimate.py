@@ -122,14 +122,26 @@ class Scheduler:
 
     def _add(self, name: str, trips: Trips, cycles: int, compute: int, load: int) -> None:
         busy = max(compute, self._load_cycles(load))
-        bound = "overhead" if cycles > 2 * busy else "compute" if compute >= self._load_cycles(load) else "weights"
+        bound = (
+            "overhead"
+            if cycles > 2 * busy
+            else "compute"
+            if compute >= self._load_cycles(load)
+            else "weights"
+        )
         self.stages.append(Stage(name, compute, load, cycles, bound, {k: v for k, v in trips.items() if v}))
 
     def _groups(self, shape: str, tokens: int, following: str | None) -> list[Group]:
         """The groups of a layer; the last one loads the first group of whatever follows."""
-        architecture, blocks, size = self.architecture, self.architecture.linear(shape).blocks, self.architecture.group(shape)
+        architecture, blocks, size = (
+            self.architecture,
+            self.architecture.linear(shape).blocks,
+            self.architecture.group(shape),
+        )
         sizes = [min(size, blocks - first) for first in range(0, blocks, size)]
-        prefetch = [architecture.block_beats(shape) * blocks for blocks in sizes[1:]] + [self._first(following)]
+        prefetch = [architecture.block_beats(shape) * blocks for blocks in sizes[1:]] + [
+            self._first(following)
+        ]
         return [
             Group(group_trips(architecture, shape, blocks, tokens), beats)
             for blocks, beats in zip(sizes, prefetch, strict=True)
@@ -137,7 +149,8 @@ class Scheduler:
 
     def _cycles(self, groups: list[Group]) -> int:
         return sum(
-            PIPELINE_DEPTH + max(group.compute, self._load_cycles(group.prefetch) + MEMORY_LATENCY * (group.prefetch > 0))
+            PIPELINE_DEPTH
+            + max(group.compute, self._load_cycles(group.prefetch) + MEMORY_LATENCY * (group.prefetch > 0))
             for group in groups
         )
 
@@ -145,14 +158,20 @@ class Scheduler:
         """Beats of the first group of a layer."""
         return self.architecture.group(shape) * self.architecture.block_beats(shape) if shape else 0
 
-    def _run_groups(self, name: str, groups: list[Group], *, unhidden: int = 0, extra: Trips | None = None) -> None:
+    def _run_groups(
+        self, name: str, groups: list[Group], *, unhidden: int = 0, extra: Trips | None = None
+    ) -> None:
         compute, load = sum(group.compute for group in groups), sum(group.prefetch for group in groups)
         other = sum((extra or {}).values())
         cycles = self._cycles(groups) + other
         if unhidden:
             cycles += self._load_cycles(unhidden) + MEMORY_LATENCY
         self._add(
-            name, {"linear": compute, "load": load + unhidden} | (extra or {}), cycles, compute + other, load + unhidden
+            name,
+            {"linear": compute, "load": load + unhidden} | (extra or {}),
+            cycles,
+            compute + other,
+            load + unhidden,
         )
 
     def _linear(self, name: str, shape: str, *, following: str | None) -> None:
@@ -162,7 +181,9 @@ class Scheduler:
         architecture, spec = self.architecture, self.architecture.spec
         positions = spec.tokens * architecture.token_words * (architecture.position_word_beats + self.batch)
         header = 1
-        self._add("positions", {"load": header + positions}, positions + MEMORY_LATENCY, 0, header + positions)
+        self._add(
+            "positions", {"load": header + positions}, positions + MEMORY_LATENCY, 0, header + positions
+        )
         patches = self.batch * spec.patches
         pixels = patches * architecture.patch_words * architecture.pixel_beats
         self._add("image", {"image": pixels}, pixels + MEMORY_LATENCY + PIPELINE_DEPTH, 0, pixels)

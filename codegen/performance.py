@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from boards import Board
 from codegen.architecture import Architecture
@@ -15,10 +13,14 @@ from codegen.resources import Resources, estimate_resources
 from pysim.design import Design
 from pysim.errors import InputError
 
-LINEAR_OUT_CHOICES = (8, 16, 32, 64)
-TOKEN_TILE_CHOICES = (1, 2, 4, 8)
-ATTENTION_ROW_CHOICES = (1, 2, 4, 8, 12, 16, 20)
-WEIGHT_ROW_CHOICES = (128, 256, 512)
+SMALLER = {
+    "linear_in": (4, 8, 16),
+    "linear_out": (4, 8, 16, 32),
+    "token_tile": (1, 2, 4),
+    "attention_rows": (1, 2, 4, 8, 12, 16),
+}
+WEIGHT_ROWS = (128, 512, 2048)
+"""Narrower words need more rows for the same layer."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,8 @@ class Performance:
 def on_board(design: Design, board: Board, batch: int = 1) -> Design:
     """The design with memory for a batch, at the fastest clock that it and the board agree on."""
     given = design.parallelism
-    changes = {
-        "clock_mhz": min(given.clock_mhz, board.clock_mhz_default),
-        "max_batch": max(given.max_batch, batch),
-    }
-    return dataclasses.replace(design, parallelism=given.model_copy(update=changes))
+    clock = min(given.clock_mhz, board.clock_mhz_default)
+    return design.with_parallelism(clock_mhz=clock, max_batch=max(given.max_batch, batch))
 
 
 def estimate(
@@ -81,7 +80,9 @@ def estimate(
     design = on_board(design, board, batch)
     architecture = Architecture(design)
     clock = design.parallelism.clock_mhz * 1e6
-    stages = Scheduler(architecture, batch, board.dram_gb_s * 1e9 / (architecture.beat_bytes * clock)).run(queues)
+    stages = Scheduler(architecture, batch, board.dram_gb_s * 1e9 / (architecture.beat_bytes * clock)).run(
+        queues
+    )
     cycles = sum(stage.cycles for stage in stages)
     traffic = dram_bytes(architecture, stages, batch) // batch
     seconds = cycles / clock / batch
@@ -121,7 +122,7 @@ def require_fit(design: Design, board: Board) -> Performance:
     if nearest is not None:
         p = nearest.parallelism
         hint = (
-            f"the fastest that fits has linear_out = {p.linear_out}, token_tile = {p.token_tile}, "
+            f"the fastest that fits has linear_in = {p.linear_in}, linear_out = {p.linear_out}, token_tile = {p.token_tile}, "
             f"attention_rows = {p.attention_rows}, weight_rows = {p.weight_rows}: "
             f"{estimate(nearest, board).ms:.2f} ms an image"
         )
@@ -147,14 +148,9 @@ def _try(design: Design, board: Board) -> Performance | None:
 
 def _smaller(design: Design) -> Iterator[Design]:
     given = design.parallelism
-    for out, tile, rows, depth in itertools.product(
-        LINEAR_OUT_CHOICES, TOKEN_TILE_CHOICES, ATTENTION_ROW_CHOICES, WEIGHT_ROW_CHOICES
-    ):
-        changes: dict[str, Any] = {
-            "linear_out": out,
-            "token_tile": tile,
-            "attention_rows": rows,
-            "weight_rows": depth,
-        }
-        if all(value <= getattr(given, name) for name, value in changes.items()):
-            yield dataclasses.replace(design, parallelism=given.model_copy(update=changes))
+    choices = [
+        [value for value in values if value <= getattr(given, name)] + [getattr(given, name)]
+        for name, values in SMALLER.items()
+    ]
+    for *values, rows in itertools.product(*choices, WEIGHT_ROWS):
+        yield design.with_parallelism(**dict(zip(SMALLER, values, strict=True)), weight_rows=rows)

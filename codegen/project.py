@@ -60,14 +60,17 @@ class Build:
     def load(cls, folder: Path) -> Build:
         """Read a build folder; one whose design was exchanged is refused."""
         if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder", hint="expected a build folder: `edgemoe generate` makes one")
+            raise InputError(
+                f"{folder}: no such folder", hint="expected a build folder: `edgemoe generate` makes one"
+            )
         path = folder / "build.toml"
         spec = validate(BuildSpec, read_toml(path), path)
         design = Design.load(folder / "design")
         for field in ("design_id", "weights_sha256"):
             if getattr(design, field) != getattr(spec, field):
                 raise InputError(
-                    f"{folder}: {field} of the design is {getattr(design, field)}, of the build {getattr(spec, field)}",
+                    f"{folder}: {field} of the design is {getattr(design, field)}, "
+                    f"of the build {getattr(spec, field)}",
                     hint="generate the build again from its design",
                 )
         return cls(folder, spec)
@@ -80,7 +83,9 @@ def image_gmac(design: Design) -> float:
     attention = 4 * dim * dim + 2 * tokens * dim
     dense = 2 * dim * spec.mlp_dim
     sparse = 2 * dim * moe.hidden_dim * moe.top_k + dim * moe.experts if moe else 0
-    layers = spec.depth * attention + (spec.depth - len(spec.moe_layers)) * dense + len(spec.moe_layers) * sparse
+    layers = (
+        spec.depth * attention + (spec.depth - len(spec.moe_layers)) * dense + len(spec.moe_layers) * sparse
+    )
     return (tokens * layers + spec.patches * spec.patch_values * dim) / 1e9
 
 
@@ -127,10 +132,11 @@ def generate(
         report(1, STEPS)
         data = temporary / "hls/tb/tb_data"
         data.mkdir()
-        write_test_data(architecture, data, images[: design.parallelism.max_batch], task=task, network=network)
+        write_test_data(
+            architecture, data, images[: design.parallelism.max_batch], task=task, network=network
+        )
         report(2, STEPS)
         design.save(temporary / "design")
         (temporary / "build.toml").write_bytes(tomli_w.dumps(spec.model_dump()).encode())
         report(STEPS, STEPS)
     return Build(folder, spec), performance
-

@@ -97,7 +97,9 @@ def memories(architecture: Architecture) -> list[Memory]:
         Memory("queries, keys, values", 3, tokens * architecture.mixed_words, lanes * attention),
         Memory("attention scores", slots, spec.tokens, SCORE.width),
         Memory("query rows", slots, architecture.head_words, lanes * attention),
-        Memory("weighted values", slots, architecture.head_words, lanes * (EXPONENTIAL.width + attention + 8)),
+        Memory(
+            "weighted values", slots, architecture.head_words, lanes * (EXPONENTIAL.width + attention + 8)
+        ),
         Memory("norm parameters", 1, words, lanes * (NORM_WEIGHT_WIDTH + ACCUMULATOR_LIMIT)),
     ]
     if spec.moe_layers:

@@ -116,6 +116,8 @@ def quantize(
     from pysim.quantizer import quantize as quantise
 
     chosen = preset(precision)
+    if attention_rows is not None and not 1 <= attention_rows <= 1024:
+        raise InputError(f"attention_rows = {attention_rows}, expected 1 to 1024")
     parallelism = default_parallelism(model.spec, chosen, attention_rows)
     return quantise(model, images, chosen, parallelism, progress)
 

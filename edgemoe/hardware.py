@@ -61,10 +61,14 @@ def generate(
     images = edgemoe.load_images(list(image), design, fit=fit) if image else None
     with console.progress("generating") as progress:
         build = edgemoe.generate(design, output, board, images, progress=progress)
-    sources = sorted(path.relative_to(output) for path in build.hls.rglob("*") if path.suffix in (".cpp", ".h"))
+    sources = sorted(
+        path.relative_to(output) for path in build.hls.rglob("*") if path.suffix in (".cpp", ".h")
+    )
     lines = sum(len((output / path).read_text().splitlines()) for path in sources)
     scope = "every engine and the whole network" if build.spec.network_tested else "every engine"
-    console.show(f"{output}: {len(sources)} C++ files, {lines} lines, for {build.spec.board}; test bench for {scope}")
+    console.show(
+        f"{output}: {len(sources)} C++ files, {lines} lines, for {build.spec.board}; test bench for {scope}"
+    )
     console.show(f"next: edgemoe verify {output} --csim")
     console.result(
         {
@@ -80,7 +84,9 @@ def generate(
 def verify(
     ctx: typer.Context,
     build_dir: Annotated[Path, typer.Argument(metavar="BUILD_DIR", help="Build folder.")],
-    csim: Annotated[bool, typer.Option("--csim", help="Compile the C++ with g++ and run its test bench.")] = False,
+    csim: Annotated[
+        bool, typer.Option("--csim", help="Compile the C++ with g++ and run its test bench.")
+    ] = False,
     vitis: Annotated[bool, typer.Option("--vitis", help="Run csim, csynth and cosim in Vitis HLS.")] = False,
     json: Json = False,
 ) -> None:
@@ -145,7 +151,8 @@ def estimate(
     if reference is not None:
         console.show(
             f"the original on this network: {reference['cycles']:,} cycles at best = {reference['ms']:.2f} ms, "
-            f"{reference['narrow_ports_ms']:.1f} ms with its 128-bit ports, published {reference['published_ms']:.2f} ms; "
+            f"{reference['narrow_ports_ms']:.1f} ms with its 128-bit ports, "
+            f"published {reference['published_ms']:.2f} ms; "
             f"this design: {reference['published_ms'] / performance.ms:.1f} times faster than published"
         )
     console.result(estimate_json(performance) | {"board": target.name, "original": reference})
@@ -221,8 +228,8 @@ def _show_estimate(console: Console, performance: Performance, board: Board) -> 
     console.show(table("Resources", ("resource", "used", "available", "% used"), resources))
     needed, available = performance.dram_gb_s
     console.show(
-        f"{performance.cycles:,} cycles, {performance.ms:.2f} ms an image; {performance.dram_bytes / 1e6:.1f} MB of DRAM "
-        f"traffic an image, {needed:.1f} of {available:.1f} GB/s"
+        f"{performance.cycles:,} cycles, {performance.ms:.2f} ms an image; "
+        f"{performance.dram_bytes / 1e6:.1f} MB of DRAM traffic an image, {needed:.1f} of {available:.1f} GB/s"
     )
 
 
@@ -234,7 +241,17 @@ def boards(ctx: typer.Context, json: Json = False) -> None:
     console: Console = ctx.obj
     found = [load_board(name) for name in board_names()]
     rows = [
-        (b.name, b.title, b.part, f"{b.dsp:,}", f"{b.bram36:,}", f"{b.uram:,}", f"{b.lut:,}", f"{b.dram_gb_s:g}", f"{b.clock_mhz_default:g}")
+        (
+            b.name,
+            b.title,
+            b.part,
+            f"{b.dsp:,}",
+            f"{b.bram36:,}",
+            f"{b.uram:,}",
+            f"{b.lut:,}",
+            f"{b.dram_gb_s:g}",
+            f"{b.clock_mhz_default:g}",
+        )
         for b in found
     ]
     columns = ("name", "board", "part", "DSP", "BRAM36", "URAM", "LUT", "GB/s", "MHz")

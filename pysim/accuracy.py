@@ -53,7 +53,8 @@ def _mantissa_worst_error(
     table: PiecewiseLinear,
 ) -> WorstError:
     """Both ends of every bucket of inputs that share their leading bits: between them the exact value is
-    monotone and the unit's is constant, so no input inside is worse."""
+    monotone and the unit's is constant, so no input inside is worse.
+    """
     bits = (len(table.base) // octaves - 1).bit_length() + table.step_bits
     guard = 20
     starts = np.concatenate(
@@ -89,7 +90,7 @@ def gelu_worst_error() -> WorstError:
         exact = np.maximum(real, 0.0)
         # Beyond 9 the difference from relu is under 2**-60, and erfc of a Python float is slow.
         near = np.abs(real) < 9
-        exact[near] = 0.5 * real[near] * erfc(-real[near] / math.sqrt(2)).astype(np.float64)
+        exact[near] = 0.5 * real[near] * np.asarray(erfc(-real[near] / math.sqrt(2)), np.float64)
         error = np.abs(np.ldexp(gelu(x).astype(np.float64), -GELU_FRAC) - exact)
         at = int(error.argmax())
         if error[at] > worst.error:

@@ -37,7 +37,9 @@ class Balance:
         return cls(np.ones(channels), np.zeros(channels))
 
 
-def choose(statistic: Statistic, weights: list[FloatArray], activation_width: int, weight_width: int) -> Balance:
+def choose(
+    statistic: Statistic, weights: list[FloatArray], activation_width: int, weight_width: int
+) -> Balance:
     """Centre every channel, and choose the scales that leave the least error in the layers that read them.
 
     Args:
@@ -85,4 +87,3 @@ def _rounded_rows(weight: FloatArray, width: int) -> FloatArray:
     top = (1 << (width - 1)) - 1
     scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True), 1e-30) / top
     return np.asarray(np.clip(round_half_up(weight / scale), -top - 1, top) * scale)
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterator
@@ -14,9 +15,16 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from pysim import datapath, tables
-from pysim.datapath import ACCUMULATOR_LIMIT, EXPONENTIAL, MAX_SHIFT, MULTIPLIER_WIDTH, NORM_WEIGHT_WIDTH, PIXEL_OFFSET
+from pysim.datapath import (
+    ACCUMULATOR_LIMIT,
+    EXPONENTIAL,
+    MAX_SHIFT,
+    MULTIPLIER_WIDTH,
+    NORM_WEIGHT_WIDTH,
+    PIXEL_OFFSET,
+)
 from pysim.errors import InputError, OverflowRiskError
-from pysim.files import Tensors, TensorSpec, read_toml, read_tensors, validate, write_folder
+from pysim.files import Tensors, TensorSpec, read_tensors, read_toml, validate, write_folder
 from pysim.formats import Format
 from pysim.kernels import iccad23
 from pysim.kernels.linear import Requantise
@@ -63,7 +71,9 @@ MOST_ATTENTION_ROWS = 20
 """Query rows at once, by default: what a ZCU102 has multipliers for beside the linear engine."""
 
 
-def default_parallelism(spec: ModelSpec, precision: Precision, attention_rows: int | None = None) -> Parallelism:
+def default_parallelism(
+    spec: ModelSpec, precision: Precision, attention_rows: int | None = None
+) -> Parallelism:
     """Parallelism that suits a ZCU102.
 
     Narrow weights share DSP slices in pairs, which pays for twice the outputs; query rows are spread evenly over
@@ -240,6 +250,12 @@ class Design:
         if self.precision.arithmetic == "requantise":
             check_accumulators(self)
 
+    def with_parallelism(self, **changes: int | float) -> Design:
+        """The same network on more or less hardware. The weights, which were checked, are shared."""
+        other = copy.copy(self)
+        object.__setattr__(other, "parallelism", self.parallelism.model_copy(update=changes))
+        return other
+
     @property
     def residual(self) -> Format:
         """Format of the residual stream."""
@@ -323,7 +339,8 @@ class Design:
         version = data.get("design", {}).get("version") if isinstance(data.get("design"), dict) else None
         if version is not None and version != VERSION:
             raise InputError(
-                f"{path}: version {version!r}, expected {VERSION}", hint="quantize the model again with this release"
+                f"{path}: version {version!r}, expected {VERSION}",
+                hint="quantize the model again with this release",
             )
         content = validate(_DesignFile, data, path).design
         expected = design_tensors(content.model, content.precision) | decode_tensors(content.model)
@@ -376,7 +393,9 @@ def check_accumulators(design: Design) -> None:
         for norm in ("norm1", "norm2"):
             gamma = int(np.abs(design.tensors[f"{block}.{norm}.gamma"]).max(initial=0))
             if gamma >= 1 << (NORM_WEIGHT_WIDTH - 1):
-                raise OverflowRiskError(f"{block}.{norm}.gamma: {gamma} needs more than {NORM_WEIGHT_WIDTH} bits")
+                raise OverflowRiskError(
+                    f"{block}.{norm}.gamma: {gamma} needs more than {NORM_WEIGHT_WIDTH} bits"
+                )
 
 
 def _check_linear(design: Design, name: str, largest_operand: int) -> None:

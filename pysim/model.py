@@ -120,9 +120,13 @@ class Model:
     def load(cls, folder: Path) -> Model:
         """Read a Model folder."""
         if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder", hint="expected a Model folder: `edgemoe init` makes one")
+            raise InputError(
+                f"{folder}: no such folder", hint="expected a Model folder: `edgemoe init` makes one"
+            )
         spec = read_spec(folder / "model.toml")
-        expected = {name: TensorSpec(shape, np.dtype(np.float32)) for name, shape in tensor_shapes(spec).items()}
+        expected = {
+            name: TensorSpec(shape, np.dtype(np.float32)) for name, shape in tensor_shapes(spec).items()
+        }
         return cls(spec, read_tensors(folder / "weights.safetensors", expected))
 
 

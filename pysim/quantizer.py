@@ -167,7 +167,7 @@ class _Quantizer:
 
         # Base-2 scores: the factor of exp(x) = 2**(x * log2(e)) and the attention scale go into the queries.
         factor = LOG2_E / math.sqrt(spec.head_dim)
-        query, key, value = (slice(i * spec.dim, (i + 1) * spec.dim) for i in range(3))
+        query, value = slice(0, spec.dim), slice(2 * spec.dim, 3 * spec.dim)
         projection = self.model[f"{block}.attn.proj.weight"]
         mixed_balance = self._balance(f"{block}.attention", [projection])
         mixed = self.statistics[f"{block}.attention"].affine(mixed_balance.scale, mixed_balance.offset)
@@ -177,7 +177,10 @@ class _Quantizer:
 
         q_frac, k_frac = (
             min(power_of_two(largest, precision.attention_width), _MAX_FRAC)
-            for largest in (factor * self.statistics[f"{block}.q"].largest, self.statistics[f"{block}.k"].largest)
+            for largest in (
+                factor * self.statistics[f"{block}.q"].largest,
+                self.statistics[f"{block}.k"].largest,
+            )
         )
         score_shift = q_frac + k_frac - SCORE.frac
         if score_shift < 0:
@@ -296,7 +299,7 @@ class _Quantizer:
         return operands
 
     def _norm(self, name: str, balance: Balance) -> _Operand:
-        """gamma and beta of a LayerNorm, with the scale of its output folded in."""
+        """Gamma and beta of a LayerNorm, with the scale of its output folded in."""
         statistic = self.statistics[name].affine(balance.scale, balance.offset)
         scale = self._activation_scale(statistic)
         gamma = self.model[f"{name}.weight"] / balance.scale / scale
@@ -304,10 +307,14 @@ class _Quantizer:
         frac = min(power_of_two(float(np.abs(gamma).max(initial=0.0)), NORM_WEIGHT_WIDTH), _MAX_FRAC)
         shift = NORMALIZED.frac + frac
         if shift < 1:
-            raise OverflowRiskError(f"{name}: gamma is far larger than the norm's output", hint="check the checkpoint")
+            raise OverflowRiskError(
+                f"{name}: gamma is far larger than the norm's output", hint="check the checkpoint"
+            )
         self.tensors[f"{name}.gamma"] = round_half_up(np.ldexp(gamma, frac)).astype(np.int64)
         limit = 2.0 ** (self.precision.activation_width + 2)
-        self.tensors[f"{name}.beta"] = round_half_up(np.ldexp(np.clip(beta, -limit, limit), shift)).astype(np.int64)
+        self.tensors[f"{name}.beta"] = round_half_up(np.ldexp(np.clip(beta, -limit, limit), shift)).astype(
+            np.int64
+        )
         self.tensors[f"{name}.shift"] = np.array([shift])
         self._decode(name, scale * balance.scale, balance.offset)
         self._report_activation(name, statistic, scale, self.precision.activation_width)
@@ -383,7 +390,9 @@ class _Quantizer:
         self.tensors[f"{DECODE}{name}.scale"] = scale
         self.tensors[f"{DECODE}{name}.offset"] = np.zeros(len(scale)) if offset is None else offset
 
-    def _report_activation(self, name: str, statistic: Statistic, scale: float, width: int, zero: int = 0) -> None:
+    def _report_activation(
+        self, name: str, statistic: Statistic, scale: float, width: int, zero: int = 0
+    ) -> None:
         low, high = -(1 << (width - 1)), (1 << (width - 1)) - 1
         integers = round_half_up(statistic.samples / scale) + zero
         kept = np.clip(integers, low, high)
@@ -402,5 +411,7 @@ class _Quantizer:
     ) -> None:
         label = ".".join([name, *map(str, index)])
         error = integers * scale[:, None] - weight
-        clipped = np.abs(error) > 0.51 * scale[:, None]
+        limit = 1 << (width - 1)
+        rounded = round_half_up(weight / scale[:, None])
+        clipped = (rounded < -limit) | (rounded > limit - 1)
         self.reports.append(make_report(label, "weight", weight, error, clipped, float(scale.max()), width))

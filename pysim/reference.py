@@ -33,7 +33,7 @@ class ReferenceRun:
 
 
 def gelu(x: FloatArray) -> FloatArray:
-    """x * Phi(x), with the exact normal distribution."""
+    """X * Phi(x), with the exact normal distribution."""
     return 0.5 * x * (1 + erf(x / np.sqrt(2)))
 
 
@@ -143,7 +143,9 @@ class _Reference:
         else:
             scores = np.take_along_axis(softmax(logits), chosen, axis=1)
         self.tap(f"blocks.{layer}.gate_scores", scores)
-        names = [f"blocks.{layer}.moe.{part}" for part in ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")]
+        names = [
+            f"blocks.{layer}.moe.{part}" for part in ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")
+        ]
         fc1, fc1_bias, fc2, fc2_bias = (self.model.weights[name] for name in names)
         out = np.zeros_like(y)
         hidden_all = np.zeros((len(y), moe.top_k, moe.hidden_dim))

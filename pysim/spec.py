@@ -98,7 +98,9 @@ class ModelSpec(_Strict):
     def _shapes_divide(self) -> ModelSpec:
         height, width = self.image_size
         if height % self.patch_size or width % self.patch_size:
-            raise ValueError(f"image_size {height}x{width} is not a multiple of patch_size = {self.patch_size}")
+            raise ValueError(
+                f"image_size {height}x{width} is not a multiple of patch_size = {self.patch_size}"
+            )
         if self.dim % self.heads:
             raise ValueError(f"dim = {self.dim} is not a multiple of heads = {self.heads}")
         if self.moe is not None and isinstance(self.moe.layers, list):

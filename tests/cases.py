@@ -673,9 +673,13 @@ def _rows() -> Iterator[Case]:
     yield attention("scores on whole numbers", (2, 13, 1), 4, k=octaves(-3, 3), **one)
     yield attention("scores just above whole numbers", (2, 13, 1), 4, k=octaves(-3, 3, 1), **one)
     yield attention("scores negative", (2, 13, 1), 4, k=within(-32768, -1), **one)
-    jump = listed(0, 0, 63 * 64, 1)
-    yield attention("maximum jumps by 63", (1, 6, 1), 3, q=constant(64), k=jump, score_shift=0)
+    leap = listed(0, 0, 63 * 64, 1)
+    yield attention("maximum jumps by 63", (1, 6, 1), 3, q=constant(64), k=leap, score_shift=0)
     yield attention("ties of the alignment", (1, 8, 2), 4, k=zeros, v=within(-3, 3), out_shift=-17)
+    # A unit of the aligned sum is 2**-7 of a result's here: of so many results, some tell how it was rounded.
+    fine: dict[str, Any] = {"bits": (16, 32), "v": within(-999, 999), "out_shift": -17}
+    yield attention("rounding of the alignment", (2, 33, 32), 4, **fine)
+    yield attention("rounding of the alignment of equal keys", (2, 31, 32), 4, k=ones, q=zeros, **fine)
     yield attention("18 bit aligned", (1, 65, 4), 8, bits=(18, 18), k=zeros, v=lowest, out_shift=-17)
     far = listed(1, *[-131072] * 4)
     yield attention("least sum of wide v", (1, 5, 1), 5, bits=(18, 18), k=far, v=ends, out_shift=-17, **one)

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pysim import accuracy, datapath, tables
+from pysim import rounding as rounding_module
 from pysim.formats import Format, Overflow, Quantization, round_shift
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
 from pysim.kernels import iccad23
@@ -23,7 +24,7 @@ from pysim.kernels.moe import GATE_SCALE, run_experts
 from pysim.kernels.router import Routing, route
 from pysim.kernels.softmax import probabilities, single_pass
 from pysim.kernels.units import exp2, reciprocal, rsqrt
-from pysim.precision import PRESETS
+from pysim.precision import PRESETS, Precision
 from pysim.scaling import multiplier_and_shift
 
 IntArray = NDArray[np.int64]
@@ -342,6 +343,7 @@ def experts_example(rows: Rows) -> None:
 
 @check("presets")
 def presets(rows: Rows) -> None:
+    assert [row[""] for row in rows] == [name for name in Precision.model_fields if name != "name"]
     for row in rows:
         field = row[""]
         for name, precision in PRESETS.items():
@@ -362,6 +364,33 @@ def iccad23_scale(rows: Rows) -> None:
     for row in rows:
         expected = (int(row["Multiplier"]), int(row["Shift"]))
         assert iccad23.attention_scale(int(row["Head dim"])) == expected
+
+
+def test_learned_rounding() -> None:
+    """The loop of section 12, on inputs of no special kind."""
+    rng = np.random.default_rng(0)
+    x, weight, scale = rng.normal(size=(50, 12)) @ rng.normal(size=(12, 12)), rng.normal(size=12), 0.02
+    energy = x.T @ x
+    energy += rounding_module.DAMPING * np.diag(energy).mean() * np.eye(12)
+    assert f"XᵀX + {rounding_module.DAMPING} × mean(diag(XᵀX)) × I" in PROSE
+    factor = np.linalg.cholesky(np.linalg.inv(energy)).T
+    np.testing.assert_allclose(factor.T @ factor @ energy, np.eye(12), atol=1e-8)
+    w, q = weight / scale, np.zeros(12)
+    for k in range(12):
+        q[k] = min(max(math.floor(w[k] + 0.5), -128), 127)
+        w[k + 1 :] -= (w[k] - q[k]) * factor[k, k + 1 :] / factor[k, k]
+    assert (q != np.floor(weight / scale + 0.5)).any()
+    learned = rounding_module.round_weights(weight[None], np.array([scale]), 8, x)
+    assert learned[0].tolist() == q.tolist()
+
+
+def test_worst_row_of_softmax() -> None:
+    one = 1 << 12
+    row = np.append(680, np.full(1200, one - 25 * one))[None]
+    maxima, sums = single_pass(row, np.zeros(1, np.int64))
+    exact = np.exp2(row / one - 1)
+    error = np.abs(probabilities(row, maxima, sums) / 65536 - exact / exact.sum()).max()
+    assert f"2^{math.log2(error):.1f}." in PROSE
 
 
 def test_iccad23_constants() -> None:

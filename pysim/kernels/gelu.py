@@ -28,7 +28,7 @@ def _gelu(x: Any, table: UnitTable, align: int, out: Any) -> None:
 
 
 def gelu(x: NDArray[np.int64]) -> NDArray[np.int64]:
-    """gelu(x) = relu(x) - delta(|x|), exact from the table on: nothing is rounded here.
+    """GELU as relu(x) - delta(|x|), exact from the table on: nothing is rounded here.
 
     Args:
         x: integers in `GELU_INPUT`, any shape.

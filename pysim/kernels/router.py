@@ -12,7 +12,7 @@ from pysim.kernels.softmax import probabilities, single_pass
 IntArray = NDArray[np.int64]
 
 
-def top_k(logits: NDArray[np.generic], k: int) -> IntArray:
+def top_k(logits: IntArray, k: int) -> IntArray:
     """(tokens, k) indices of the k largest logits of each row, largest first; the lowest index wins a tie."""
     return np.argsort(-logits, axis=1, kind="stable")[:, :k]
 

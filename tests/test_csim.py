@@ -1,0 +1,193 @@
+"""The generated C++, compiled, against the simulator; and the estimate's trip counts against the executed ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgemoe
+from boards import load_board
+from codegen.architecture import Architecture
+from codegen.csim import CsimResult, run_csim
+from codegen.estimate import Scheduler, total_trips
+from codegen.performance import on_board
+from codegen.project import Build, generate
+from edgemoe.cli import main
+from pysim.design import Design, Parallelism
+from pysim.errors import CheckError, InputError
+from pysim.model import Model
+from pysim.simulator import simulate
+
+NARROW = Parallelism(
+    linear_in=8, linear_out=16, token_tile=2, attention_rows=4, axi_width=64, weight_ports=2, max_batch=3
+)
+"""Words and beats that divide nothing in the micro network."""
+SINGLE = Parallelism(
+    linear_in=4, linear_out=4, token_tile=1, attention_rows=1, axi_width=64, weight_ports=1, weight_rows=16
+)
+WIDE = Parallelism(linear_in=16, linear_out=32, token_tile=8, attention_rows=64, weight_rows=64)
+"""More of everything than the micro network has: rows, tokens, blocks."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A network, a precision and a parallelism; `moe` and `fields` change the micro network."""
+
+    precision: str
+    parallelism: Parallelism
+    batch: int = 1
+    task: int = 0
+    moe: dict[str, Any] | None = dataclasses.field(default_factory=dict)
+    fields: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+CASES = {
+    "narrow-8-bit-batch": Case("w8a8", NARROW, batch=2, task=1),
+    "narrow-16-bit": Case("w16a16", NARROW),
+    "single-lane": Case("w8a8", SINGLE, moe={"gate": "topk-softmax", "top_k": 3, "layers": [0, 3]}),
+    "wider-than-the-network": Case(
+        "w16a16", WIDE, moe={"layers": "all", "shared_gate": True, "gate_bias": True}
+    ),
+    "every-expert": Case("w8a8", WIDE, moe={"experts": 3, "top_k": 3, "renormalize": True}, task=1),
+    "plain-one-patch": Case(
+        "w8a8", NARROW, moe=None, fields={"image_size": (4, 4), "tasks": ["a"], "depth": 1}
+    ),
+    "one-expert-no-qkv-bias": Case(
+        "w16a16", SINGLE, moe={"experts": 1, "top_k": 1}, fields={"qkv_bias": False}
+    ),
+    "original-arithmetic": Case("iccad23", NARROW, batch=2, task=1),
+    "original-arithmetic-single-lane": Case("iccad23", SINGLE, moe={"top_k": 3, "renormalize": True}),
+}
+
+
+def design_of(case: Case, micro_with: Callable[..., Model]) -> Design:
+    model = micro_with(case.moe, **case.fields)
+    design = edgemoe.quantize(model, edgemoe.random_images(model, 6), case.precision)
+    return design.with_parallelism(**case.parallelism.model_dump())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_compiled_code_equals_simulator(name: str, tmp_path: Path, micro_with: Callable[..., Model]) -> None:
+    case = CASES[name]
+    design = design_of(case, micro_with)
+    images = edgemoe.random_images(design, case.batch, seed=5)
+    build, _ = generate(design, tmp_path / "build", load_board("zcu102"), images, task=case.task)
+    result = run_csim(build.hls)
+    assert result.failed == 0, result.mismatches
+    assert result.engines["network"] == (case.batch * design.spec.tokens * design.spec.dim, 0)
+    expected = {"embed", "layernorm", "linear_heads", "attention", "linear_residual", "network", "design_id"}
+    assert expected <= set(result.engines)
+    _check_trip_counts(design, images, case.task, result)
+
+
+def _check_trip_counts(design: Design, images: Any, task: int, result: CsimResult) -> None:
+    routing = simulate(design, images, task).routing
+    queues = {layer: choices.lengths.tolist() for layer, choices in routing.items()}
+    architecture = Architecture(on_board(design, load_board("zcu102")))
+    stages = Scheduler(architecture, len(images)).run(queues)
+    assert total_trips(stages) == result.counts["network"]
+    by_name = {stage.name: stage.trips for stage in stages}
+    for step, counts in result.counts.items():
+        # Engines that are tested alone on a whole image: the others run on part of one, or load by themselves.
+        if step.endswith(("_attention", "_norm1")) and len(images) == 1:
+            layer, engine = step.removeprefix("layer").split("_")
+            kind = "attention" if engine == "attention" else "norm"
+            assert counts[kind] == by_name[f"blocks.{layer}.{engine}"][kind]
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory, micro_with: Callable[..., Model]) -> Build:
+    folder = tmp_path_factory.mktemp("csim") / "build"
+    return generate(design_of(CASES["narrow-16-bit"], micro_with), folder, load_board("zcu102"))[0]
+
+
+def test_changed_table_entry_is_found(build: Build, tmp_path: Path) -> None:
+    broken = tmp_path / "hls"
+    shutil.copytree(build.hls, broken)
+    tables = broken / "src/tables.cpp"
+    text = tables.read_text()
+    first = text.index("GELU_DELTA_BASE")
+    start = text.index("{", first) + 1
+    tables.write_text(text[:start] + "1 + " + text[start:].lstrip())
+    result = run_csim(broken)
+    assert result.engines["gelu"][1] > 0
+    assert result.mismatches[0].startswith("gelu[")
+
+
+def test_tampered_test_data_is_exit_code_1(
+    build: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "build"
+    shutil.copytree(build.folder, folder)
+    network = folder / "hls/tb/tb_data/network.bin"
+    values = np.fromfile(network, "<i8")
+    values[7] += 1
+    values.tofile(network)
+    assert main(["verify", str(folder), "--csim", "--json"]) == 1
+    assert '"mismatches": 1' in capsys.readouterr().out
+
+
+def test_code_that_does_not_compile_is_shown(build: Build, tmp_path: Path) -> None:
+    broken = tmp_path / "hls"
+    shutil.copytree(build.hls, broken)
+    (broken / "src/embed.cpp").write_text("int f( { return 0; }\n")
+    with pytest.raises(InputError, match=r"embed\.cpp: does not compile"):
+        run_csim(broken)
+
+
+def test_missing_test_data_is_an_abnormal_end(build: Build, tmp_path: Path) -> None:
+    broken = tmp_path / "hls"
+    shutil.copytree(build.hls, broken)
+    (broken / "tb/tb_data/exp2_in.bin").unlink()
+    with pytest.raises(CheckError, match=r"exp2_in\.bin"):
+        run_csim(broken)
+
+
+def test_no_compiler(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match=r"g\+\+ was not found") as caught:
+        run_csim(build.hls)
+    assert "apt-get" in caught.value.hint
+
+
+def test_no_headers(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codegen.csim.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="hls4ml"):
+        run_csim(build.hls)
+
+
+def test_exchanged_design_is_refused(build: Build, tmp_path: Path, designs: dict[str, Design]) -> None:
+    folder = tmp_path / "build"
+    shutil.copytree(build.folder, folder)
+    shutil.rmtree(folder / "design")
+    designs["w8a8"].save(folder / "design")
+    with pytest.raises(InputError, match="design_id"):
+        Build.load(folder)
+
+
+def test_tampered_weights_are_refused(build: Build, tmp_path: Path) -> None:
+    folder = tmp_path / "build"
+    shutil.copytree(build.folder, folder)
+    weights = folder / "design/weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-3] ^= 1
+    weights.write_bytes(content)
+    assert main(["verify", str(folder), "--csim"]) == 2
+
+
+def test_existing_output_and_unknown_board(folders: Path, tmp_path: Path) -> None:
+    design = str(folders / "w16a16")
+    assert main(["generate", design, "-o", str(tmp_path)]) == 2
+    assert main(["generate", design, "-o", str(tmp_path / "build"), "--board", "zcu999"]) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_not_a_build_folder(tmp_path: Path) -> None:
+    assert main(["verify", str(tmp_path / "none"), "--csim"]) == 2
+    assert main(["verify", str(tmp_path), "--csim"]) == 2
