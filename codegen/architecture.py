@@ -9,23 +9,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from pysim.datapath import MULTIPLIER_WIDTH
+from pysim.datapath import MULTIPLIER_WIDTH, PIXEL_OFFSET
 from pysim.design import Design
 from pysim.errors import InputError
+from pysim.iccad23_quantizer import ORIGINAL_FRAC
 from pysim.spec import ModelSpec
 
 RECORD_BYTES = 8
 """Bias, multiplier and shift of one output channel."""
 NORM_RECORD_BYTES = 16
 """gamma and beta of one channel."""
+HEADER_BYTES = 8
+"""What all layers share."""
 SETTING_BYTES = 4
 POSITION_BYTES = 4
 OUTPUT_BYTES = 4
 SHIFT_BITS = 8
 SOFTMAX_CYCLES = 4
 """Cycles of the recurrence of the single-pass softmax: its sum is multiplied, rounded and added to."""
-NORM_LATENCY = 32
-"""Cycles from the last channel of a token to its reciprocal standard deviation."""
+NORM_LATENCY = {"requantise": 32, "iccad23": 96}
+"""Cycles from the last channel of a token to its reciprocal standard deviation: by a table, or bit by bit."""
+PRODUCT_SHIFT = ORIGINAL_FRAC["linear_weight"]
+"""Right shift of the products of the iccad23 arithmetic, whose operands are aligned to it: no weight is finer."""
 ROUTER_LANES = 4
 """Experts whose logits the router works on at once."""
 
@@ -70,6 +75,11 @@ class Architecture:
     def spec(self) -> ModelSpec:
         """Shape of the network."""
         return self.design.spec
+
+    @property
+    def arithmetic(self) -> str:
+        """What the engines compute with: requantise or iccad23."""
+        return self.design.precision.arithmetic
 
     @property
     def lanes(self) -> int:
@@ -149,7 +159,12 @@ class Architecture:
     @property
     def norm_lag(self) -> int:
         """Tokens between the statistics and the normalisation of a token."""
-        return ceil_div(NORM_LATENCY, self.token_words)
+        return ceil_div(NORM_LATENCY[self.arithmetic], self.token_words)
+
+    @property
+    def pixel_offset(self) -> int:
+        """What the kernel takes off every pixel."""
+        return 0 if self.arithmetic == "iccad23" else PIXEL_OFFSET
 
     @property
     def bias_bits(self) -> int:
@@ -248,6 +263,8 @@ class Architecture:
     @property
     def settings(self) -> tuple[str, ...]:
         """Names of a layer's scalar settings, in the order in which the weight image holds them."""
+        if self.arithmetic == "iccad23":
+            return ("align", "norm_shift")
         common = ("norm1_shift", "norm2_shift", "gate_shift", "score_shift", "attention_shift")
         hidden = ("hidden_multiplier", "hidden_shift", "hidden_zero")
         return common + tuple(f"{name}_{expert}" for expert in range(self.experts) for name in hidden)

@@ -122,8 +122,8 @@ def require_fit(design: Design, board: Board) -> Performance:
     if nearest is not None:
         p = nearest.parallelism
         hint = (
-            f"the fastest that fits has linear_in = {p.linear_in}, linear_out = {p.linear_out}, token_tile = {p.token_tile}, "
-            f"attention_rows = {p.attention_rows}, weight_rows = {p.weight_rows}: "
+            f"the fastest that fits has linear_in = {p.linear_in}, linear_out = {p.linear_out}, "
+            f"token_tile = {p.token_tile}, attention_rows = {p.attention_rows}, weight_rows = {p.weight_rows}: "
             f"{estimate(nearest, board).ms:.2f} ms an image"
         )
     raise InputError(f"the design does not fit {board.name}: {short}", hint=hint)
@@ -131,25 +131,22 @@ def require_fit(design: Design, board: Board) -> Performance:
 
 def nearest_fit(design: Design, board: Board) -> Design | None:
     """The fastest design on a coarse grid of smaller parallelism that fits, or None."""
-    fitting = [
-        (performance.ms, number, candidate)
-        for number, candidate in enumerate(_smaller(design))
-        if (performance := _try(candidate, board)) is not None and performance.fits
-    ]
-    return min(fitting, key=lambda entry: entry[:2])[2] if fitting else None
+    fitting = [candidate for candidate in _smaller(design) if _has_room(candidate, board)]
+    return min(fitting, key=lambda candidate: estimate(candidate, board).cycles, default=None)
 
 
-def _try(design: Design, board: Board) -> Performance | None:
+def _has_room(design: Design, board: Board) -> bool:
     try:
-        return estimate(design, board)
+        used = _against(estimate_resources(Architecture(design)), board)
     except InputError:
-        return None
+        return False
+    return all(need <= available for need, available in used.values())
 
 
 def _smaller(design: Design) -> Iterator[Design]:
     given = design.parallelism
     choices = [
-        [value for value in values if value <= getattr(given, name)] + [getattr(given, name)]
+        sorted({value for value in values if value <= getattr(given, name)} | {getattr(given, name)})
         for name, values in SMALLER.items()
     ]
     for *values, rows in itertools.product(*choices, WEIGHT_ROWS):

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from boards import Board
 from codegen.architecture import (
-    NORM_LATENCY,
+    HEADER_BYTES,
     POSITION_BYTES,
+    PRODUCT_SHIFT,
     RECORD_BYTES,
     ROUTER_LANES,
     SETTING_BYTES,
@@ -27,12 +29,17 @@ from codegen.weight_image import output_bytes
 from hls import TEMPLATES
 from pysim import datapath, tables
 from pysim.errors import InputError
+from pysim.iccad23_quantizer import PARAMETER_WIDTH
+from pysim.kernels import iccad23
 
 TOP = "edgemoe_top"
 """Name of the kernel, the same in C++, in the tool scripts and in the IP."""
 
 ENGINES = ("load", "image", "linear", "norm", "attention", "router", "gather", "output")
 """Engines whose trip counts are counted."""
+
+ARITHMETIC_FOLDERS = ("iccad23",)
+"""Folders of templates that replace those of `src` for one arithmetic."""
 
 CLOCK_UNCERTAINTY = "12.5%"
 """Share of the clock period that synthesis leaves to place and route: Vitis HLS's default is 27 %."""
@@ -124,7 +131,7 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "normalized": datapath.NORMALIZED,
         "mantissa_frac": datapath.MANTISSA_FRAC,
         "gamma_bits": datapath.NORM_WEIGHT_WIDTH,
-        "pixel_offset": datapath.PIXEL_OFFSET,
+        "pixel_offset": architecture.pixel_offset,
         "accumulator_bits": datapath.ACCUMULATOR_LIMIT,
         "bias_bits": architecture.bias_bits,
         "multipliers": _bool(precision.multipliers),
@@ -137,6 +144,7 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "record_bits": 8 * RECORD_BYTES,
         "position_bits": 8 * POSITION_BYTES,
         "setting_bits": 8 * SETTING_BYTES,
+        "header_bits": 8 * HEADER_BYTES,
         "record_beats": architecture.record_beats,
         "word_beats": architecture.word_beats,
         "norm_beats": architecture.norm_beats,
@@ -152,13 +160,31 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "settings": list(architecture.settings),
         "attention_step": architecture.attention_step,
         "norm_lag": architecture.norm_lag,
-        "norm_latency": NORM_LATENCY,
-        "tables": tables.TABLES,
         "image_depth": parallelism.max_batch * spec.patches * architecture.patch_words * architecture.pixel_beats,
         "output_beats": output_bytes(architecture, 1) // port_bytes,
         "ports_data": ", ".join(f"weights_{port}_words.data()" for port in range(parallelism.weight_ports)),
         "tested_layers": tested_layers(architecture),
         "output_depth": output_bytes(architecture, parallelism.max_batch) // port_bytes,
+        "arithmetic": architecture.arithmetic,
+    } | _arithmetic_context(architecture)
+
+
+def _arithmetic_context(architecture: Architecture) -> dict[str, Any]:
+    if architecture.arithmetic != "iccad23":
+        return {"tables": tables.TABLES}
+    table, step_bits = iccad23.GELU_TABLE, iccad23.GELU_STEP_BITS
+    gelu_delta = tables.PiecewiseLinear("gelu_delta", table[:-1], np.diff(table), iccad23.FRAC, step_bits)
+    score_multiplier, score_shift = iccad23.attention_scale(architecture.spec.head_dim)
+    return {
+        "tables": (*iccad23.TABLES, gelu_delta),
+        "feature": iccad23.FEATURE,
+        "parameter_bits": PARAMETER_WIDTH,
+        "product_shift": PRODUCT_SHIFT,
+        "log2_e": iccad23.LOG2_E,
+        "log2_e_frac": iccad23.LOG2_E_FRAC,
+        "head_block": iccad23.HEAD_BLOCK,
+        "score_multiplier": score_multiplier,
+        "score_shift": score_shift,
     }
 
 
@@ -182,17 +208,29 @@ def script_context(architecture: Architecture, board: Board, sources: Sequence[s
     }
 
 
+def _templates(arithmetic: str) -> dict[Path, Path]:
+    """Template of every file; those in an arithmetic's own folder replace the ones of the same name in `src`."""
+    templates = {
+        template.relative_to(TEMPLATES).with_suffix(""): template
+        for template in TEMPLATES.rglob("*.j2")
+        if template.parent.name not in ARITHMETIC_FOLDERS
+    }
+    if arithmetic in ARITHMETIC_FOLDERS:
+        own = (TEMPLATES / arithmetic).glob("*.j2")
+        templates |= {Path("src") / template.stem: template for template in own}
+    return templates
+
+
 def render(architecture: Architecture, folder: Path, board: Board) -> list[Path]:
     """Render every template into `folder`, formatted; returns the files."""
     env = environment(architecture)
     sources = sorted(f"src/{path.stem}" for path in (TEMPLATES / "src").glob("*.cpp.j2"))
     names = context(architecture) | script_context(architecture, board, sources)
     written = []
-    for template in sorted(TEMPLATES.rglob("*.j2")):
-        relative = template.relative_to(TEMPLATES)
-        target = folder / relative.with_suffix("")
+    for file, template in sorted(_templates(architecture.arithmetic).items()):
+        target = folder / file
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(env.get_template(relative.as_posix()).render(names))
+        target.write_text(env.get_template(template.relative_to(TEMPLATES).as_posix()).render(names))
         written.append(target)
     _format([path for path in written if path.suffix in (".cpp", ".h")])
     return written

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from codegen.architecture import Architecture
 from codegen.weight_image import pack_images, pack_weights, port_images
 from pysim.datapath import GELU_INPUT, SCORE
-from pysim.engines import RequantiseEngines
+from pysim.engines import Engines, engines_of
+from pysim.kernels import iccad23
 from pysim.kernels.gelu import gelu
 from pysim.kernels.units import exp2, reciprocal, rsqrt
 from pysim.simulator import simulate
@@ -66,10 +67,13 @@ class _Writer:
     def units(self) -> None:
         """Function units on random inputs, and on the ends of their ranges."""
         generator = np.random.default_rng(0)
-        differences = np.concatenate([generator.integers(0, 32 << SCORE.frac, UNIT_SAMPLES), [0, 1, (1 << SCORE.width) - 1]])
-        activations = np.concatenate(
-            [generator.normal(0, 2**GELU_INPUT.frac, UNIT_SAMPLES).astype(np.int64), [GELU_INPUT.min, 0, GELU_INPUT.max]]
-        )
+        if self.architecture.arithmetic == "iccad23":
+            self._iccad23_units(generator)
+            return
+        differences = generator.integers(0, 32 << SCORE.frac, UNIT_SAMPLES)
+        differences = np.concatenate([differences, [0, 1, (1 << SCORE.width) - 1]])
+        activations = generator.normal(0, 2**GELU_INPUT.frac, UNIT_SAMPLES).astype(np.int64)
+        activations = np.concatenate([activations, [GELU_INPUT.min, 0, GELU_INPUT.max]])
         exponents = generator.integers(0, 63, UNIT_SAMPLES)
         values = np.concatenate([generator.integers(1, 2, UNIT_SAMPLES) << exponents, 2**62 - np.arange(2), [1, 2, 3]])
         values[:UNIT_SAMPLES] += generator.integers(0, 1 << 62, UNIT_SAMPLES) & ((1 << exponents) - 1)
@@ -81,10 +85,27 @@ class _Writer:
         self.save("reciprocal_out", np.stack(reciprocal(values.astype(np.uint64)), axis=1))
         self.save("rsqrt_out", np.stack(rsqrt(values.astype(np.uint64)), axis=1))
 
+    def _iccad23_units(self, generator: np.random.Generator) -> None:
+        """The units of the original's arithmetic: features in, features out."""
+        one, largest, limit = iccad23.ONE, iccad23.FEATURE.max, iccad23.GELU_LIMIT
+        distances = np.concatenate([generator.integers(0, 32 * one, UNIT_SAMPLES), [0, 1, largest, largest + 1]])
+        activations = generator.normal(0, 2 * one, UNIT_SAMPLES).astype(np.int64)
+        ends = [0, limit - 1, limit, largest, 1 - limit, -limit, -largest - 1]
+        activations = np.concatenate([activations, ends])
+        features = generator.integers(0, largest, UNIT_SAMPLES) >> generator.integers(0, 31, UNIT_SAMPLES)
+        features = np.concatenate([features, [-largest - 1, -1, 0, 1, 2, 3, 4, one, largest]])
+        self.save("exp_in", distances)
+        self.save("exp_out", iccad23.exponentials(-distances[None], np.zeros(1, np.int64)))
+        self.save("gelu_in", activations)
+        self.save("gelu_out", iccad23.gelu(activations))
+        self.save("feature_in", features)
+        self.save("reciprocal_out", iccad23.reciprocal(features))
+        self.save("sqrt_out", iccad23.floor_sqrt(np.maximum(features, 1) << iccad23.FRAC))
+
     def engines(self, images: NDArray[np.uint8], task: int) -> None:
         """Every engine of one layer of each kind, fed with what the simulator feeds it."""
         design, spec = self.architecture.design, self.architecture.spec
-        engines = RequantiseEngines(design)
+        engines = engines_of(design)
         tested = tested_layers(self.architecture)
         x = engines.embed(images)
         self.save("embed_out", x)
@@ -93,7 +114,7 @@ class _Writer:
             self._layer(engines, layer, task, x if layer == 0 else trace[f"blocks.{layer - 1}.output"])
         assert spec.tokens == len(x)
 
-    def _layer(self, engines: RequantiseEngines, layer: int, task: int, x: IntArray) -> None:
+    def _layer(self, engines: Engines, layer: int, task: int, x: IntArray) -> None:
         spec, few = self.architecture.spec, slice(0, self.tokens)
         prefix = f"layer{layer}_"
 

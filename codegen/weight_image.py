@@ -10,16 +10,27 @@ from numpy.typing import NDArray
 from codegen.architecture import (
     NORM_RECORD_BYTES,
     OUTPUT_BYTES,
+    PRODUCT_SHIFT,
     RECORD_BYTES,
     ROUTER_LANES,
     SHIFT_BITS,
     Architecture,
 )
-from pysim.datapath import MULTIPLIER_WIDTH, PIXEL_OFFSET
+from pysim.datapath import MULTIPLIER_WIDTH, PIXEL_FRAC
 from pysim.errors import OverflowRiskError
 from pysim.kernels.embed import patches
+from pysim.kernels.iccad23 import FEATURE
 
 Bytes = NDArray[np.uint8]
+
+_ICCAD23_BIASES = {
+    "patch": "linear_bias",
+    "qkv": "attention_bias",
+    "proj": "attention_bias",
+    "fc1": "linear_bias",
+    "fc2": "linear_bias",
+}
+"""Types of the original's biases, by layer. Those of the gates are features."""
 
 
 def pack_weights(architecture: Architecture) -> Bytes:
@@ -42,7 +53,7 @@ def pack_images(architecture: Architecture, images: NDArray[np.uint8]) -> Bytes:
     flat = cut.reshape(-1, cut.shape[-1])
     lanes, words = architecture.lanes, architecture.patch_words
     # Padding stands for 0 after the kernel has taken the offset off.
-    padded = np.full((len(flat), words * lanes), PIXEL_OFFSET, np.uint8)
+    padded = np.full((len(flat), words * lanes), architecture.pixel_offset, np.uint8)
     padded[:, : flat.shape[1]] = flat
     return _whole_beats(padded.reshape(-1, lanes), architecture.port_bytes).ravel()
 
@@ -76,7 +87,7 @@ class _Packer:
 
     def pack(self) -> Bytes:
         architecture, spec = self.architecture, self.architecture.spec
-        self._put("header", self.design.tensors["epsilon"].astype(np.int64))
+        self._put("header", self._header())
         position = self._pad_last(self.design.tensors["position"].astype(np.int32))
         self._put("position", position.reshape(-1, architecture.lanes))
         self._job("patch", "patch", ())
@@ -84,13 +95,33 @@ class _Packer:
             self._layer(layer)
         return self.image
 
+    def _frac(self, kind: str) -> int:
+        """Fraction bits of a type of parameter, in the original's arithmetic."""
+        return self.design.scalar(f"frac.{kind}")
+
+    def _align(self, frac: int) -> int:
+        """Left shift of operands that makes the right shift of their products `PRODUCT_SHIFT`.
+
+        Args:
+            frac: fraction bits of a product.
+        """
+        align = PRODUCT_SHIFT - (frac - FEATURE.frac)
+        assert align >= 0
+        return align
+
+    def _header(self) -> NDArray[np.int64]:
+        if self.architecture.arithmetic == "iccad23":
+            return np.array([self._align(PIXEL_FRAC + self._frac("patch_weight"))], np.int64)
+        return self.design.tensors["epsilon"].astype(np.int64)
+
     def _layer(self, layer: int) -> None:
         block = f"blocks.{layer}"
         self._put(f"{block}.settings", self._settings(layer))
         for norm in ("norm1", "norm2"):
             self._put(f"{block}.{norm}", self._norm(f"{block}.{norm}"))
         heads = self._head_channels()
-        self._job(f"{block}.qkv", "qkv", (), out_channels=np.concatenate([heads + i * self.spec.dim * (heads >= 0) for i in range(3)]))
+        qkv = np.concatenate([heads + i * self.spec.dim * (heads >= 0) for i in range(3)])
+        self._job(f"{block}.qkv", "qkv", (), out_channels=qkv)
         self._job(f"{block}.proj", "proj", (), in_channels=heads)
         if layer not in self.spec.moe_layers:
             self._job(f"{block}.fc1", "fc1", ())
@@ -129,6 +160,12 @@ class _Packer:
 
     def _settings(self, layer: int) -> NDArray[np.int32]:
         tensors, block = self.design.tensors, f"blocks.{layer}"
+        if self.architecture.arithmetic == "iccad23":
+            values = {
+                "align": self._align(FEATURE.frac + self._frac("linear_weight")),
+                "norm_shift": self._frac("norm"),
+            }
+            return np.array([values[name] for name in self.architecture.settings], np.int32)
 
         def value(name: str) -> int:
             kind, _, tail = name.rpartition("_")
@@ -147,7 +184,10 @@ class _Packer:
         return np.array([value(name) for name in self.architecture.settings], np.int32)
 
     def _norm(self, name: str) -> NDArray[np.int64]:
-        gamma, beta = (self._pad_last(self.design.tensors[f"{name}.{part}"].astype(np.int64)) for part in ("gamma", "beta"))
+        tensors = (self.design.tensors[f"{name}.{part}"].astype(np.int64) for part in ("gamma", "beta"))
+        gamma, beta = (self._pad_last(tensor) for tensor in tensors)
+        if self.architecture.arithmetic == "iccad23":
+            beta = beta << (FEATURE.frac - self._frac("norm"))
         pairs = np.stack([gamma, beta], axis=-1)
         assert pairs.itemsize * 2 == NORM_RECORD_BYTES
         return pairs.reshape(-1)
@@ -198,7 +238,18 @@ class _Packer:
         count: int,
         bias_index: tuple[int, ...] | None = None,
     ) -> NDArray[np.uint64]:
-        bias = self.design.tensors[f"{name}.bias"][index if bias_index is None else bias_index]
+        bias = self.design.tensors[f"{name}.bias"][index if bias_index is None else bias_index].astype(np.int64)
+        packed = self._packed_records(name, index, bias)
+        records = np.zeros(count, np.uint64)
+        kept = np.flatnonzero(rows >= 0)
+        records[kept] = packed[rows[kept]]
+        return records
+
+    def _packed_records(self, name: str, index: tuple[int, ...], bias: NDArray[np.int64]) -> NDArray[np.uint64]:
+        if self.architecture.arithmetic == "iccad23":
+            # The kernel keeps the low bits, as features do.
+            kind = _ICCAD23_BIASES.get(name.rpartition(".")[2])
+            return (bias << (FEATURE.frac - self._frac(kind) if kind else 0)).view(np.uint64)
         shift = self.design.tensors[f"{name}.shift"][index]
         bits = self.architecture.bias_bits
         if max(-int(bias.min()), int(bias.max()) + 1) > 1 << (bits - 1):
@@ -206,16 +257,13 @@ class _Packer:
                 f"{name}: a bias of {int(bias[np.abs(bias).argmax()])} needs more than the {bits} bits of its record",
                 hint="choose the precision w16a16, or check the layer for an outlying bias",
             )
-        packed = bias.astype(np.int64).view(np.uint64) & np.uint64((1 << bits) - 1)
+        packed = bias.view(np.uint64) & np.uint64((1 << bits) - 1)
         if self.design.precision.multipliers:
             multiplier = self.design.tensors[f"{name}.multiplier"][index]
             packed |= multiplier.astype(np.uint64) << np.uint64(bits)
         packed |= shift.astype(np.uint64) << np.uint64(8 * RECORD_BYTES - SHIFT_BITS)
         assert bits + SHIFT_BITS + (MULTIPLIER_WIDTH if self.design.precision.multipliers else 0) == 8 * RECORD_BYTES
-        records = np.zeros(count, np.uint64)
-        kept = np.flatnonzero(rows >= 0)
-        records[kept] = packed[rows[kept]]
-        return records
+        return packed
 
     def _gate(self, layer: int, task: int) -> Bytes:
         architecture, name = self.architecture, f"blocks.{layer}.gate"

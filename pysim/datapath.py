@@ -13,7 +13,7 @@ PIXEL_OFFSET = 128
 
 SCORE = Format(24, 12, True, *_RND_SAT)
 """Attention scores and gate logits, in units of log2: a difference of 1 is a factor of 2."""
-EXPONENTIAL = Format(25, 24, False, *_RND_SAT)
+EXPONENTIAL = Format(26, 25, False, *_RND_SAT)
 """2**-d, from 0 to 1 inclusive. So fine because rounded exponentials are summed over a whole row."""
 PROBABILITY = Format(17, 16, False, *_RND_SAT)
 """Probabilities and gate scores, from 0 to 1 inclusive."""

@@ -38,7 +38,7 @@ def quantize(
     for kind, value in sources.values():
         if kind in largest:
             largest[kind] = max(largest[kind], float(np.abs(value).max(initial=0.0)))
-    formats = {kind: _format(ORIGINAL_FRAC[kind], largest[kind]) for kind in ICCAD23_FRACS}
+    formats = {kind: _format(kind, largest[kind]) for kind in ICCAD23_FRACS}
     formats["feature"] = FEATURE.with_modes(Quantization.AP_TRN, Overflow.AP_SAT)
 
     tensors: Tensors = {f"frac.{kind}": np.array([formats[kind].frac], np.int32) for kind in ICCAD23_FRACS}
@@ -63,16 +63,20 @@ def quantize(
     return Design(spec, precision, parallelism, FEATURE.frac, tensors, tuple(reports))
 
 
-def _format(frac: int, largest: float) -> Format:
+def _format(kind: str, largest: float) -> Format:
     """The original's type, or the nearest with enough integer bits for the network at hand."""
     needed = math.floor(math.log2(max(largest, 2.0**-30))) + 2
     if needed > PARAMETER_WIDTH:
         raise OverflowRiskError(
-            f"a parameter of {largest:.3g} needs more than the {PARAMETER_WIDTH} bits of the original's types",
+            f"{kind.replace('_', ' ')}: {largest:.3g} needs more than the {PARAMETER_WIDTH} bits of the original",
             hint="check the checkpoint, or choose the precision w16a16",
         )
     return Format(
-        PARAMETER_WIDTH, min(frac, PARAMETER_WIDTH - needed), True, Quantization.AP_TRN, Overflow.AP_SAT
+        PARAMETER_WIDTH,
+        min(ORIGINAL_FRAC[kind], PARAMETER_WIDTH - needed),
+        True,
+        Quantization.AP_TRN,
+        Overflow.AP_SAT,
     )
 
 

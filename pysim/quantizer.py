@@ -257,7 +257,7 @@ class _Quantizer:
         shift = int(self.tensors[f"{block}.norm2.shift"][0])
         # The router reads the same normalised value with more of its fraction.
         spare = power_of_two(operand.statistic.largest / operand.scale, width)
-        gate_shift = min(max(shift - spare, 1), shift)
+        gate_shift = max(shift - spare, 1)
         scale = operand.scale * 2.0 ** (gate_shift - shift)
         self.tensors[f"{block}.norm2.gate_shift"] = np.array([gate_shift])
         gate_operand = _Operand(scale, operand.statistic, self.precision.gate_input)
@@ -383,7 +383,8 @@ class _Quantizer:
     def _activation_scale(self, statistic: Statistic) -> float:
         width = self.precision.activation_width
         if self.precision.multipliers:
-            return least_error_scale(statistic.samples, width)
+            # Channels that calibration saw constant leave nothing but rounding noise once they are centred.
+            return max(least_error_scale(statistic.samples, width), 2.0**-_MAX_FRAC)
         return 2.0 ** -min(power_of_two(statistic.largest, width), _MAX_FRAC)
 
     def _decode(self, name: str, scale: FloatArray, offset: FloatArray | None = None) -> None:

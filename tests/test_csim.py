@@ -24,6 +24,8 @@ from pysim.errors import CheckError, InputError
 from pysim.model import Model
 from pysim.simulator import simulate
 
+BOARD = load_board("u280")
+
 NARROW = Parallelism(
     linear_in=8, linear_out=16, token_tile=2, attention_rows=4, axi_width=64, weight_ports=2, max_batch=3
 )
@@ -31,8 +33,8 @@ NARROW = Parallelism(
 SINGLE = Parallelism(
     linear_in=4, linear_out=4, token_tile=1, attention_rows=1, axi_width=64, weight_ports=1, weight_rows=16
 )
-WIDE = Parallelism(linear_in=16, linear_out=32, token_tile=8, attention_rows=64, weight_rows=64)
-"""More of everything than the micro network has: rows, tokens, blocks."""
+WIDE = Parallelism(linear_in=16, linear_out=32, token_tile=16, attention_rows=64, weight_rows=64)
+"""More of everything than the micro network has: rows, tokens, blocks. Only the largest board has room for it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +79,7 @@ def test_compiled_code_equals_simulator(name: str, tmp_path: Path, micro_with: C
     case = CASES[name]
     design = design_of(case, micro_with)
     images = edgemoe.random_images(design, case.batch, seed=5)
-    build, _ = generate(design, tmp_path / "build", load_board("zcu102"), images, task=case.task)
+    build, _ = generate(design, tmp_path / "build", BOARD, images, task=case.task)
     result = run_csim(build.hls)
     assert result.failed == 0, result.mismatches
     assert result.engines["network"] == (case.batch * design.spec.tokens * design.spec.dim, 0)
@@ -89,7 +91,7 @@ def test_compiled_code_equals_simulator(name: str, tmp_path: Path, micro_with: C
 def _check_trip_counts(design: Design, images: Any, task: int, result: CsimResult) -> None:
     routing = simulate(design, images, task).routing
     queues = {layer: choices.lengths.tolist() for layer, choices in routing.items()}
-    architecture = Architecture(on_board(design, load_board("zcu102")))
+    architecture = Architecture(on_board(design, BOARD))
     stages = Scheduler(architecture, len(images)).run(queues)
     assert total_trips(stages) == result.counts["network"]
     by_name = {stage.name: stage.trips for stage in stages}
@@ -104,7 +106,7 @@ def _check_trip_counts(design: Design, images: Any, task: int, result: CsimResul
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory, micro_with: Callable[..., Model]) -> Build:
     folder = tmp_path_factory.mktemp("csim") / "build"
-    return generate(design_of(CASES["narrow-16-bit"], micro_with), folder, load_board("zcu102"))[0]
+    return generate(design_of(CASES["narrow-16-bit"], micro_with), folder, BOARD)[0]
 
 
 def test_changed_table_entry_is_found(build: Build, tmp_path: Path) -> None:
