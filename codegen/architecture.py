@@ -275,9 +275,14 @@ class Architecture:
         return ceil_div(len(self.settings) * SETTING_BYTES, self.beat_bytes)
 
     @property
+    def norm_word_beats(self) -> int:
+        """Beats of the norm records of one word of channels."""
+        return ceil_div(self.lanes * NORM_RECORD_BYTES, self.beat_bytes)
+
+    @property
     def norm_beats(self) -> int:
         """Beats of a norm's records."""
-        return ceil_div(self.token_words * self.lanes * NORM_RECORD_BYTES, self.beat_bytes)
+        return self.token_words * self.norm_word_beats
 
     @property
     def position_word_beats(self) -> int:

@@ -179,7 +179,7 @@ class Scheduler:
 
     def _embed(self) -> None:
         architecture, spec = self.architecture, self.architecture.spec
-        positions = spec.tokens * architecture.token_words * (architecture.position_word_beats + self.batch)
+        positions = spec.tokens * architecture.token_words * (architecture.position_word_beats + self.batch - 1)
         header = 1
         self._add(
             "positions", {"load": header + positions}, positions + MEMORY_LATENCY, 0, header + positions
@@ -237,7 +237,7 @@ def dram_bytes(architecture: Architecture, stages: Sequence[Stage], batch: int) 
     """Bytes that cross the memory ports: weights, image and result."""
     loaded = sum(stage.trips.get("load", 0) for stage in stages)
     # Copies of the position table to further images happen on chip.
-    loaded -= architecture.spec.tokens * architecture.token_words * batch
+    loaded -= architecture.spec.tokens * architecture.token_words * (batch - 1)
     narrow = sum(stage.trips.get("image", 0) + stage.trips.get("output", 0) for stage in stages)
     narrow -= batch * architecture.spec.patches
     return loaded * architecture.beat_bytes + narrow * architecture.port_bytes

@@ -147,7 +147,7 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "header_bits": 8 * HEADER_BYTES,
         "record_beats": architecture.record_beats,
         "word_beats": architecture.word_beats,
-        "norm_beats": architecture.norm_beats,
+        "norm_word_beats": architecture.norm_word_beats,
         "setting_beats": architecture.setting_beats,
         "position_word_beats": architecture.position_word_beats,
         "gate_record_beats": architecture.gate_record_beats,
@@ -161,7 +161,6 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "attention_step": architecture.attention_step,
         "norm_lag": architecture.norm_lag,
         "image_depth": parallelism.max_batch * spec.patches * architecture.patch_words * architecture.pixel_beats,
-        "output_beats": output_bytes(architecture, 1) // port_bytes,
         "ports_data": ", ".join(f"weights_{port}_words.data()" for port in range(parallelism.weight_ports)),
         "tested_layers": tested_layers(architecture),
         "output_depth": output_bytes(architecture, parallelism.max_batch) // port_bytes,
@@ -215,6 +214,8 @@ def _templates(arithmetic: str) -> dict[Path, Path]:
         for template in TEMPLATES.rglob("*.j2")
         if template.parent.name not in ARITHMETIC_FOLDERS
     }
+    # The tool scripts stand beside the folders whose files they name.
+    templates = {Path(file.name) if file.parent.name == "scripts" else file: t for file, t in templates.items()}
     if arithmetic in ARITHMETIC_FOLDERS:
         own = (TEMPLATES / arithmetic).glob("*.j2")
         templates |= {Path("src") / template.stem: template for template in own}

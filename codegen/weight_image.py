@@ -190,7 +190,7 @@ class _Packer:
             beta = beta << (FEATURE.frac - self._frac("norm"))
         pairs = np.stack([gamma, beta], axis=-1)
         assert pairs.itemsize * 2 == NORM_RECORD_BYTES
-        return pairs.reshape(-1)
+        return pairs.reshape(self.architecture.token_words, -1)
 
     def _job(
         self,

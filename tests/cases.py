@@ -617,7 +617,7 @@ def _rows() -> Iterator[Case]:
     yield softmax("maximum beyond every score", 3, 9, within(TOP - OCTAVE + 2, TOP), block=3)
     half_unit = -EXPONENTIAL.frac * OCTAVE  # exp2 of a score as far down from 1
     # A jump of n divides the sum by 2**n: to nothing, and then beyond any shift of 64 bits.
-    for jump in (1, 2, 23, 24, 25, 26, 61, 62, 63, 64, 65, 200):
+    for jump in (1, 2, *range(EXPONENTIAL.frac - 1, EXPONENTIAL.frac + 4), 61, 62, 63, 64, 65, 200):
         values = (0, 0, 0, jump * OCTAVE, jump * OCTAVE - 1)
         yield softmax(f"maximum jumps by {jump}", 5, 5, listed(*values), block=5)
         values = (1, 1, jump * OCTAVE + 1, 5, jump * OCTAVE)
@@ -625,7 +625,7 @@ def _rows() -> Iterator[Case]:
     yield softmax("maximum jumps over the whole range", 3, 40, late(TOP, BOTTOM), block=3)
     yield softmax("1201 keys and a jump of 63", 2, 1201, late(63 * OCTAVE, 0), block=2)
     yield softmax("sum on a tie of the shift", 4, 4, listed(half_unit, 0, OCTAVE, 1), block=4)
-    yield softmax("ties of the shift octave by octave", 5, 29, ramp(-25 * OCTAVE, OCTAVE), block=5)
+    yield softmax("ties of the shift octave by octave", 5, 30, ramp(half_unit - OCTAVE, OCTAVE), block=5)
     yield softmax("ties on a whole number", 6, 31, listed(2 * OCTAVE, OCTAVE, 2 * OCTAVE), block=3)
     yield softmax("ties just above a whole number", 6, 31, listed(2 * OCTAVE + 1, 1, 2 * OCTAVE + 1), block=3)
     # Exponentials that are all half a unit and round up, beside the least sum there is.
