@@ -101,18 +101,30 @@ def run_csim(project: Path, progress: Callable[[int, int], Any] | None = None) -
         if progress:
             progress(done, steps)
 
-    executable = _build(sources, project, compiled)
+    executable = build(sources, project / "src", compiled)
     result = _run(executable, project)
     compiled()
     return result
 
 
-def _build(sources: Sequence[Path], project: Path, compiled: Callable[[], None]) -> Path:
-    """Compile in parallel; objects are cached under a hash of everything that goes into them."""
+def build(sources: Sequence[Path], include: Path, compiled: Callable[[], None] = lambda: None) -> Path:
+    """Compile and link in parallel; objects are cached under a hash of everything that goes into them.
+
+    Args:
+        sources: C++ files, which include nothing but the headers (`*.h`) in `include` and system headers.
+        include: folder of the generated headers.
+        compiled: called after each file.
+
+    Returns:
+        The executable, in the cache.
+
+    Raises:
+        InputError: no compiler, no headers, or code that does not compile.
+    """
     compiler, headers = find_compiler(), header_folder()
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
     common = hashlib.sha256("\n".join([version, *FLAGS]).encode())
-    for header in sorted([*project.glob("src/*.h"), *headers.rglob("*.h")]):
+    for header in sorted([*include.glob("*.h"), *headers.rglob("*.h")]):
         common.update(header.read_bytes())
     cache = _cache_folder()
 
@@ -122,7 +134,7 @@ def _build(sources: Sequence[Path], project: Path, compiled: Callable[[], None])
         target = cache / f"{digest.hexdigest()[:32]}.o"
         if not target.is_file():
             partial = target.with_suffix(f".{os.getpid()}.o")
-            command = [compiler, *FLAGS, "-isystem", str(headers), f"-I{project / 'src'}", "-c", str(source)]
+            command = [compiler, *FLAGS, "-isystem", str(headers), f"-I{include}", "-c", str(source)]
             _check([*command, "-o", str(partial)], f"{source}: does not compile")
             partial.replace(target)
         compiled()
@@ -134,7 +146,7 @@ def _build(sources: Sequence[Path], project: Path, compiled: Callable[[], None])
     executable = cache / f"{name}.exe"
     if not executable.is_file():
         partial = executable.with_suffix(f".{os.getpid()}.exe")
-        _check([compiler, *map(str, objects), "-o", str(partial)], f"{project}: does not link")
+        _check([compiler, *map(str, objects), "-o", str(partial)], f"{include}: does not link")
         partial.replace(executable)
     return executable
 

@@ -179,7 +179,9 @@ class Scheduler:
 
     def _embed(self) -> None:
         architecture, spec = self.architecture, self.architecture.spec
-        positions = spec.tokens * architecture.token_words * (architecture.position_word_beats + self.batch - 1)
+        positions = (
+            spec.tokens * architecture.token_words * (architecture.position_word_beats + self.batch - 1)
+        )
         header = 1
         self._add(
             "positions", {"load": header + positions}, positions + MEMORY_LATENCY, 0, header + positions

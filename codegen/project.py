@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tomli_w
@@ -32,7 +32,7 @@ class BuildSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    version: int
+    version: Literal[1]
     board: str
     design_id: str
     weights_sha256: str
@@ -96,6 +96,7 @@ def generate(
     images: NDArray[np.uint8] | None = None,
     *,
     task: int = 0,
+    batch: int = 1,
     progress: Callable[[int, int], Any] | None = None,
 ) -> tuple[Build, Performance]:
     """Write the HLS project of a Design for a board.
@@ -106,17 +107,18 @@ def generate(
         board: the board.
         images: what the test bench runs, (images, channels, H, W); seeded random pixels where none are given.
         task: the task that the test bench runs.
+        batch: images that the accelerator holds on chip together.
         progress: called with steps done and in total.
 
     Raises:
         InputError: the folder exists, the design does not fit, or its parallelism cannot be built.
     """
     require_new(folder)
+    design = on_board(design, board, batch)
     performance = require_fit(design, board)
-    design = on_board(design, board)
     architecture = Architecture(design)
     if images is None:
-        shape = (1, design.spec.in_channels, *design.spec.image_size)
+        shape = (batch, design.spec.in_channels, *design.spec.image_size)
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     network = image_gmac(design) <= NETWORK_TEST_GMAC
     spec = BuildSpec(

@@ -160,7 +160,10 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "settings": list(architecture.settings),
         "attention_step": architecture.attention_step,
         "norm_lag": architecture.norm_lag,
-        "image_depth": parallelism.max_batch * spec.patches * architecture.patch_words * architecture.pixel_beats,
+        "image_depth": parallelism.max_batch
+        * spec.patches
+        * architecture.patch_words
+        * architecture.pixel_beats,
         "ports_data": ", ".join(f"weights_{port}_words.data()" for port in range(parallelism.weight_ports)),
         "tested_layers": tested_layers(architecture),
         "output_depth": output_bytes(architecture, parallelism.max_batch) // port_bytes,
@@ -215,7 +218,9 @@ def _templates(arithmetic: str) -> dict[Path, Path]:
         if template.parent.name not in ARITHMETIC_FOLDERS
     }
     # The tool scripts stand beside the folders whose files they name.
-    templates = {Path(file.name) if file.parent.name == "scripts" else file: t for file, t in templates.items()}
+    templates = {
+        Path(file.name) if file.parent.name == "scripts" else file: t for file, t in templates.items()
+    }
     if arithmetic in ARITHMETIC_FOLDERS:
         own = (TEMPLATES / arithmetic).glob("*.j2")
         templates |= {Path("src") / template.stem: template for template in own}

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from codegen.architecture import ROUTER_LANES, Architecture, ceil_div
+from codegen.architecture import PRODUCT_SHIFT, ROUTER_LANES, Architecture, ceil_div
 from pysim.datapath import ACCUMULATOR_LIMIT, EXPONENTIAL, GELU_INPUT, NORM_WEIGHT_WIDTH, NORMALIZED, SCORE
+from pysim.kernels.iccad23 import FEATURE
 from pysim.tables import EXP2, GELU_DELTA, RECIPROCAL, RSQRT
 
 LUTRAM_DEPTH = 64
@@ -62,6 +63,30 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Widths:
+    """Bits of what the engines multiply and store, by arithmetic."""
+
+    activation: int
+    attention: int
+    gate: int
+    exponential: int
+    product: int
+    """Of an operand of the linear engine, as it enters a multiplier."""
+
+    @classmethod
+    def of(cls, architecture: Architecture) -> Widths:
+        """The widths of an architecture's arithmetic."""
+        precision = architecture.design.precision
+        if architecture.arithmetic == "iccad23":
+            feature = FEATURE.width
+            return cls(feature, feature, feature, feature, feature + PRODUCT_SHIFT)
+        activation = precision.activation_width
+        return cls(
+            activation, precision.attention_width, precision.gate_width, EXPONENTIAL.width + 1, activation
+        )
+
+
+@dataclass(frozen=True)
 class Resources:
     """What a design uses of a device.
 
@@ -85,27 +110,26 @@ def memories(architecture: Architecture) -> list[Memory]:
     design, lanes = architecture.design, architecture.lanes
     parallelism, precision, spec = design.parallelism, design.precision, architecture.spec
     tokens, words = architecture.max_tokens, architecture.token_words
-    attention = precision.attention_width
+    widths = Widths.of(architecture)
+    weighted = widths.exponential + widths.attention + 7
     slots = min(parallelism.attention_rows, spec.tokens)
     rows = ceil_div(tokens, parallelism.token_tile) * architecture.regions["row"]
     weight_word = architecture.outputs * lanes * precision.weight_width
     gate_word = lanes * ROUTER_LANES * precision.gate_width
     found = [
         Memory("weight buffer", 2, parallelism.weight_rows, weight_word),
-        Memory("operands", parallelism.token_tile, rows, lanes * precision.activation_width),
+        Memory("operands", parallelism.token_tile, rows, lanes * widths.activation),
         Memory("residual stream", 1, tokens * words, lanes * design.residual.width),
-        Memory("queries, keys, values", 3, tokens * architecture.mixed_words, lanes * attention),
+        Memory("queries, keys, values", 3, tokens * architecture.mixed_words, lanes * widths.attention),
         Memory("attention scores", slots, spec.tokens, SCORE.width),
-        Memory("query rows", slots, architecture.head_words, lanes * attention),
-        Memory(
-            "weighted values", slots, architecture.head_words, lanes * (EXPONENTIAL.width + attention + 8)
-        ),
+        Memory("query rows", slots, architecture.head_words, lanes * widths.attention),
+        Memory("weighted values", slots, architecture.head_words, lanes * weighted),
         Memory("norm parameters", 1, words, lanes * (NORM_WEIGHT_WIDTH + ACCUMULATOR_LIMIT)),
     ]
     if spec.moe_layers:
         queue_width = 17 + tokens.bit_length()
         found += [
-            Memory("router's tokens", 1, tokens * words, lanes * precision.gate_width),
+            Memory("router's tokens", 1, tokens * words, lanes * widths.gate),
             Memory("gate weights", 1, architecture.gate_groups * words, gate_word),
             Memory("logits", 1, architecture.experts * tokens, SCORE.width),
             Memory("queues", 1, architecture.experts * tokens, queue_width),
@@ -124,7 +148,8 @@ def dsp_by_engine(architecture: Architecture) -> dict[str, int]:
     design, lanes = architecture.design, architecture.lanes
     precision, parallelism, spec = design.precision, design.parallelism, architecture.spec
     macs = lanes * architecture.outputs * parallelism.token_tile
-    per_mac = multiplier_dsp(precision.weight_width, precision.activation_width)
+    widths = Widths.of(architecture)
+    per_mac = multiplier_dsp(precision.weight_width, widths.product)
     residual, channel_bits = design.residual.width, spec.dim.bit_length()
     multiplier = multiplier_dsp(ACCUMULATOR_LIMIT, 17) if precision.multipliers else 0
     hidden = multiplier_dsp(GELU_INPUT.width + 12, 17) if precision.multipliers else 0
@@ -132,14 +157,14 @@ def dsp_by_engine(architecture: Architecture) -> dict[str, int]:
     slots = min(parallelism.attention_rows, spec.tokens)
     reciprocal = multiplier_dsp(RECIPROCAL.slope_format.width, RECIPROCAL.step_bits + 1)
     rsqrt = multiplier_dsp(RSQRT.slope_format.width, RSQRT.step_bits + 1)
-    attention = precision.attention_width
+    attention, exponential = widths.attention, widths.exponential
     engines = {
         "linear": ceil_div(macs, 2) if architecture.packed else macs * per_mac,
         "write-back": lanes * (multiplier + gelu + hidden + multiplier_dsp(residual, 18)),
         "attention": slots
         * lanes
-        * (multiplier_dsp(attention, attention) + multiplier_dsp(EXPONENTIAL.width + 1, attention))
-        + lanes * multiplier_dsp(EXPONENTIAL.width + attention + 1, 19)
+        * (multiplier_dsp(attention, attention) + multiplier_dsp(exponential, attention))
+        + lanes * multiplier_dsp(exponential + attention, 19)
         + reciprocal,
         "layernorm": lanes
         * (
@@ -153,9 +178,9 @@ def dsp_by_engine(architecture: Architecture) -> dict[str, int]:
         + rsqrt,
     }
     if spec.moe_layers:
-        logits = lanes * ROUTER_LANES * multiplier_dsp(precision.gate_width, precision.gate_width)
+        logits = lanes * ROUTER_LANES * multiplier_dsp(widths.gate, precision.gate_width)
         scaling = ROUTER_LANES * multiplier
-        engines["router"] = logits + scaling + reciprocal + multiplier_dsp(EXPONENTIAL.width + 1, 19)
+        engines["router"] = logits + scaling + reciprocal + multiplier_dsp(exponential, 19)
     return engines
 
 
@@ -174,8 +199,9 @@ def _luts(architecture: Architecture) -> Iterator[tuple[str, float]]:
     slots = min(parallelism.attention_rows, spec.tokens)
     # Two exponential units, with their tables and their products in fabric.
     exp2 = 3 * (EXP2.base_format.width + EXP2.slope_format.width) + EXP2.slope_format.width * EXP2.step_bits
-    score_path = 2 * (64 * 3) + 2 * EXPONENTIAL.width + 2 * exp2
-    yield "attention", slots * (score_path + lanes * (EXPONENTIAL.width + precision.attention_width + 8))
+    widths = Widths.of(architecture)
+    score_path = 2 * (64 * 3) + 2 * widths.exponential + 2 * exp2
+    yield "attention", slots * (score_path + lanes * (widths.exponential + widths.attention + 7))
     yield "layernorm", lanes * (3 * 64 * 3 + 4 * 64) + 8 * 64
     if spec.moe_layers:
         yield "router", ROUTER_LANES * 64 * 4 + 4 * 64 * 3 + 60 * (spec.moe.top_k if spec.moe else 1)

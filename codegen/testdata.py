@@ -45,14 +45,18 @@ def write_test_data(
         network: whether to test the whole network as well.
     """
     writer = _Writer(architecture, folder)
-    for port, part in enumerate(port_images(pack_weights(architecture), architecture.design.parallelism.weight_ports)):
+    for port, part in enumerate(
+        port_images(pack_weights(architecture), architecture.design.parallelism.weight_ports)
+    ):
         part.tofile(folder / f"weights_{port}.bin")
     pack_images(architecture, images).tofile(folder / "image.bin")
     writer.units()
     writer.engines(images[:1], task)
     batch = len(images) if network else 0
     if network:
-        writer.save("network", simulate(architecture.design, images, task).integers.reshape(-1, architecture.spec.dim))
+        writer.save(
+            "network", simulate(architecture.design, images, task).integers.reshape(-1, architecture.spec.dim)
+        )
     writer.save("run", np.array([batch, task, writer.tokens]))
 
 
@@ -75,7 +79,9 @@ class _Writer:
         activations = generator.normal(0, 2**GELU_INPUT.frac, UNIT_SAMPLES).astype(np.int64)
         activations = np.concatenate([activations, [GELU_INPUT.min, 0, GELU_INPUT.max]])
         exponents = generator.integers(0, 63, UNIT_SAMPLES)
-        values = np.concatenate([generator.integers(1, 2, UNIT_SAMPLES) << exponents, 2**62 - np.arange(2), [1, 2, 3]])
+        values = np.concatenate(
+            [generator.integers(1, 2, UNIT_SAMPLES) << exponents, 2**62 - np.arange(2), [1, 2, 3]]
+        )
         values[:UNIT_SAMPLES] += generator.integers(0, 1 << 62, UNIT_SAMPLES) & ((1 << exponents) - 1)
         self.save("exp2_in", differences)
         self.save("exp2_out", exp2(differences))
@@ -88,7 +94,9 @@ class _Writer:
     def _iccad23_units(self, generator: np.random.Generator) -> None:
         """The units of the original's arithmetic: features in, features out."""
         one, largest, limit = iccad23.ONE, iccad23.FEATURE.max, iccad23.GELU_LIMIT
-        distances = np.concatenate([generator.integers(0, 32 * one, UNIT_SAMPLES), [0, 1, largest, largest + 1]])
+        distances = np.concatenate(
+            [generator.integers(0, 32 * one, UNIT_SAMPLES), [0, 1, largest, largest + 1]]
+        )
         activations = generator.normal(0, 2 * one, UNIT_SAMPLES).astype(np.int64)
         ends = [0, limit - 1, limit, largest, 1 - limit, -limit, -largest - 1]
         activations = np.concatenate([activations, ends])

@@ -227,7 +227,9 @@ class _Packer:
         words = _whole_beats(by_block.reshape(size.blocks * size.in_words, -1), architecture.beat_bytes)
         words = words.reshape(size.blocks, -1, architecture.beat_bytes)
         records = self._records(name, index, rows, size.blocks * outputs).reshape(size.blocks, outputs)
-        record_beats = _whole_beats(records, architecture.beat_bytes).reshape(size.blocks, -1, architecture.beat_bytes)
+        record_beats = _whole_beats(records, architecture.beat_bytes).reshape(
+            size.blocks, -1, architecture.beat_bytes
+        )
         return np.concatenate([record_beats, words], axis=1).reshape(-1, architecture.beat_bytes)
 
     def _records(
@@ -238,14 +240,18 @@ class _Packer:
         count: int,
         bias_index: tuple[int, ...] | None = None,
     ) -> NDArray[np.uint64]:
-        bias = self.design.tensors[f"{name}.bias"][index if bias_index is None else bias_index].astype(np.int64)
+        bias = self.design.tensors[f"{name}.bias"][index if bias_index is None else bias_index].astype(
+            np.int64
+        )
         packed = self._packed_records(name, index, bias)
         records = np.zeros(count, np.uint64)
         kept = np.flatnonzero(rows >= 0)
         records[kept] = packed[rows[kept]]
         return records
 
-    def _packed_records(self, name: str, index: tuple[int, ...], bias: NDArray[np.int64]) -> NDArray[np.uint64]:
+    def _packed_records(
+        self, name: str, index: tuple[int, ...], bias: NDArray[np.int64]
+    ) -> NDArray[np.uint64]:
         if self.architecture.arithmetic == "iccad23":
             # The kernel keeps the low bits, as features do.
             kind = _ICCAD23_BIASES.get(name.rpartition(".")[2])
@@ -262,7 +268,10 @@ class _Packer:
             multiplier = self.design.tensors[f"{name}.multiplier"][index]
             packed |= multiplier.astype(np.uint64) << np.uint64(bits)
         packed |= shift.astype(np.uint64) << np.uint64(8 * RECORD_BYTES - SHIFT_BITS)
-        assert bits + SHIFT_BITS + (MULTIPLIER_WIDTH if self.design.precision.multipliers else 0) == 8 * RECORD_BYTES
+        assert (
+            bits + SHIFT_BITS + (MULTIPLIER_WIDTH if self.design.precision.multipliers else 0)
+            == 8 * RECORD_BYTES
+        )
         return packed
 
     def _gate(self, layer: int, task: int) -> Bytes:

@@ -166,6 +166,7 @@ def generate(
     board: str = "zcu102",
     images: NDArray[np.uint8] | None = None,
     *,
+    batch: int = 1,
     progress: Progress | None = None,
 ) -> Build:
     """Write the HLS project of a Design for a board into a new folder.
@@ -175,12 +176,13 @@ def generate(
         folder: the build folder.
         board: name of a board, or a `.toml` file that describes one.
         images: (images, channels, H, W) for the test bench; seeded random pixels where none are given.
+        batch: images that the accelerator holds on chip together.
         progress: called with steps done and in total.
     """
     from codegen.project import generate as run
     from edgemoe.hardware import find_board
 
-    return run(design, Path(folder), find_board(board), images, progress=progress)[0]
+    return run(design, Path(folder), find_board(board), images, batch=batch, progress=progress)[0]
 
 
 def verify(folder: str | Path, *, progress: Progress | None = None) -> CsimResult:

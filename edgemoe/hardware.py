@@ -49,6 +49,7 @@ def generate(
     image: Annotated[
         list[Path] | None, typer.Option(metavar="PATH", help="Image for the test bench; random if not given.")
     ] = None,
+    batch: Annotated[int, typer.Option(min=1, max=64, help="Images on chip together.")] = 1,
     fit: Annotated[bool, typer.Option("--fit", help="Resize and convert images that do not fit.")] = False,
     json: Json = False,
 ) -> None:
@@ -60,7 +61,7 @@ def generate(
     design = edgemoe.load_design(design_dir)
     images = edgemoe.load_images(list(image), design, fit=fit) if image else None
     with console.progress("generating") as progress:
-        build = edgemoe.generate(design, output, board, images, progress=progress)
+        build = edgemoe.generate(design, output, board, images, batch=batch, progress=progress)
     sources = sorted(
         path.relative_to(output) for path in build.hls.rglob("*") if path.suffix in (".cpp", ".h")
     )

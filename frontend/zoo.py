@@ -27,12 +27,12 @@ def find_spec(name_or_path: str) -> ModelSpec:
     path = Path(name_or_path)
     if path.is_file():
         return read_spec(path)
+    if name_or_path in zoo_names():
+        return read_spec(_FOLDER / f"{name_or_path}.toml")
     if path.is_dir():
         raise InputError(
             f"{path}: a folder, expected a model.toml", hint=f"did you mean {path / 'model.toml'}?"
         )
-    if name_or_path in zoo_names():
-        return read_spec(_FOLDER / f"{name_or_path}.toml")
     raise InputError(
         f"{name_or_path}: neither a file nor a name in the zoo", hint=f"the zoo has {', '.join(zoo_names())}"
     )

@@ -71,14 +71,21 @@ MOST_ATTENTION_ROWS = 20
 """Query rows at once, by default: what a ZCU102 has multipliers for beside the linear engine."""
 
 
+ORIGINAL_ATTENTION_ROWS = 4
+"""Query rows at once in the original, beside its 16 x 16 multiply-accumulates."""
+
+
 def default_parallelism(
     spec: ModelSpec, precision: Precision, attention_rows: int | None = None
 ) -> Parallelism:
     """Parallelism that suits a ZCU102.
 
     Narrow weights share DSP slices in pairs, which pays for twice the outputs; query rows are spread evenly over
-    the fewest blocks.
+    the fewest blocks. The original's arithmetic, whose products take several slices each, gets the original's size.
     """
+    if precision.arithmetic == "iccad23":
+        rows = ORIGINAL_ATTENTION_ROWS if attention_rows is None else attention_rows
+        return Parallelism(linear_out=16, token_tile=1, attention_rows=rows)
     narrow = precision.weight_width <= 8 and precision.activation_width <= 8
     blocks = -(-spec.tokens // MOST_ATTENTION_ROWS)
     rows = -(-spec.tokens // blocks) if attention_rows is None else attention_rows

@@ -192,6 +192,8 @@ class _Quantizer:
         # That shifts by MANTISSA_FRAC and more anyway, so that a negative share of it does no harm.
         ratio = power_of_two(values.largest / mixed_scale, precision.attention_width)
         ratio = min(max(ratio, -MANTISSA_FRAC), MANTISSA_FRAC)
+        # Values that calibration saw constant have nothing to resolve.
+        ratio = min(ratio, _MAX_FRAC + math.floor(math.log2(mixed_scale)))
         value_scale = mixed_scale * 2.0**-ratio
         self.tensors[f"{block}.score_shift"] = np.array([score_shift])
         self.tensors[f"{block}.attention_shift"] = np.array([ratio])

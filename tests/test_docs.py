@@ -195,7 +195,9 @@ def mantissas(rows: Rows) -> None:
 
 def test_largest_difference_with_an_exponential() -> None:
     assert exp2(np.array([0, 26 << 12, (26 << 12) + 1])).tolist() == [1 << 25, 1, 0]
-    assert "d = 26 still gives 1 (a tie, upwards); anything larger gives 0. The unit returns 2^25 = 1.0" in PROSE
+    assert (
+        "d = 26 still gives 1 (a tie, upwards); anything larger gives 0. The unit returns 2^25 = 1.0" in PROSE
+    )
 
 
 @check("layernorm")

@@ -323,7 +323,9 @@ def score_rows() -> list[tuple[str, IntArray]]:
     # of 1201 keys is too large by 2**-14.8 of itself.
     for keys in (129, 577, 901, 1201):
         for top in (1, 680, one):
-            rows.append((f"half units {keys} {top}", np.append(top, np.full(keys - 1, one - HALF_UNIT))[None]))
+            rows.append(
+                (f"half units {keys} {top}", np.append(top, np.full(keys - 1, one - HALF_UNIT))[None])
+            )
     # The worst kind of row known: exponentials just below a tie, each of which loses half a unit, where the
     # reciprocal is too large as well. A score some 13 octaves down keeps the best probability from the limit
     # of 1. Measured: 5.66e-05 or 2**-14.11, in "losing 6.5 79" (the others 5.63e-05 and 5.58e-05).

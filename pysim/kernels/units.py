@@ -107,7 +107,7 @@ def exp2(differences: NDArray[np.int64]) -> NDArray[np.int64]:
         differences: integers >= 0 in units of `SCORE.lsb`, any shape.
 
     Returns:
-        Integers in `EXPONENTIAL` (0 to 2**16), same shape. Worst error: `accuracy.exp2_worst_error`.
+        Integers in `EXPONENTIAL`, same shape. Worst error: `accuracy.exp2_worst_error`.
     """
     flat = np.ascontiguousarray(differences, dtype=np.int64).ravel()
     out = np.empty_like(flat)
