@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fcntl
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
-from cases import Case
+from boards import load_board
+from cases import CASES, Case
+from codegen import csim
+from codegen.architecture import PRODUCT_SHIFT, Architecture
+from codegen.render import render
 from oracles import ORACLES
+from pysim.design import Design, Parallelism, decode_tensors, design_tensors
 from pysim.formats import Format
 from pysim.kernels import iccad23
 from pysim.kernels.attention import attention, first_keys
@@ -21,10 +35,26 @@ from pysim.kernels.moe import run_experts
 from pysim.kernels.router import Routing, route
 from pysim.kernels.softmax import probabilities, single_pass
 from pysim.kernels.units import exp2, reciprocal, rsqrt
+from pysim.precision import Precision
+from pysim.spec import ModelSpec, MoeSpec
 
 IntArray = NDArray[Any]
 Output = dict[str, IntArray]
-Backend = Callable[[Case], Output]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation.
+
+    Attributes:
+        kernels: those it has.
+        has: whether it can run a case of them; sizes and widths may be built in.
+        run: a case to what `oracles.py` calls its outputs.
+    """
+
+    kernels: frozenset[str]
+    has: Callable[[Case], bool]
+    run: Callable[[Case], Output]
 
 
 def expected(case: Case) -> Output:
@@ -204,4 +234,235 @@ PYSIM: dict[str, Callable[..., Output]] = {
     "iccad23_scale": _iccad23_scale,
 }
 
-BACKENDS: dict[str, Backend] = {"pysim": lambda case: PYSIM[case.kernel](**case.inputs)}
+
+# --- The generated C++, compiled ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A Design for the sake of its C++ alone: what is baked into the kernels, and what is not.
+
+    Attributes:
+        name: of the Design.
+        precision: widths in bits.
+        tokens: keys that a softmax or attention row may have.
+        dim: channels of a head.
+        accepts: for every kernel, whether the C++ of this Design expresses a case.
+    """
+
+    name: str
+    precision: Precision
+    tokens: int
+    dim: int
+    accepts: dict[str, Callable[[dict[str, Any]], bool]] = field(repr=False)
+
+    def has(self, case: Case) -> bool:
+        return case.kernel in self.accepts and self.accepts[case.kernel](case.inputs)
+
+    @property
+    def design(self) -> Design:
+        spec = ModelSpec(
+            name="kernels",
+            image_size=(1, self.tokens - 1),
+            patch_size=1,
+            in_channels=1,
+            dim=self.dim,
+            depth=1,
+            heads=1,
+            mlp_dim=4,
+            tasks=["a"],
+            moe=MoeSpec(layers="all", experts=4, hidden_dim=4, top_k=1),
+        )
+        words = Parallelism(
+            linear_in=4, linear_out=4, token_tile=1, attention_rows=1, axi_width=64, weight_ports=1
+        )
+        shapes = design_tensors(spec, self.precision) | decode_tensors(spec)
+        tensors = {name: np.zeros(entry.shape, entry.dtype) for name, entry in shapes.items()}
+        return Design(spec, self.precision, words, 0, tensors)
+
+    def render(self, folder: Path) -> list[Path]:
+        """Write the sources of the kernel driver; returns those to compile. Headers are in `folder / "src"`."""
+        architecture = Architecture(self.design)
+        render(architecture, folder, load_board("u280"))
+        # Compiled once for each number of experts, by being included.
+        (folder / "src/router.cpp").rename(folder / "src/router_code.h")
+        here = [case for case in CASES if self.has(case)]
+        env = Environment(
+            loader=FileSystemLoader(Path(__file__).parent),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        driver = env.get_template("kernel_driver.cpp.j2").render(
+            arithmetic=architecture.arithmetic,
+            norm_channels=sorted({c.inputs["x"].shape[1] for c in here if c.kernel.endswith("layernorm")}),
+            routers=sorted({_router_shape(c.inputs) for c in here if c.kernel == "router"}),
+        )
+        (folder / "src/kernel_driver.cpp").write_text(driver)
+        return [folder / "src" / f"{name}.cpp" for name in ("kernel_driver", "units", "tables", "counters")]
+
+
+def _router_shape(inputs: dict[str, Any]) -> tuple[int, int, int]:
+    return inputs["logits"].shape[1], inputs["k"], inputs["normalize_over_selected"]
+
+
+def _always(_inputs: dict[str, Any]) -> bool:
+    return True
+
+
+def _requantising(name: str, tokens: int, **widths: int) -> Hardware:
+    """Widths of operands may be narrower than the types; those of results, to which values saturate, may not."""
+    precision = Precision(name=name, multipliers=True, **widths)
+    operand, weight, heads = precision.activation_width, precision.weight_width, precision.attention_width
+    dim = 64
+
+    def fits_linear(i: dict[str, Any]) -> bool:
+        # Only results that go to the residual stream have something to be added to.
+        result = i["out_width"] == precision.residual_width or (
+            i["out_width"] == heads and not i["addend"].any()
+        )
+        return i["x_width"] <= operand and i["weight_width"] <= weight and result
+
+    def fits_attention(i: dict[str, Any]) -> bool:
+        return (
+            i["width"] <= heads
+            and i["out_width"] == operand
+            and i["q"].shape[1] <= tokens
+            and i["q"].shape[2] <= dim
+        )
+
+    def fits_moe(i: dict[str, Any]) -> bool:
+        return (
+            i["x_width"] <= operand
+            and i["weight_width"] <= weight
+            and i["out_width"] == precision.residual_width
+        )
+
+    def fits_norm(i: dict[str, Any]) -> bool:
+        return i["x_width"] <= precision.residual_width and i["out_width"] in (operand, precision.gate_width)
+
+    def fits_router(i: dict[str, Any]) -> bool:
+        # Logits of 24 bits are made of gate weights half as wide; and of two channels a token.
+        return precision.gate_width > 12 and 2 * len(i["logits"]) <= dim
+
+    accepts = {
+        "requantise": _always,
+        "linear": fits_linear,
+        "gelu": _always,
+        "exp2": _always,
+        "reciprocal": _always,
+        "rsqrt": _always,
+        "softmax": lambda i: i["scores"].shape[1] <= tokens,
+        "attention": fits_attention,
+        "layernorm": fits_norm,
+        "router": fits_router,
+        "moe": fits_moe,
+    }
+    return Hardware(name, precision, tokens, dim, accepts)
+
+
+_ORIGINAL = Hardware(
+    "iccad23",
+    Precision(name="iccad23", arithmetic="iccad23", residual_width=32),
+    tokens=1301,
+    dim=16,
+    accepts={
+        "iccad23_linear": lambda i: i["shift"] <= PRODUCT_SHIFT,
+        "iccad23_gelu": _always,
+        "iccad23_softmax": _always,
+        # The scale of scores is that of the Design's head dimension.
+        "iccad23_attention": lambda i: i["q"].shape[2] == 16,
+        "iccad23_layernorm": _always,
+        "iccad23_scale": _always,
+    },
+)
+
+HARDWARE = {
+    hardware.name: hardware
+    for hardware in (
+        _requantising("16-bit", tokens=1301),
+        _requantising("8-bit", 129, weight_width=8, activation_width=8, attention_width=8, gate_width=8),
+        _requantising("18-bit", 129, weight_width=18, activation_width=18, attention_width=18),
+        _ORIGINAL,
+    )
+}
+"""A case runs on the first that has it. The 8-bit one multiplies two weights at once."""
+
+
+def hardware_of(case: Case) -> Hardware | None:
+    return next((hardware for hardware in HARDWARE.values() if hardware.has(case)), None)
+
+
+def compile_kernels(sources: Sequence[Path]) -> Path:
+    """One executable; cached under everything that goes into it."""
+    return csim.build(sources, sources[0].parent)
+
+
+@cache
+def _executables() -> dict[str, Path]:
+    def make(hardware: Hardware) -> Path:
+        with tempfile.TemporaryDirectory() as folder:
+            return compile_kernels(hardware.render(Path(folder)))
+
+    # One test process compiles, and the others find the result in the cache.
+    lock = Path(tempfile.gettempdir()) / f"edgemoe-kernels-{os.getuid()}.lock"
+    with lock.open("w") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return dict(zip(HARDWARE, pool.map(make, HARDWARE.values()), strict=True))
+
+
+def run_compiled(executable: Path, cases: Sequence[Case]) -> list[Output]:
+    """All cases, which are of one kernel, in one process."""
+
+    def tokens(name: str, value: IntArray | int) -> Iterator[str]:
+        # Of unsigned 64 bits, the stream holds the signed number with the same bits.
+        array = np.asarray(value).reshape(-1 if isinstance(value, int) else value.shape).astype(np.int64)
+        yield f"{name} {array.ndim}"
+        yield from map(str, array.shape)
+        yield from map(str, array.ravel().tolist())
+
+    lines = [f"{cases[0].kernel} {len(cases)}"]
+    for case in cases:
+        lines.append(str(len(case.inputs)))
+        lines += [" ".join(tokens(name, value)) for name, value in case.inputs.items()]
+    done = subprocess.run([executable], input="\n".join(lines), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    answer = iter(done.stdout.splitlines())
+    outputs = []
+    for _ in cases:
+        output = {}
+        for _ in range(int(next(answer))):
+            name, rank, *rest = next(answer).split(" ")
+            sizes = tuple(map(int, rest[: int(rank)]))
+            output[name] = np.array(rest[int(rank) :], np.int64).reshape(sizes)
+        outputs.append(output)
+    assert next(answer, None) is None
+    return outputs
+
+
+@cache
+def _outputs(kernel: str, hardware: str) -> dict[str, Output]:
+    """Of every case of the table that runs there, by its id."""
+    mine = [c for c in CASES if c.kernel == kernel and hardware_of(c) is HARDWARE[hardware]]
+    outputs = run_compiled(_executables()[hardware], mine)
+    return {case.id: output for case, output in zip(mine, outputs, strict=True)}
+
+
+def _csim(case: Case) -> Output:
+    hardware = hardware_of(case)
+    assert hardware is not None
+    return _outputs(case.kernel, hardware.name)[case.id]
+
+
+# --- The registry -------------------------------------------------------------------------------------------
+
+BACKENDS: dict[str, Backend] = {
+    "pysim": Backend(
+        frozenset(PYSIM), lambda case: case.kernel in PYSIM, lambda case: PYSIM[case.kernel](**case.inputs)
+    ),
+    "csim": Backend(
+        frozenset(kernel for hardware in HARDWARE.values() for kernel in hardware.accepts),
+        lambda case: hardware_of(case) is not None,
+        _csim,
+    ),
+}
