@@ -90,7 +90,7 @@ class _Packer:
         self._put("header", self._header())
         position = self._pad_last(self.design.tensors["position"].astype(np.int32))
         self._put("position", position.reshape(-1, architecture.lanes))
-        self._job("patch", "patch", ())
+        self._job("patch", "patch")
         for layer in range(spec.depth):
             self._layer(layer)
         return self.image
@@ -121,11 +121,11 @@ class _Packer:
             self._put(f"{block}.{norm}", self._norm(f"{block}.{norm}"))
         heads = self._head_channels()
         qkv = np.concatenate([heads + i * self.spec.dim * (heads >= 0) for i in range(3)])
-        self._job(f"{block}.qkv", "qkv", (), out_channels=qkv)
-        self._job(f"{block}.proj", "proj", (), in_channels=heads)
+        self._job(f"{block}.qkv", "qkv", out_channels=qkv)
+        self._job(f"{block}.proj", "proj", in_channels=heads)
         if layer not in self.spec.moe_layers:
-            self._job(f"{block}.fc1", "fc1", ())
-            self._job(f"{block}.fc2", "fc2", ())
+            self._job(f"{block}.fc1", "fc1")
+            self._job(f"{block}.fc2", "fc2")
             return
         gates = [self._gate(layer, task) for task in range(len(self.spec.tasks))]
         self._put_raw(f"{block}.gates", np.concatenate(gates))
@@ -192,16 +192,8 @@ class _Packer:
         assert pairs.itemsize * 2 == NORM_RECORD_BYTES
         return pairs.reshape(self.architecture.token_words, -1)
 
-    def _job(
-        self,
-        name: str,
-        shape: str,
-        index: tuple[int, ...],
-        *,
-        in_channels: NDArray[np.int64] | None = None,
-        out_channels: NDArray[np.int64] | None = None,
-    ) -> None:
-        self._put_raw(name, self._linear(name, shape, index, in_channels, out_channels))
+    def _job(self, name: str, shape: str, **channels: NDArray[np.int64]) -> None:
+        self._put_raw(name, self._linear(name, shape, (), **channels))
 
     def _linear(
         self,

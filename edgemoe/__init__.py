@@ -167,22 +167,26 @@ def generate(
     images: NDArray[np.uint8] | None = None,
     *,
     batch: int = 1,
+    must_fit: bool = True,
     progress: Progress | None = None,
 ) -> Build:
     """Write the HLS project of a Design for a board into a new folder.
 
     Args:
-        design: the design; one that does not fit the board is refused.
+        design: the design.
         folder: the build folder.
         board: name of a board, or a `.toml` file that describes one.
         images: (images, channels, H, W) for the test bench; seeded random pixels where none are given.
         batch: images that the accelerator holds on chip together.
+        must_fit: refuse a design that the board has no room for; without it, the C++ can still be verified.
         progress: called with steps done and in total.
     """
     from codegen.project import generate as run
     from edgemoe.hardware import find_board
 
-    return run(design, Path(folder), find_board(board), images, batch=batch, progress=progress)[0]
+    target = find_board(board)
+    build, _ = run(design, Path(folder), target, images, batch=batch, must_fit=must_fit, progress=progress)
+    return build
 
 
 def verify(folder: str | Path, *, progress: Progress | None = None) -> CsimResult:

@@ -264,11 +264,13 @@ def demo(
     ctx: typer.Context,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="DIR", help="Keep Model, Designs, images and summary here."),
+        typer.Option(
+            "-o", "--output", metavar="DIR", help="Keep Model, Designs, HLS project and summary here."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Quantise the shipped digits network in every preset and simulate its whole held-out set."""
+    """Quantise and simulate the shipped digits network in every preset; generate C++ and verify it."""
     from edgemoe.demo import run_demo
 
     run_demo(ctx.obj, output)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ import edgemoe
 from edgemoe import tables
 from edgemoe.console import Console
 from edgemoe.evaluate import TaskRun, run_task
+from edgemoe.hardware import estimate_json, find_board, show_verification, verification_json
 from frontend import digits
 from pysim.errors import CheckError, InputError
 from pysim.files import new_folder, require_new
@@ -28,6 +31,8 @@ from pysim.precision import PRESETS
 from pysim.reference import apply_head
 
 if TYPE_CHECKING:
+    from codegen.csim import CsimResult
+    from codegen.performance import Performance
     from pysim.design import Design
     from pysim.model import Model
 
@@ -42,6 +47,11 @@ SAVED_IMAGES = 16
 PICTURED = 8
 PICTURED_PRESET = "w8a8"
 
+BUILT_PRESET = "w8a8"
+BOARD = "zcu102"
+VERIFIED_SCENES = 4
+"""Held-out scenes that go through the compiled C++ in one batch."""
+
 
 @dataclass
 class Demo:
@@ -55,6 +65,8 @@ class Demo:
         predictions: class numbers, per network and task.
         designs: per preset.
         runs: per preset, one for each task.
+        verification: what the compiled C++ of `BUILT_PRESET` was compared with; None if it ended abnormally.
+        estimate: of the same hardware, one image at a time.
         checks: what was promised and missed.
     """
 
@@ -65,6 +77,8 @@ class Demo:
     predictions: dict[str, dict[str, NDArray[np.int64]]] = field(default_factory=dict)
     designs: dict[str, Design] = field(default_factory=dict)
     runs: dict[str, list[TaskRun]] = field(default_factory=dict)
+    verification: CsimResult | None = None
+    estimate: Performance | None = None
     checks: list[str] = field(default_factory=list)
 
     @property
@@ -87,15 +101,21 @@ def run_demo(console: Console, output: Path | None = None, *, scenes: int | None
 
     Args:
         console: where to print.
-        output: folder for Model, Designs, summary and picture.
+        output: folder for Model, Designs, HLS project, summary and picture.
         scenes: held-out scenes to simulate; all if not given.
 
     Raises:
-        CheckError: a preset lost more accuracy than promised.
+        CheckError: a preset lost more accuracy than promised, or the compiled C++ differs from the simulator.
+        InputError: the folder exists, or a package or g++ is missing.
     """
     if output is not None:
         require_new(output)
-        _require_matplotlib()
+    _require_tools(drawing=output is not None)
+    with tempfile.TemporaryDirectory() as temporary:
+        _run(console, output, scenes, Path(temporary) / "build")
+
+
+def _run(console: Console, output: Path | None, scenes: int | None, build: Path) -> None:
     start = time.perf_counter()
     demo = _load(scenes)
     _run_float(demo)
@@ -103,21 +123,35 @@ def run_demo(console: Console, output: Path | None = None, *, scenes: int | None
         _run_preset(demo, preset, console)
     _check_accuracy(demo)
     _show(demo, console)
+    _verify(demo, build, console)
+    _estimate(demo, build, console)
     console.result(summary(demo) | {"seconds": time.perf_counter() - start})
     if output is None:
         console.note(
-            "nothing was saved: -o DIR keeps the Model, the Designs, images, a summary and a picture"
+            "nothing was saved: -o DIR keeps the Model, the Designs, the HLS project, images, "
+            "a summary and a picture"
         )
     else:
-        _save(demo, output)
+        _save(demo, output, build)
         console.show(f"saved {output}")
     if demo.checks:
-        raise CheckError("; ".join(demo.checks), hint="the shipped network should not lose that much")
+        raise CheckError(
+            "; ".join(demo.checks), hint="the shipped network passes: what changed since it was trained?"
+        )
 
 
-def _require_matplotlib() -> None:
-    if importlib.util.find_spec("matplotlib") is None:
+def _require_tools(*, drawing: bool) -> None:
+    """Look for all that the later steps need, before the first one starts."""
+    from codegen.csim import find_compiler, header_folder
+
+    if drawing and importlib.util.find_spec("matplotlib") is None:
         raise InputError("saving the demo needs matplotlib", hint="pip install 'edgemoe[demo]'")
+    if importlib.util.find_spec("jinja2") is None:
+        raise InputError("generating C++ needs jinja2", hint="pip install 'edgemoe[demo]'")
+    if importlib.util.find_spec("clang_format") is None and shutil.which("clang-format") is None:
+        raise InputError("clang-format was not found", hint="pip install 'edgemoe[demo]'")
+    header_folder()
+    find_compiler()
 
 
 def _load(scenes: int | None) -> Demo:
@@ -198,6 +232,38 @@ def _agreement(run: TaskRun) -> str:
     return f"{100 * run.comparison.equal_choices / run.comparison.choices:.2f}"
 
 
+def _verify(demo: Demo, build: Path, console: Console) -> None:
+    """Generate the C++ of a preset, compile it, and run its test bench on held-out scenes."""
+    design, images = demo.designs[BUILT_PRESET], demo.scenes.images[:VERIFIED_SCENES]
+    with console.progress(f"{BUILT_PRESET}: generating C++") as progress:
+        edgemoe.generate(design, build, BOARD, images, batch=VERIFIED_SCENES, progress=progress)
+    with console.progress(f"{BUILT_PRESET}: compiling and running C++") as progress:
+        try:
+            demo.verification = edgemoe.verify(build, progress=progress)
+        except CheckError as error:
+            demo.checks.append(error.message)
+            return
+    show_verification(console, demo.verification)
+    if demo.verification.failed:
+        demo.checks.append(
+            f"{demo.verification.failed} of {demo.verification.values} values of the compiled C++ "
+            "differ from the simulator's"
+        )
+
+
+def _estimate(demo: Demo, build: Path, console: Console) -> None:
+    """Say what the generated hardware would cost."""
+    demo.estimate = edgemoe.estimate(edgemoe.load_design(build / "design"), BOARD)
+    shares = ", ".join(
+        f"{name} {100 * demo.estimate.share(resource):.1f} %"
+        for name, resource in {"DSP": "dsp", "BRAM": "bram36", "LUT": "lut"}.items()
+    )
+    console.show(
+        f"estimate for the {find_board(BOARD).title}, before synthesis: {BUILT_PRESET} takes "
+        f"{demo.estimate.cycles:,} cycles, {demo.estimate.ms:.3f} ms an image; {shares}"
+    )
+
+
 def summary(demo: Demo) -> dict[str, Any]:
     """The results under the key names that scripts rely on."""
     presets = {}
@@ -209,13 +275,19 @@ def summary(demo: Demo) -> dict[str, Any]:
                 key: value for key, value in data.items() if key not in ("task", "stages", "stage_images")
             }
         presets[preset] = {"design_id": demo.designs[preset].design_id, "tasks": tasks}
-    return {"scenes": len(demo.scenes), "float": {"accuracy": demo.accuracy["float"]}, "presets": presets}
+    results = {"scenes": len(demo.scenes), "float": {"accuracy": demo.accuracy["float"]}, "presets": presets}
+    if demo.verification is not None:
+        results["verify"] = verification_json(demo.verification)
+    if demo.estimate is not None:
+        results["estimate"] = estimate_json(demo.estimate) | {"board": BOARD, "original": None}
+    return results
 
 
-def _save(demo: Demo, output: Path) -> None:
-    savers: dict[str, Callable[[Path], None]] = {
+def _save(demo: Demo, output: Path, build: Path) -> None:
+    savers: dict[str, Callable[[Path], object]] = {
         "model": demo.model.save,
         **{f"designs/{preset}": design.save for preset, design in demo.designs.items()},
+        "build": lambda path: shutil.copytree(build, path),
         "summary.json": lambda path: _write_summary(demo, path),
         "images": lambda path: _write_images(demo, path),
         "scenes.png": lambda path: _draw(demo, path),

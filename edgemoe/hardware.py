@@ -13,6 +13,7 @@ from pysim.errors import CheckError, InputError
 
 if TYPE_CHECKING:
     from boards import Board
+    from codegen.csim import CsimResult
     from codegen.performance import Performance
     from pysim.design import Design
 
@@ -50,6 +51,9 @@ def generate(
         list[Path] | None, typer.Option(metavar="PATH", help="Image for the test bench; random if not given.")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, max=64, help="Images on chip together.")] = 1,
+    any_size: Annotated[
+        bool, typer.Option("--any-size", help="Generate, to verify it, even what the board has no room for.")
+    ] = False,
     fit: Annotated[bool, typer.Option("--fit", help="Resize and convert images that do not fit.")] = False,
     json: Json = False,
 ) -> None:
@@ -61,7 +65,9 @@ def generate(
     design = edgemoe.load_design(design_dir)
     images = edgemoe.load_images(list(image), design, fit=fit) if image else None
     with console.progress("generating") as progress:
-        build = edgemoe.generate(design, output, board, images, batch=batch, progress=progress)
+        build = edgemoe.generate(
+            design, output, board, images, batch=batch, must_fit=not any_size, progress=progress
+        )
     sources = sorted(
         path.relative_to(output) for path in build.hls.rglob("*") if path.suffix in (".cpp", ".h")
     )
@@ -102,21 +108,9 @@ def verify(
             return
     with console.progress("compiling") as progress:
         result = edgemoe.verify(build_dir, progress=progress)
-    _show_engines(console, result.engines)
-    console.show(f"{result.values:,} values compared, {result.failed:,} mismatches")
-    console.result(
-        {
-            "values": result.values,
-            "mismatches": result.failed,
-            "engines": {
-                name: {"values": values, "mismatches": mismatches}
-                for name, (values, mismatches) in result.engines.items()
-            },
-        }
-    )
+    show_verification(console, result)
+    console.result(verification_json(result))
     if result.failed:
-        for line in result.mismatches:
-            console.note(line)
         raise CheckError(
             f"{build_dir}: {result.failed} of {result.values} values differ from the simulator's",
             hint="the generated code or the test data was changed: generate the build again",
@@ -129,11 +123,27 @@ def _verify_vitis(console: Console, project: Path) -> None:
     run_vitis(project, ("csim", "csynth", "cosim"), project / "vitis.log", console.note)
 
 
-def _show_engines(console: Console, engines: dict[str, tuple[int, int]]) -> None:
+def show_verification(console: Console, result: CsimResult) -> None:
+    """Print what a test bench compared, and the first differences."""
     from edgemoe.tables import table
 
-    rows = [(name, f"{values:,}", f"{mismatches:,}") for name, (values, mismatches) in engines.items()]
+    rows = [(name, f"{values:,}", f"{mismatches:,}") for name, (values, mismatches) in result.engines.items()]
     console.show(table("Compiled C++ against the simulator", ("engine", "values", "mismatches"), rows))
+    console.show(f"{result.values:,} values compared, {result.failed:,} mismatches")
+    for line in result.mismatches:
+        console.note(line)
+
+
+def verification_json(result: CsimResult) -> dict[str, Any]:
+    """What a test bench compared, under the key names that scripts rely on."""
+    return {
+        "values": result.values,
+        "mismatches": result.failed,
+        "engines": {
+            name: {"values": values, "mismatches": mismatches}
+            for name, (values, mismatches) in result.engines.items()
+        },
+    }
 
 
 def estimate(

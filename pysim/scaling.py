@@ -16,7 +16,7 @@ CLIP_BELOW_WIDTH = 12
 """From this width on, ranges are kept whole: clipping gains nothing where steps are that fine."""
 
 _CLIPS = np.linspace(0.35, 1.0, 27)
-_SAMPLED_VALUES = 1 << 15
+_BINS = 1 << 14
 
 
 def power_of_two(largest: float, width: int) -> int:
@@ -36,9 +36,9 @@ def least_error_scale(samples: FloatArray, width: int) -> float:
     top = (1 << (width - 1)) - 1
     if width >= CLIP_BELOW_WIDTH:
         return largest / top
-    values = _thin(samples)
+    centres, counts = _histogram(samples)
     scales = _CLIPS * largest / (top + 0.5)
-    errors = [_squared_error(values, scale, -top - 1, top) for scale in scales]
+    errors = [_squared_error(centres, counts, scale, -top - 1, top) for scale in scales]
     return float(scales[int(np.argmin(errors))])
 
 
@@ -49,25 +49,26 @@ def least_error_range(samples: FloatArray, width: int) -> tuple[float, int]:
     """
     low, high = min(float(samples.min(initial=0.0)), 0.0), max(float(samples.max(initial=0.0)), 2.0**-20)
     top = (1 << (width - 1)) - 1
-    values = _thin(samples)
+    centres, counts = _histogram(samples)
     best = (math.inf, 1.0, 0)
-    for clip in _CLIPS:
+    for clip in _CLIPS if width < CLIP_BELOW_WIDTH else (1.0,):
         scale = (clip * high - low) / (2 * top + 1)
         zero = round(-top - 1 - low / scale)
-        error = _squared_error(values + zero * scale, scale, -top - 1, top)
+        error = _squared_error(centres + zero * scale, counts, scale, -top - 1, top)
         best = min(best, (error, scale, zero))
     return best[1], best[2]
 
 
-def _thin(samples: FloatArray) -> FloatArray:
-    flat = samples.ravel()
-    # An odd stride meets every channel of a row-major sample, whatever the (even) number of channels.
-    return flat[:: max(1, flat.size // _SAMPLED_VALUES) | 1]
+def _histogram(samples: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Centres and counts of narrow bins: every value counts, the rare large ones above all."""
+    counts, edges = np.histogram(samples, bins=_BINS)
+    seen = counts > 0
+    return ((edges[:-1] + edges[1:]) / 2)[seen], counts[seen].astype(np.float64)
 
 
-def _squared_error(values: FloatArray, scale: float, low: int, high: int) -> float:
-    rounded = np.clip(round_half_up(values / scale), low, high) * scale
-    return float(((rounded - values) ** 2).sum())
+def _squared_error(centres: FloatArray, counts: FloatArray, scale: float, low: int, high: int) -> float:
+    rounded = np.clip(round_half_up(centres / scale), low, high) * scale
+    return float((counts * (rounded - centres) ** 2).sum())
 
 
 def weight_scales(weight: FloatArray, width: int) -> FloatArray:

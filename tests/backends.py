@@ -24,6 +24,7 @@ from codegen.architecture import PRODUCT_SHIFT, Architecture
 from codegen.render import render
 from oracles import ORACLES
 from pysim.design import Design, Parallelism, decode_tensors, design_tensors
+from pysim.errors import InputError
 from pysim.formats import Format
 from pysim.kernels import iccad23
 from pysim.kernels.attention import attention, first_keys
@@ -286,7 +287,9 @@ class Hardware:
         render(architecture, folder, load_board("u280"))
         # Compiled once for each number of experts, by being included.
         (folder / "src/router.cpp").rename(folder / "src/router_code.h")
-        here = [case for case in CASES if self.has(case)]
+        here: list[tuple[str, dict[str, Any]]] = [
+            (c.kernel, c.inputs) for c in CASES if hardware_of(c) is self
+        ]
         env = Environment(
             loader=FileSystemLoader(Path(__file__).parent),
             undefined=StrictUndefined,
@@ -295,8 +298,8 @@ class Hardware:
         )
         driver = env.get_template("kernel_driver.cpp.j2").render(
             arithmetic=architecture.arithmetic,
-            norm_channels=sorted({c.inputs["x"].shape[1] for c in here if c.kernel.endswith("layernorm")}),
-            routers=sorted({_router_shape(c.inputs) for c in here if c.kernel == "router"}),
+            norm_channels=sorted({i["x"].shape[1] for kernel, i in here if kernel.endswith("layernorm")}),
+            routers=sorted({_router_shape(i) for kernel, i in here if kernel == "router"}),
         )
         (folder / "src/kernel_driver.cpp").write_text(driver)
         return [folder / "src" / f"{name}.cpp" for name in ("kernel_driver", "units", "tables", "counters")]
@@ -382,7 +385,7 @@ HARDWARE = {
     for hardware in (
         _requantising("16-bit", tokens=1301),
         _requantising("8-bit", 129, weight_width=8, activation_width=8, attention_width=8, gate_width=8),
-        _requantising("18-bit", 129, weight_width=18, activation_width=18, attention_width=18),
+        _requantising("18-bit", 129, activation_width=18, attention_width=18),
         _ORIGINAL,
     )
 }
@@ -399,10 +402,15 @@ def compile_kernels(sources: Sequence[Path]) -> Path:
 
 
 @cache
-def _executables() -> dict[str, Path]:
-    def make(hardware: Hardware) -> Path:
+def _executables() -> dict[str, Path | InputError]:
+    """Or why there is none, which is found out once instead of for every case."""
+
+    def make(hardware: Hardware) -> Path | InputError:
         with tempfile.TemporaryDirectory() as folder:
-            return compile_kernels(hardware.render(Path(folder)))
+            try:
+                return compile_kernels(hardware.render(Path(folder)))
+            except InputError as error:
+                return error
 
     # One test process compiles, and the others find the result in the cache.
     lock = Path(tempfile.gettempdir()) / f"edgemoe-kernels-{os.getuid()}.lock"
@@ -444,7 +452,10 @@ def run_compiled(executable: Path, cases: Sequence[Case]) -> list[Output]:
 def _outputs(kernel: str, hardware: str) -> dict[str, Output]:
     """Of every case of the table that runs there, by its id."""
     mine = [c for c in CASES if c.kernel == kernel and hardware_of(c) is HARDWARE[hardware]]
-    outputs = run_compiled(_executables()[hardware], mine)
+    executable = _executables()[hardware]
+    if isinstance(executable, InputError):
+        raise executable
+    outputs = run_compiled(executable, mine)
     return {case.id: output for case, output in zip(mine, outputs, strict=True)}
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 import edgemoe
-from edgemoe import demo
+from codegen.csim import CsimResult
+from edgemoe import Progress, demo
 from edgemoe.cli import main
 from edgemoe.console import Console
-from pysim.errors import CheckError
+from pysim.errors import CheckError, InputError
 from pysim.precision import PRESETS
 
 SCENES = 40
@@ -39,14 +42,28 @@ def test_demo_prints_and_keeps_everything(tmp_path: Path, capsys: pytest.Capture
         "w8a8",
         "iccad23",
         "Tokens per expert, task segment",
+        "Compiled C++ against the simulator",
+        f"{data['verify']['values']:,} values compared, 0 mismatches",
+        f"{data['estimate']['cycles']:,} cycles",
     ):
         assert text in captured.err
 
+    assert data["verify"]["mismatches"] == 0
+    assert data["verify"]["engines"]["network"] == {
+        "values": demo.VERIFIED_SCENES * 65 * 48,
+        "mismatches": 0,
+    }
+    assert data["estimate"]["batch"] == 1 and data["estimate"]["board"] == "zcu102"
+    assert data["estimate"]["fits"] and data["estimate"]["ms"] < 0.2
+
     saved = json.loads((tmp_path / "demo" / "summary.json").read_text())
-    assert saved["presets"] == data["presets"]
+    assert saved == {key: value for key, value in data.items() if key != "seconds"}
     for preset in PRESETS:
         design = edgemoe.load_design(tmp_path / "demo" / "designs" / preset)
         assert design.design_id == data["presets"][preset]["design_id"]
+    built = edgemoe.load_design(tmp_path / "demo" / "build" / "design")
+    assert edgemoe.estimate(built).cycles == data["estimate"]["cycles"]
+    assert edgemoe.verify(tmp_path / "demo" / "build").failed == 0
     model = edgemoe.load_model(tmp_path / "demo" / "model")
     assert len(edgemoe.load_images([tmp_path / "demo" / "images"], model)) == demo.SAVED_IMAGES
     with Image.open(tmp_path / "demo" / "scenes.png") as picture:
@@ -83,6 +100,55 @@ def test_a_missed_promise_fails_the_demo_and_keeps_its_results(
     console.finish(raised.value)
     data = json.loads(capsys.readouterr().out)
     assert "promised -100" in data["error"] and set(data["presets"]) == {"w8a8"}
+
+
+@pytest.mark.usefixtures("only_w8a8")
+@pytest.mark.parametrize("abnormal", [False, True])
+def test_compiled_code_that_differs_fails_the_demo(
+    abnormal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def verify(build: Path, *, progress: Progress) -> CsimResult:
+        assert (build / "hls" / "src" / "top.cpp").is_file()
+        if abnormal:
+            raise CheckError("the test bench ended abnormally")
+        return CsimResult({"network": (1234, 2)}, mismatches=["network[5]: got 1, expected 2"])
+
+    monkeypatch.setattr(edgemoe, "verify", verify)
+    console = Console(as_json=True)
+    message = "ended abnormally" if abnormal else "2 of 1234 values of the compiled C"
+    with pytest.raises(CheckError, match=message) as raised:
+        demo.run_demo(console, scenes=2)
+    console.finish(raised.value)
+    captured = capsys.readouterr()
+    data = json.loads(captured.out)
+    assert "presets" in data and "estimate" in data
+    assert ("verify" not in data) == abnormal
+    assert ("network[5]: got 1, expected 2" in captured.err) != abnormal
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("matplotlib", "matplotlib"),
+        ("jinja2", "jinja2"),
+        ("clang_format", "clang-format"),
+        ("hls4ml", "hls4ml"),
+        ("g++", r"g\+\+ was not found"),
+    ],
+)
+def test_what_is_missing_is_said_before_the_work(
+    missing: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec, which = importlib.util.find_spec, shutil.which
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == missing else find_spec(name)
+    )
+    tools = {"g++"} if missing == "g++" else {"clang-format"}
+    monkeypatch.setattr(shutil, "which", lambda name: None if name in tools else which(name))
+    monkeypatch.setattr(demo, "_load", lambda scenes: pytest.fail("work began"))
+    with pytest.raises(InputError, match=message) as raised:
+        demo.run_demo(Console(as_json=True), tmp_path / "demo")
+    assert raised.value.hint and not (tmp_path / "demo").exists()
 
 
 @pytest.mark.usefixtures("only_w8a8")

@@ -9,6 +9,8 @@ import itertools
 import math
 from collections.abc import Callable
 from decimal import Decimal, localcontext
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 
 import cases
 import oracles
-from backends import BACKENDS, expected, integers
+from backends import BACKENDS, HARDWARE, compile_kernels, expected, integers, run_compiled
 from cases import CASES, Case
 from pysim import accuracy, tables
 from pysim.datapath import EXPONENTIAL, NORMALIZED, PROBABILITY, SCORE
@@ -47,6 +49,52 @@ RUNS = [(name, case) for name, backend in BACKENDS.items() for case in CASES if 
 @pytest.mark.parametrize(("backend", "case"), RUNS, ids=[f"{name}-{case.id}" for name, case in RUNS])
 def test_case(backend: str, case: Case) -> None:
     check(backend, case)
+
+
+COMPILED_LACKS = """
+    embed-*: pixels are sorted by the whole kernel alone
+    linear-edges-16-by-16-by-16 linear-edges-8-by-8-by-8 linear-edges-8-by-16-by-16 linear-edges-4-by-4-by-8:
+        only results as wide as the residual stream are added to something
+    linear-*-18-by-18-by-24 linear-long-sums: stored weights have 8 or 16 bits
+    attention-8-bit-results-of-16-bit-values attention-output-saturates-8-bit
+    attention-rounding-of-the-alignment attention-rounding-of-the-alignment-of-equal-keys
+    layernorm-wide-stream layernorm-shift-0 moe-narrow-stream: widths that none of the Designs has
+    iccad23_attention-one-token iccad23_attention-head-dim-* iccad23_attention-scores-wrap-with-a-multiplier
+    iccad23_attention-scores-equal: a head of other than 16 channels
+"""
+"""Cases that the compiled C++ does not express: patterns, and why."""
+
+
+def test_backends_lack_no_more_than_is_stated() -> None:
+    assert set(BACKENDS) == {"pysim", "csim"}
+    assert BACKENDS["pysim"].kernels == set(oracles.ORACLES)
+    assert BACKENDS["csim"].kernels == set(oracles.ORACLES) - {"embed"}
+    assert all(BACKENDS["pysim"].has(case) for case in CASES)
+    patterns = [word.rstrip(":") for word in COMPILED_LACKS.split() if word.count("-")]
+    lacks = {case.id for case in CASES if any(fnmatchcase(case.id, pattern) for pattern in patterns)}
+    assert {case.id for case in CASES if not BACKENDS["csim"].has(case)} == lacks
+    assert {case.kernel for name, case in RUNS if name == "csim"} == BACKENDS["csim"].kernels
+
+
+@pytest.mark.parametrize(
+    ("hardware", "kernel", "right", "wrong"),
+    [
+        ("16-bit", "exp2", "whole + FRAC - EXPONENTIAL_FRAC", "whole + FRAC - EXPONENTIAL_FRAC + 1"),
+        ("iccad23", "iccad23_gelu", ">> GELU_DELTA_STEP_BITS);", ">> (GELU_DELTA_STEP_BITS + 1));"),
+    ],
+    ids=["exp2", "iccad23_gelu"],
+)
+def test_changed_shift_of_a_compiled_unit_is_found(
+    hardware: str, kernel: str, right: str, wrong: str, tmp_path: Path
+) -> None:
+    sources = HARDWARE[hardware].render(tmp_path)
+    units = next(source for source in sources if source.name == "units.cpp")
+    text = units.read_text()
+    assert text.count(right) == 1
+    units.write_text(text.replace(right, wrong))
+    some = [case for case in CASES if case.kernel == kernel]
+    outputs = run_compiled(compile_kernels(sources), some)
+    assert any((output["y"] != expected(case)["y"]).any() for case, output in zip(some, outputs, strict=True))
 
 
 def test_table_covers_every_kernel_once_by_each_name() -> None:
