@@ -190,6 +190,14 @@ def test_existing_output_and_unknown_board(folders: Path, tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+def test_any_size_generates_what_does_not_fit(folders: Path, tmp_path: Path) -> None:
+    design, board = str(folders / "w16a16"), "pynq-z2"
+    assert main(["generate", design, "-o", str(tmp_path / "refused"), "--board", board]) == 2
+    assert not (tmp_path / "refused").exists()
+    assert main(["generate", design, "-o", str(tmp_path / "build"), "--board", board, "--any-size"]) == 0
+    assert Build.load(tmp_path / "build").spec.board == board
+
+
 def test_not_a_build_folder(tmp_path: Path) -> None:
     assert main(["verify", str(tmp_path / "none"), "--csim"]) == 2
     assert main(["verify", str(tmp_path), "--csim"]) == 2
