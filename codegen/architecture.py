@@ -40,6 +40,11 @@ def ceil_div(value: int, divisor: int) -> int:
     return -(-value // divisor)
 
 
+def _stored_bytes(width: int) -> int:
+    """Bytes that store a number of `width` bits: 1, 2 or 4, so that none straddles two beats."""
+    return 1 << (ceil_div(width, 8) - 1).bit_length()
+
+
 @dataclass(frozen=True)
 class LinearShape:
     """One linear layer as the engine sees it: operand words in, blocks of `linear_out` channels out."""
@@ -199,12 +204,12 @@ class Architecture:
     @property
     def weight_bytes(self) -> int:
         """Bytes of one stored weight."""
-        return ceil_div(self.design.precision.weight_width, 8)
+        return _stored_bytes(self.design.precision.weight_width)
 
     @property
     def gate_bytes(self) -> int:
         """Bytes of one stored gate weight."""
-        return ceil_div(self.design.precision.gate_width, 8)
+        return _stored_bytes(self.design.precision.gate_width)
 
     @property
     def record_beats(self) -> int:
