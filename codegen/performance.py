@@ -80,9 +80,8 @@ def estimate(
     design = on_board(design, board, batch)
     architecture = Architecture(design)
     clock = design.parallelism.clock_mhz * 1e6
-    stages = Scheduler(architecture, batch, board.dram_gb_s * 1e9 / (architecture.beat_bytes * clock)).run(
-        queues
-    )
+    bandwidth = board.read_gb_s(design.parallelism.clock_mhz)
+    stages = Scheduler(architecture, batch, bandwidth * 1e9 / (architecture.beat_bytes * clock)).run(queues)
     cycles = sum(stage.cycles for stage in stages)
     traffic = dram_bytes(architecture, stages, batch) // batch
     seconds = cycles / clock / batch
@@ -92,7 +91,7 @@ def estimate(
         seconds * 1e3,
         batch,
         traffic,
-        (traffic / seconds / 1e9, board.dram_gb_s),
+        (traffic / seconds / 1e9, bandwidth),
         _against(estimate_resources(architecture), board),
     )
 

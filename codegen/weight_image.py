@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from codegen.architecture import (
     NORM_RECORD_BYTES,
-    OUTPUT_BYTES,
     PRODUCT_SHIFT,
     RECORD_BYTES,
     ROUTER_LANES,
@@ -56,14 +55,6 @@ def pack_images(architecture: Architecture, images: NDArray[np.uint8]) -> Bytes:
     padded = np.full((len(flat), words * lanes), architecture.pixel_offset, np.uint8)
     padded[:, : flat.shape[1]] = flat
     return _whole_beats(padded.reshape(-1, lanes), architecture.port_bytes).ravel()
-
-
-def unpack_tokens(architecture: Architecture, output: NDArray[np.int32], images: int) -> NDArray[np.int64]:
-    """(images, tokens, dim) integers of what the kernel wrote."""
-    spec, lanes = architecture.spec, architecture.lanes
-    word_values = architecture.output_word_beats * architecture.port_bytes // OUTPUT_BYTES
-    words = output.reshape(images, spec.tokens, architecture.token_words, word_values)[..., :lanes]
-    return words.reshape(images, spec.tokens, -1)[..., : spec.dim].astype(np.int64)
 
 
 def output_bytes(architecture: Architecture, images: int) -> int:
