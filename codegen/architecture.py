@@ -26,7 +26,7 @@ POSITION_BYTES = 4
 OUTPUT_BYTES = 4
 SHIFT_BITS = 8
 SOFTMAX_CYCLES = 4
-"""Cycles of the recurrence of the single-pass softmax: its sum is multiplied, rounded and added to."""
+"""Cycles of the recurrence of the single-pass softmax: its sum is shifted (or multiplied), rounded and added to."""
 NORM_LATENCY = {"requantise": 32, "iccad23": 96}
 """Cycles from the last channel of a token to its reciprocal standard deviation: by a table, or bit by bit."""
 PRODUCT_SHIFT = ORIGINAL_FRAC["linear_weight"]

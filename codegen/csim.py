@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pysim.cache import cache_folder
 from pysim.errors import CheckError, InputError
 
 FLAGS = (
@@ -126,7 +127,8 @@ def build(sources: Sequence[Path], include: Path, compiled: Callable[[], None] =
     common = hashlib.sha256("\n".join([version, *FLAGS]).encode())
     for header in sorted([*include.glob("*.h"), *headers.rglob("*.h")]):
         common.update(header.read_bytes())
-    cache = _cache_folder()
+    cache = cache_folder("csim")
+    cache.mkdir(parents=True, exist_ok=True)
 
     def compile_one(source: Path) -> Path:
         digest = common.copy()
@@ -149,13 +151,6 @@ def build(sources: Sequence[Path], include: Path, compiled: Callable[[], None] =
         _check([compiler, *map(str, objects), "-o", str(partial)], f"{include}: does not link")
         partial.replace(executable)
     return executable
-
-
-def _cache_folder() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(root) / "edgemoe" / "csim"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _check(command: list[str], failure: str) -> None:

@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pysim.datapath import GELU_INPUT, PROBABILITY, SCORE
-from pysim.design import Design
+from pysim.datapath import GELU_INPUT, PIXEL_FRAC, PROBABILITY, SCORE
+from pysim.design import ICCAD23_FRACS, Design
 from pysim.kernels import iccad23
 from pysim.kernels.attention import attention, first_keys
 from pysim.kernels.embed import patches, pixel_operands
@@ -198,10 +198,7 @@ class Iccad23Engines:
 
     def __init__(self, design: Design) -> None:
         self.design = design
-        self.fracs = {
-            kind: design.scalar(f"frac.{kind}")
-            for kind in ("patch_weight", "linear_weight", "attention_bias", "linear_bias", "norm")
-        }
+        self.fracs = {kind: design.scalar(f"frac.{kind}") for kind in ICCAD23_FRACS}
 
     def _linear(self, name: str, x: IntArray, bias_kind: str, index: tuple[int, ...] = ()) -> IntArray:
         weight = self.design.tensors[f"{name}.weight"][index]
@@ -215,8 +212,8 @@ class Iccad23Engines:
         x = np.tile(tensors["position"].astype(np.int64), (len(images), 1, 1))
         pixels = patches(images, spec.patch_size).reshape(-1, spec.patch_values).astype(np.int64)
         bias = tensors["patch.bias"].astype(np.int64) << (iccad23.FRAC - self.fracs["linear_bias"])
-        # A pixel has 8 fraction bits. A weight type so coarse that nothing is truncated shifts the other way.
-        shift = 8 + self.fracs["patch_weight"] - iccad23.FRAC
+        # A weight type so coarse that nothing is truncated shifts the other way.
+        shift = PIXEL_FRAC + self.fracs["patch_weight"] - iccad23.FRAC
         weight = tensors["patch.weight"].astype(np.int64) << max(-shift, 0)
         embedded = iccad23.linear(pixels, weight, bias, shift=max(shift, 0))
         x[:, 1:] = iccad23.add(x[:, 1:], embedded.reshape(len(images), spec.patches, spec.dim))

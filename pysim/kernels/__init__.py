@@ -10,17 +10,17 @@ calls in other files, so the cache lives in a folder named by a hash of all kern
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 from numba import config
+
+from pysim.cache import cache_folder
 
 
 def _cache_folder() -> Path:
     sources = sorted(Path(__file__).parent.glob("*.py"))
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "edgemoe" / f"kernels-{digest[:16]}"
+    return cache_folder(f"kernels-{digest[:16]}")
 
 
 if not config.CACHE_DIR:
