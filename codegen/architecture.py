@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from pysim.datapath import MULTIPLIER_WIDTH, PIXEL_OFFSET
+from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH, PIXEL_OFFSET
 from pysim.design import Design
 from pysim.errors import InputError
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
@@ -40,9 +40,14 @@ def ceil_div(value: int, divisor: int) -> int:
     return -(-value // divisor)
 
 
-def _stored_bytes(width: int) -> int:
+def stored_bytes(width: int) -> int:
     """Bytes that store a number of `width` bits: 1, 2 or 4, so that none straddles two beats."""
     return 1 << (ceil_div(width, 8) - 1).bit_length()
+
+
+def norm_lag(token_words: int, latency: int) -> int:
+    """Tokens that LayerNorm's results lag behind its input, if its statistics take `latency` cycles."""
+    return 1 + ceil_div(latency, token_words)
 
 
 @dataclass(frozen=True)
@@ -163,8 +168,12 @@ class Architecture:
 
     @property
     def norm_lag(self) -> int:
-        """Tokens between the statistics and the normalisation of a token."""
-        return ceil_div(NORM_LATENCY[self.arithmetic], self.token_words)
+        """Tokens from one that gives its sums to the one that is normalised meanwhile.
+
+        The statistics of a token are due with the first word of the token so much later, which comes
+        `(norm_lag - 1) * token_words + 1` cycles after its own last word.
+        """
+        return norm_lag(self.token_words, NORM_LATENCY[self.arithmetic])
 
     @property
     def pixel_offset(self) -> int:
@@ -204,12 +213,12 @@ class Architecture:
     @property
     def weight_bytes(self) -> int:
         """Bytes of one stored weight."""
-        return _stored_bytes(self.design.precision.weight_width)
+        return stored_bytes(self.design.precision.weight_width)
 
     @property
     def gate_bytes(self) -> int:
         """Bytes of one stored gate weight."""
-        return _stored_bytes(self.design.precision.gate_width)
+        return stored_bytes(self.design.precision.gate_width)
 
     @property
     def record_beats(self) -> int:
@@ -239,6 +248,16 @@ class Architecture:
     def experts(self) -> int:
         """Experts of an MoE layer; 1 where the network has none, so that arrays have a size."""
         return self.spec.moe.experts if self.spec.moe else 1
+
+    @property
+    def softmax_keys(self) -> int:
+        """Scores of the longest row of a softmax: keys of an image, or experts."""
+        return max(self.spec.tokens, self.experts)
+
+    @property
+    def softmax_sum_bits(self) -> int:
+        """Of the sum of a row's exponentials, each at most 1."""
+        return EXPONENTIAL.width + self.softmax_keys.bit_length()
 
     @property
     def gates(self) -> int:

@@ -105,7 +105,7 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "lanes": architecture.lanes,
         "lanes_log2": _log2_up(architecture.lanes),
         "head_words_log2": _log2_up(architecture.head_words),
-        "softmax_terms_log2": _log2_up(max(spec.tokens, architecture.experts)) + 1,
+        "softmax_sum_bits": architecture.softmax_sum_bits,
         "tokens_log2": _log2_up(spec.tokens) + 1,
         "outputs": architecture.outputs,
         "token_tile": parallelism.token_tile,

@@ -14,6 +14,7 @@ from codegen.architecture import (
     ROUTER_LANES,
     SHIFT_BITS,
     Architecture,
+    ceil_div,
 )
 from pysim.datapath import MULTIPLIER_WIDTH, PIXEL_FRAC
 from pysim.errors import OverflowRiskError
@@ -54,7 +55,7 @@ def pack_images(architecture: Architecture, images: NDArray[np.uint8]) -> Bytes:
     # Padding stands for 0 after the kernel has taken the offset off.
     padded = np.full((len(flat), words * lanes), architecture.pixel_offset, np.uint8)
     padded[:, : flat.shape[1]] = flat
-    return _whole_beats(padded.reshape(-1, lanes), architecture.port_bytes).ravel()
+    return whole_beats(padded.reshape(-1, lanes), architecture.port_bytes).ravel()
 
 
 def output_bytes(architecture: Architecture, images: int) -> int:
@@ -63,11 +64,75 @@ def output_bytes(architecture: Architecture, images: int) -> int:
     return words * architecture.output_word_beats * architecture.port_bytes
 
 
-def _whole_beats(rows: NDArray[Any], beat_bytes: int) -> Bytes:
+def whole_beats(rows: NDArray[Any], beat_bytes: int) -> Bytes:
     """Rows of integers as bytes, every row padded to whole beats: (beats, beat_bytes)."""
     raw = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
     missing = -raw.shape[1] % beat_bytes
     return np.pad(raw, ((0, 0), (0, missing))).reshape(-1, beat_bytes)
+
+
+def pack_norm(architecture: Architecture, gamma: NDArray[Any], beta: NDArray[Any]) -> Bytes:
+    """Beats of a norm's records: gamma and beta (channels,) by turns, word after word."""
+    pairs = np.stack([gamma.astype(np.int64), beta.astype(np.int64)], axis=-1)
+    assert pairs.itemsize * 2 == NORM_RECORD_BYTES
+    return whole_beats(
+        _whole_words(pairs.T, architecture.lanes).T.reshape(-1, 2 * architecture.lanes),
+        architecture.beat_bytes,
+    )
+
+
+def pack_linear(architecture: Architecture, weight: NDArray[Any], records: NDArray[np.uint64]) -> Bytes:
+    """Beats of a linear layer (outputs, inputs), block after block.
+
+    A block has its records (outputs,), then the weights that each operand word meets, output by output.
+    """
+    lanes, outputs = architecture.lanes, architecture.outputs
+    in_words, blocks = architecture.words(weight.shape[1]), ceil_div(len(weight), outputs)
+    padded = np.zeros((blocks * outputs, in_words * lanes), f"<i{architecture.weight_bytes}")
+    padded[: len(weight), : weight.shape[1]] = weight
+    by_block = padded.reshape(blocks, outputs, in_words, lanes).transpose(0, 2, 1, 3)
+    words = whole_beats(by_block.reshape(blocks * in_words, -1), architecture.beat_bytes)
+    words = words.reshape(blocks, -1, architecture.beat_bytes)
+    all_records = np.zeros(blocks * outputs, np.uint64)
+    all_records[: len(records)] = records
+    record_beats = whole_beats(all_records.reshape(blocks, outputs), architecture.beat_bytes)
+    record_beats = record_beats.reshape(blocks, -1, architecture.beat_bytes)
+    return np.concatenate([record_beats, words], axis=1).reshape(-1, architecture.beat_bytes)
+
+
+def pack_gate(architecture: Architecture, weight: NDArray[Any], records: NDArray[np.uint64]) -> Bytes:
+    """Beats of one task's gate (experts, channels): all records, then the weights, group by group of experts."""
+    lanes = architecture.lanes
+    groups, words = ceil_div(len(weight), ROUTER_LANES), architecture.words(weight.shape[1])
+    padded = np.zeros((groups * ROUTER_LANES, words * lanes), f"<i{architecture.gate_bytes}")
+    padded[: len(weight), : weight.shape[1]] = weight
+    by_group = padded.reshape(groups, ROUTER_LANES, words, lanes).transpose(0, 2, 1, 3)
+    all_records = np.zeros((1, groups * ROUTER_LANES), np.uint64)
+    all_records[0, : len(records)] = records
+    return np.concatenate(
+        [
+            whole_beats(all_records, architecture.beat_bytes),
+            whole_beats(by_group.reshape(groups * words, -1), architecture.beat_bytes),
+        ]
+    )
+
+
+def pack_records(
+    architecture: Architecture, bias: NDArray[np.int64], multiplier: NDArray[Any] | None, shift: NDArray[Any]
+) -> NDArray[np.uint64]:
+    """Records of output channels: bias, multiplier (where the design has them) and shift, 64 bits each."""
+    bits = architecture.bias_bits
+    packed = bias.view(np.uint64) & np.uint64((1 << bits) - 1)
+    if multiplier is not None:
+        packed |= multiplier.astype(np.uint64) << np.uint64(bits)
+    packed |= shift.astype(np.uint64) << np.uint64(8 * RECORD_BYTES - SHIFT_BITS)
+    assert bits + SHIFT_BITS + (0 if multiplier is None else MULTIPLIER_WIDTH) == 8 * RECORD_BYTES
+    return packed
+
+
+def _whole_words(values: NDArray[Any], lanes: int) -> NDArray[Any]:
+    """Channels, on the last axis, padded to whole words."""
+    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, -values.shape[-1] % lanes)])
 
 
 class _Packer:
@@ -79,7 +144,7 @@ class _Packer:
     def pack(self) -> Bytes:
         architecture, spec = self.architecture, self.architecture.spec
         self._put("header", self._header())
-        position = self._pad_last(self.design.tensors["position"].astype(np.int32))
+        position = _whole_words(self.design.tensors["position"].astype(np.int32), architecture.lanes)
         self._put("position", position.reshape(-1, architecture.lanes))
         self._job("patch", "patch")
         for layer in range(spec.depth):
@@ -109,7 +174,7 @@ class _Packer:
         block = f"blocks.{layer}"
         self._put(f"{block}.settings", self._settings(layer))
         for norm in ("norm1", "norm2"):
-            self._put(f"{block}.{norm}", self._norm(f"{block}.{norm}"))
+            self._put_raw(f"{block}.{norm}", self._norm(f"{block}.{norm}"))
         heads = self._head_channels()
         qkv = np.concatenate([heads + i * self.spec.dim * (heads >= 0) for i in range(3)])
         self._job(f"{block}.qkv", "qkv", out_channels=qkv)
@@ -132,15 +197,11 @@ class _Packer:
     def _put(self, section: str, rows: NDArray[Any]) -> None:
         """Store rows (or one row) of integers, each padded to whole beats."""
         rows = rows if rows.ndim == 2 else rows[None]
-        self._put_raw(section, _whole_beats(rows, self.architecture.beat_bytes))
+        self._put_raw(section, whole_beats(rows, self.architecture.beat_bytes))
 
     def _put_raw(self, section: str, beats: Bytes) -> None:
         start = self.architecture.sections[section]
         self.image[start : start + len(beats)] = beats
-
-    def _pad_last(self, values: NDArray[Any]) -> NDArray[Any]:
-        missing = -values.shape[-1] % self.architecture.lanes
-        return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)])
 
     def _head_channels(self) -> NDArray[np.int64]:
         """Channel of each lane of the padded heads; -1 where a lane is padding."""
@@ -174,14 +235,11 @@ class _Packer:
 
         return np.array([value(name) for name in self.architecture.settings], np.int32)
 
-    def _norm(self, name: str) -> NDArray[np.int64]:
-        tensors = (self.design.tensors[f"{name}.{part}"].astype(np.int64) for part in ("gamma", "beta"))
-        gamma, beta = (self._pad_last(tensor) for tensor in tensors)
+    def _norm(self, name: str) -> Bytes:
+        gamma, beta = (self.design.tensors[f"{name}.{part}"].astype(np.int64) for part in ("gamma", "beta"))
         if self.architecture.arithmetic == "iccad23":
             beta = beta << (FEATURE.frac - self._frac("norm"))
-        pairs = np.stack([gamma, beta], axis=-1)
-        assert pairs.itemsize * 2 == NORM_RECORD_BYTES
-        return pairs.reshape(self.architecture.token_words, -1)
+        return pack_norm(self.architecture, gamma, beta)
 
     def _job(self, name: str, shape: str, **channels: NDArray[np.int64]) -> None:
         self._put_raw(name, self._linear(name, shape, (), **channels))
@@ -194,79 +252,41 @@ class _Packer:
         in_channels: NDArray[np.int64] | None = None,
         out_channels: NDArray[np.int64] | None = None,
     ) -> Bytes:
-        """All blocks of a layer: records, then the weights that each operand word meets, output by output."""
-        architecture = self.architecture
-        lanes, outputs = architecture.lanes, architecture.outputs
-        size = architecture.linear(shape)
+        """All blocks of a layer, whose channels may be rearranged; -1 stands for one that is not there."""
         weight = self.design.tensors[f"{name}.weight"][index]
         if in_channels is not None:
             weight = np.where(in_channels >= 0, weight[:, in_channels], 0)
-        rows = np.arange(len(weight)) if out_channels is None else out_channels
-        padded = np.zeros((size.blocks * outputs, size.in_words * lanes), weight.dtype)
-        kept = np.flatnonzero(rows >= 0)
-        padded[kept, : weight.shape[1]] = weight[rows[kept]]
-        stored = padded.astype(f"<i{architecture.weight_bytes}")
-        by_block = stored.reshape(size.blocks, outputs, size.in_words, lanes).transpose(0, 2, 1, 3)
-        words = _whole_beats(by_block.reshape(size.blocks * size.in_words, -1), architecture.beat_bytes)
-        words = words.reshape(size.blocks, -1, architecture.beat_bytes)
-        records = self._records(name, index, rows, size.blocks * outputs).reshape(size.blocks, outputs)
-        record_beats = _whole_beats(records, architecture.beat_bytes).reshape(
-            size.blocks, -1, architecture.beat_bytes
-        )
-        return np.concatenate([record_beats, words], axis=1).reshape(-1, architecture.beat_bytes)
+        records = self._records(name, index)
+        if out_channels is not None:
+            weight = np.where(out_channels[:, None] >= 0, weight[out_channels], 0)
+            records = np.where(out_channels >= 0, records[out_channels], np.uint64(0))
+        beats = pack_linear(self.architecture, weight, records)
+        assert len(beats) == self.architecture.job_beats(shape)
+        return beats
 
     def _records(
-        self,
-        name: str,
-        index: tuple[int, ...],
-        rows: NDArray[np.int64],
-        count: int,
-        bias_index: tuple[int, ...] | None = None,
+        self, name: str, index: tuple[int, ...], bias_index: tuple[int, ...] | None = None
     ) -> NDArray[np.uint64]:
-        bias = self.design.tensors[f"{name}.bias"][index if bias_index is None else bias_index].astype(
-            np.int64
-        )
-        packed = self._packed_records(name, index, bias)
-        records = np.zeros(count, np.uint64)
-        kept = np.flatnonzero(rows >= 0)
-        records[kept] = packed[rows[kept]]
-        return records
-
-    def _packed_records(
-        self, name: str, index: tuple[int, ...], bias: NDArray[np.int64]
-    ) -> NDArray[np.uint64]:
+        bias = self.design.tensors[f"{name}.bias"][index if bias_index is None else bias_index]
+        bias = bias.astype(np.int64)
         if self.architecture.arithmetic == "iccad23":
             # The kernel keeps the low bits, as features do.
             kind = _ICCAD23_BIASES.get(name.rpartition(".")[2])
             return (bias << (FEATURE.frac - self._frac(kind) if kind else 0)).view(np.uint64)
-        shift = self.design.tensors[f"{name}.shift"][index]
         bits = self.architecture.bias_bits
         if max(-int(bias.min()), int(bias.max()) + 1) > 1 << (bits - 1):
             raise OverflowRiskError(
                 f"{name}: a bias of {int(bias[np.abs(bias).argmax()])} needs more than the {bits} bits of its record",
                 hint="choose the precision w16a16, or check the layer for an outlying bias",
             )
-        packed = bias.view(np.uint64) & np.uint64((1 << bits) - 1)
-        if self.design.precision.multipliers:
-            multiplier = self.design.tensors[f"{name}.multiplier"][index]
-            packed |= multiplier.astype(np.uint64) << np.uint64(bits)
-        packed |= shift.astype(np.uint64) << np.uint64(8 * RECORD_BYTES - SHIFT_BITS)
-        assert (
-            bits + SHIFT_BITS + (MULTIPLIER_WIDTH if self.design.precision.multipliers else 0)
-            == 8 * RECORD_BYTES
-        )
-        return packed
+        multiplier = self.design.tensors.get(f"{name}.multiplier")
+        shift = self.design.tensors[f"{name}.shift"][index]
+        return pack_records(self.architecture, bias, None if multiplier is None else multiplier[index], shift)
 
     def _gate(self, layer: int, task: int) -> Bytes:
-        architecture, name = self.architecture, f"blocks.{layer}.gate"
+        name = f"blocks.{layer}.gate"
         weight = self.design.tensors[f"{name}.weight"]
         gate = 0 if len(weight) == 1 else task
-        groups, lanes = architecture.gate_groups, architecture.lanes
-        padded = np.zeros((groups * ROUTER_LANES, architecture.token_words * lanes), weight.dtype)
-        padded[: architecture.experts, : self.spec.dim] = weight[gate]
-        stored = padded.astype(f"<i{architecture.gate_bytes}")
-        by_group = stored.reshape(groups, ROUTER_LANES, architecture.token_words, lanes).transpose(0, 2, 1, 3)
-        words = _whole_beats(by_group.reshape(groups * architecture.token_words, -1), architecture.beat_bytes)
-        rows = np.arange(architecture.experts)
-        records = self._records(name, (gate,), rows, groups * ROUTER_LANES, bias_index=(task,))
-        return np.concatenate([_whole_beats(records[None], architecture.beat_bytes), words])
+        beats = pack_gate(self.architecture, weight[gate], self._records(name, (gate,), bias_index=(task,)))
+        assert len(beats) == self.architecture.gate_beats
+        return beats

@@ -1,0 +1,1 @@
+"""SystemVerilog kernels of a Design: rendering, simulation under cocotb, and their cycles."""

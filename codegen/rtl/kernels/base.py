@@ -1,0 +1,143 @@
+"""What a kernel is, and what it takes to call one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from codegen.rtl.streams import FIRST_REGISTER, Bytes, Register, Stream, register_map
+
+COMMON = ("register_slice", "delay", "valid_delay")
+"""Modules that every kernel uses."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file to render.
+
+    Attributes:
+        file: its name, which is that of the module in it.
+        template: under `hls/rtl`, without `.j2`.
+        names: what the template uses beside the names of the Design.
+    """
+
+    file: str
+    template: str
+    names: Mapping[str, Any] = field(default_factory=dict)
+
+
+def common(*names: str) -> tuple[Source, ...]:
+    """Files of modules under `common`, those that every kernel uses among them."""
+    return tuple(
+        Source(f"edgemoe_{name}.sv", f"common/{name}.sv") for name in dict.fromkeys((*COMMON, *names))
+    )
+
+
+def controlled(kernel: str, *names: str) -> tuple[Source, ...]:
+    """Files that a kernel with registers has beside its own and the common ones."""
+    control = Source(f"edgemoe_{kernel}_control.sv", "common/control.sv")
+    return control, *common("frame_guard", *names)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel: a module with streams, and registers where it has arguments.
+
+    Attributes:
+        name: of the kernel; its module is `edgemoe_` and the name.
+        title: what it does, in a few words.
+        streams: its AXI4-Stream ports.
+        sources: of the module and all that it is made of; its own comes first.
+        registers: its arguments; a kernel without any runs by itself (`ap_ctrl_none`).
+        sizes: arguments that a Design fixes, and their values: constants in a build, registers in `with_sizes`.
+        has_flag: whether it has an output `malformed`, which frames of a wrong length set.
+    """
+
+    name: str
+    title: str
+    streams: tuple[Stream, ...]
+    sources: tuple[Source, ...]
+    registers: tuple[Register, ...] = ()
+    sizes: Mapping[Register, int] = field(default_factory=dict)
+    has_flag: bool = False
+
+    @property
+    def top(self) -> str:
+        """Name of its module."""
+        return f"edgemoe_{self.name}"
+
+    @property
+    def inputs(self) -> tuple[Stream, ...]:
+        """Streams that it reads."""
+        return tuple(stream for stream in self.streams if stream.direction == "in")
+
+    @property
+    def outputs(self) -> tuple[Stream, ...]:
+        """Streams that it writes."""
+        return tuple(stream for stream in self.streams if stream.direction == "out")
+
+    def stream(self, name: str) -> Stream:
+        """One of its streams."""
+        return next(stream for stream in self.streams if stream.name == name)
+
+    @property
+    def register_map(self) -> dict[str, int]:
+        """Byte offset of each register."""
+        return register_map(self.registers)
+
+    @property
+    def status_address(self) -> int:
+        """Byte offset of the status register, behind the arguments."""
+        return FIRST_REGISTER + sum(4 * (register.words + 1) for register in self.registers)
+
+    @property
+    def address_bits(self) -> int:
+        """Bits of a register's byte offset."""
+        return (self.status_address + 3).bit_length()
+
+    def with_sizes(self) -> Kernel:
+        """The kernel with its sizes as further arguments, for other sizes up to the Design's."""
+        return replace(self, registers=(*self.registers, *self.sizes), sizes={})
+
+
+Frames = list[Bytes]
+"""Frames of one stream, each (beats, bytes); TLAST is on the last beat of each."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a kernel: what goes in, and how much comes out.
+
+    Attributes:
+        name: for messages.
+        inputs: frames of each input stream.
+        outputs: frames that each output stream will give.
+        registers: arguments by name.
+    """
+
+    name: str
+    inputs: Mapping[str, Frames]
+    outputs: Mapping[str, int]
+    registers: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a call gave.
+
+    Attributes:
+        outputs: frames of each output stream.
+        cycles: from the first beat that was taken in to the last that was taken out, both included.
+        malformed: the kernel's flag for frames of a wrong length.
+    """
+
+    outputs: Mapping[str, Frames]
+    cycles: int
+    malformed: bool
+
+    def frame(self, stream: str) -> Bytes:
+        """All beats of one stream, its frames joined."""
+        return np.concatenate(self.outputs[stream])

@@ -1,0 +1,115 @@
+"""LayerNorm from exact integer sums."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codegen.architecture import NORM_LATENCY, Architecture, ceil_div, norm_lag
+from codegen.rtl.kernels.base import Call, Kernel, Result, Source, controlled
+from codegen.rtl.kernels.units import RSQRT_SOURCES
+from codegen.rtl.streams import Bytes, Field, IntArray, Register, Stream
+from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, START_LATENCY, UNIT_LATENCY, tree_latency
+
+TOKEN_BITS = 16
+NORMALISE_CYCLES = 1 + 3 + ROUND_LATENCY + 2 + ROUND_LATENCY
+"""Word from memory; scaling, centring, deviation; rounding; gamma, beta; rounding."""
+
+
+def statistics_cycles(lanes: int) -> int:
+    """From the last word of a token to its reciprocal deviation in memory."""
+    return 3 + tree_latency(lanes) + 2 + UNIT_LATENCY["mantissa"] + 1
+
+
+def layernorm(architecture: Architecture, channels: int | None = None) -> Kernel:
+    """LayerNorm of a Design; or, given a number of channels, of up to as many, told at run time."""
+    lanes, precision = architecture.lanes, architecture.design.precision
+    largest = channels or architecture.spec.dim
+    words = ceil_div(largest, lanes)
+    dim_bits, word_bits = largest.bit_length(), words.bit_length()
+    longest_lag = norm_lag(1, NORM_LATENCY["requantise"]) if channels else architecture.norm_lag
+    assert statistics_cycles(lanes) <= NORM_LATENCY["requantise"]
+    streams = (
+        Stream("parameters", "in", (Field("byte", 8, False, architecture.beat_bytes),)),
+        Stream("x", "in", (Field("x", architecture.design.residual.width, True, lanes),)),
+        Stream(
+            "y",
+            "out",
+            (
+                Field("operand", precision.activation_width, True, lanes),
+                Field("gate_operand", precision.gate_width, True, lanes),
+            ),
+        ),
+    )
+    registers = (
+        Register("tokens", TOKEN_BITS),
+        Register("epsilon", 64),
+        Register("shift", 6),
+        Register("gate_shift", 6),
+    )
+    sizes = {
+        Register("dim", dim_bits): architecture.spec.dim,
+        Register("words", word_bits): architecture.token_words,
+        Register("lag", longest_lag.bit_length()): architecture.norm_lag,
+    }
+    names = {stream.name: stream for stream in streams} | {
+        "dim_bits": dim_bits,
+        "word_bits": word_bits,
+        "token_bits": TOKEN_BITS,
+        "norm_word_bits": 8 * architecture.beat_bytes * architecture.norm_word_beats,
+        "slot_bits": longest_lag.bit_length(),
+        # The longest wait in words: of few words the lag, of many words two tokens.
+        "wait_bits": max(norm_lag(w, NORM_LATENCY["requantise"]) * w for w in (1, words)).bit_length(),
+        "tree_cycles": tree_latency(lanes),
+        "normalise_cycles": NORMALISE_CYCLES,
+        "activation_stored": streams[2].field("operand").stored,
+        "gate_stored": streams[2].field("gate_operand").stored,
+    }
+    own = Source("edgemoe_layernorm.sv", "layernorm.sv", names)
+    parts = controlled("layernorm", "collector", "adder_tree", "round_saturate")
+    kernel = Kernel(
+        "layernorm", "LayerNorm", streams, (own, *RSQRT_SOURCES, *parts), registers, sizes, has_flag=True
+    )
+    return kernel.with_sizes() if channels else kernel
+
+
+def call(
+    kernel: Kernel,
+    name: str,
+    x: IntArray,
+    parameters: Bytes,
+    *,
+    epsilon: int,
+    shift: int,
+    gate_shift: int,
+) -> Call:
+    """Normalise x (tokens, channels) with the beats (beats, bytes) of its gamma and beta."""
+    stream = kernel.stream("x")
+    lanes = stream.fields[0].lanes
+    tokens, channels = x.shape
+    words = ceil_div(channels, lanes)
+    padded = np.zeros((tokens, words * lanes), np.int64)
+    padded[:, :channels] = x
+    registers = {"tokens": tokens, "epsilon": epsilon, "shift": shift, "gate_shift": gate_shift}
+    if any(register.name == "dim" for register in kernel.registers):
+        registers |= {"dim": channels, "words": words, "lag": norm_lag(words, NORM_LATENCY["requantise"])}
+    inputs = {"parameters": [parameters], "x": [stream.pack(x=padded.reshape(-1, lanes))]}
+    return Call(name, inputs, {"y": 1}, registers)
+
+
+def outputs(kernel: Kernel, result: Result, channels: int) -> tuple[IntArray, IntArray]:
+    """Operands of the linear engine and of the router, (tokens, channels) each."""
+    values = kernel.stream("y").unpack(result.frame("y"))
+    words = ceil_div(channels, kernel.stream("x").fields[0].lanes)
+
+    def tokens(part: NDArray[np.int64]) -> IntArray:
+        return part.reshape(-1, words * part.shape[1])[:, :channels]
+
+    return tokens(values["operand"]), tokens(values["gate_operand"])
+
+
+def cycles(architecture: Architecture, tokens: int, channels: int) -> int:
+    """Of a call: parameters, then tokens and lag, then the way out."""
+    words = ceil_div(channels, architecture.lanes)
+    steps = (tokens + norm_lag(words, NORM_LATENCY["requantise"])) * words
+    return words * architecture.norm_word_beats + START_LATENCY + steps + NORMALISE_CYCLES + SLICE_LATENCY

