@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from codegen.architecture import Architecture, ceil_div
+from codegen.architecture import Architecture, attention_steps, ceil_div
 
 PIPELINE_DEPTH = 30
 """Cycles between the first and the last stage of a pipelined loop; paid once a loop."""
@@ -58,7 +58,7 @@ def group_trips(architecture: Architecture, name: str, blocks: int, tokens: int)
 def attention_trips(architecture: Architecture) -> int:
     """Iterations of the attention engine for one image: all heads."""
     tokens, rows = architecture.spec.tokens, architecture.design.parallelism.attention_rows
-    steps = (ceil_div(tokens, rows) + 1) * tokens + min(rows, tokens)
+    steps = attention_steps(tokens, rows)
     return architecture.spec.heads * (tokens + steps * architecture.attention_step)
 
 

@@ -23,6 +23,7 @@ from codegen.architecture import (
     SETTING_BYTES,
     SHIFT_BITS,
     Architecture,
+    attention_steps,
 )
 from codegen.testdata import tested_layers
 from codegen.weight_image import output_bytes
@@ -159,6 +160,7 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "layer_has_experts": [_bool(layer in spec.moe_layers) for layer in range(spec.depth)],
         "settings": list(architecture.settings),
         "attention_step": architecture.attention_step,
+        "attention_steps": attention_steps(spec.tokens, parallelism.attention_rows),
         "norm_lag": architecture.norm_lag,
         "image_depth": parallelism.max_batch
         * spec.patches

@@ -1,0 +1,153 @@
+"""Reordered attention: query rows in blocks, keys skewed, scores on chip."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from codegen.architecture import SOFTMAX_CYCLES, Architecture, attention_steps, ceil_div
+from codegen.rtl.kernels.base import Call, Kernel, Result, Source, controlled
+from codegen.rtl.kernels.softmax import PASS_SOURCE
+from codegen.rtl.kernels.units import EXP2_SOURCES, RECIPROCAL_SOURCES
+from codegen.rtl.streams import Field, IntArray, Register, Stream
+from codegen.rtl.timing import ROUND_LATENCY, SOFTMAX_PASS_LATENCY, UNIT_LATENCY, tree_latency
+from pysim.datapath import EXPONENTIAL
+
+START_LATENCY = 2
+"""From a head in memory (or the one before out of the pipeline) to its first step."""
+
+ANY_HEADS = 8
+"""Bits of the number of heads where it is told at run time."""
+
+
+def _stages(lanes: int) -> dict[str, int]:
+    """Cycles from a word's reading to what comes of it, all derived from the latencies of the parts.
+
+    The second turn's distance is the only one at which each row's statistics are replaced after their last use
+    and before their first, whatever the length of a step; see `docs/rtl.md`.
+    """
+    dot = 3 + tree_latency(lanes)
+    score = dot + 1 + ROUND_LATENCY
+    distance = score + SOFTMAX_PASS_LATENCY - 1
+    weight = 1 + UNIT_LATENCY["exp2"]
+    leave = distance + weight + 2
+    assert leave - distance == 2 + UNIT_LATENCY["mantissa"]
+    out = leave + ROUND_LATENCY + 1 + ROUND_LATENCY
+    return {
+        "dot": dot,
+        "score_cycles": score,
+        "distance": distance,
+        "weight_cycles": weight,
+        "leave_cycles": leave,
+        "out_cycles": out,
+    }
+
+
+def attention(architecture: Architecture, *, any_size: bool = False) -> Kernel:
+    """Attention of a Design; with `any_size`, of up to as many tokens, rows and words, told at run time."""
+    lanes, spec, design = architecture.lanes, architecture.spec, architecture.design
+    width = design.precision.attention_width
+    tokens, words = spec.tokens, architecture.head_words
+    rows = min(design.parallelism.attention_rows, tokens)
+    step = architecture.attention_step
+    streams = (
+        Stream("qkv", "in", tuple(Field(name, width, True, lanes) for name in "qkv")),
+        Stream("mixed", "out", (Field("mixed", design.precision.activation_width, True, lanes),)),
+    )
+    depth = tokens * words
+    key_bits, word_bits = tokens.bit_length(), words.bit_length()
+    head_bits = ANY_HEADS if any_size else spec.heads.bit_length()
+    step_bits = max(step, SOFTMAX_CYCLES).bit_length()
+    address_bits = (2 * depth - 1).bit_length()
+    registers = (Register("score_shift", 6), Register("attention_shift", 8, signed=True))
+    sizes = {
+        Register("heads", head_bits): spec.heads,
+        Register("tokens", key_bits): tokens,
+        Register("words", word_bits): words,
+        Register("rows", key_bits): rows,
+        Register("block_words", address_bits): rows * words,
+        Register("step", step_bits): step,
+    }
+    stages = _stages(lanes)
+    distance = stages["distance"]
+    names = (
+        {stream.name: stream for stream in streams}
+        | stages
+        | {
+            "rows": rows,
+            "max_tokens": tokens,
+            "depth": depth,
+            "head_bits": head_bits,
+            "key_bits": key_bits,
+            "word_bits": word_bits,
+            "step_bits": step_bits,
+            "address_bits": address_bits,
+            "words_log2": (words - 1).bit_length(),
+            "weighted_bits": EXPONENTIAL.width + width + tokens.bit_length(),
+            "note_places": {
+                "1": 1,
+                "dot": stages["dot"],
+                "score": stages["score_cycles"],
+                "turn": distance,
+                "start": distance + 1,
+                "weight": distance + stages["weight_cycles"],
+                "sum": distance + stages["weight_cycles"] + 1,
+            },
+        }
+    )
+    own = Source("edgemoe_attention.sv", "attention.sv", names)
+    parts = controlled("attention", "adder_tree", "round_saturate")
+    sources = (own, PASS_SOURCE, *EXP2_SOURCES, *RECIPROCAL_SOURCES, *parts)
+    kernel = Kernel("attention", "Reordered attention", streams, sources, registers, sizes, has_flag=True)
+    return kernel.with_sizes() if any_size else kernel
+
+
+def call(
+    kernel: Kernel,
+    name: str,
+    q: IntArray,
+    k: IntArray,
+    v: IntArray,
+    *,
+    rows_per_block: int,
+    score_shift: int,
+    attention_shift: int,
+) -> Call:
+    """Attention over (heads, tokens, head_dim) queries, keys and values."""
+    stream = kernel.stream("qkv")
+    lanes = stream.fields[0].lanes
+    heads, tokens, head_dim = q.shape
+    words = ceil_div(head_dim, lanes)
+
+    def padded(values: IntArray) -> IntArray:
+        return np.pad(values, ((0, 0), (0, 0), (0, words * lanes - head_dim))).reshape(heads, -1, lanes)
+
+    parts = {"q": padded(q), "k": padded(k), "v": padded(v)}
+    frames = [stream.pack(**{part: values[head] for part, values in parts.items()}) for head in range(heads)]
+    registers = {"score_shift": score_shift, "attention_shift": attention_shift}
+    if any(register.name == "tokens" for register in kernel.registers):
+        rows = min(rows_per_block, tokens)
+        registers |= {
+            "heads": heads,
+            "tokens": tokens,
+            "words": words,
+            "rows": rows,
+            "block_words": rows * words,
+            "step": max(words, SOFTMAX_CYCLES),
+        }
+    return Call(name, {"qkv": frames}, {"mixed": heads}, registers)
+
+
+def output(kernel: Kernel, result: Result, head_dim: int) -> IntArray:
+    """(heads, tokens, head_dim)."""
+    frames = [kernel.stream("mixed").unpack(frame)["mixed"] for frame in result.outputs["mixed"]]
+    lanes = kernel.stream("mixed").fields[0].lanes
+    words = ceil_div(head_dim, lanes)
+    return np.stack([frame.reshape(-1, words * lanes)[:, :head_dim] for frame in frames])
+
+
+def cycles(architecture: Architecture, heads: int, tokens: int, head_dim: int, rows_per_block: int) -> int:
+    """Of a call: the first head comes in, then one head after the other is computed."""
+    words = ceil_div(head_dim, architecture.lanes)
+    before_last = (attention_steps(tokens, rows_per_block) - 1) * max(words, SOFTMAX_CYCLES)
+    head = before_last + words + _stages(architecture.lanes)["out_cycles"]
+    return tokens * words + START_LATENCY + (heads - 1) * (head + START_LATENCY) + head
