@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,22 +192,21 @@ def play(
         _write_job(kernel, scenarios, folder)
         runner = get_runner("verilator")
         log = folder / "simulation.log"
-        with _environment(verilator_folder()):
-            try:
-                runner.test(
-                    hdl_toplevel=kernel.top,
-                    hdl_toplevel_lang="verilog",
-                    test_module="codegen.rtl.bench",
-                    build_dir=build_folder,
-                    test_dir=folder,
-                    results_xml=str(folder / "results.xml"),
-                    extra_env={"EDGEMOE_JOB": str(folder), "COCOTB_LOG_LEVEL": "WARNING"},
-                    plusargs=["+verilator+rand+reset+2", f"+verilator+seed+{seed}"],
-                    waves=waves is not None,
-                    log_file=log,
-                )
-            except (SystemExit, RuntimeError, subprocess.CalledProcessError):
-                pass
+        # What it leaves behind tells how it ended.
+        failures = (SystemExit, RuntimeError, subprocess.CalledProcessError)
+        with _environment(verilator_folder()), suppress(*failures):
+            runner.test(
+                hdl_toplevel=kernel.top,
+                hdl_toplevel_lang="verilog",
+                test_module="codegen.rtl.bench",
+                build_dir=build_folder,
+                test_dir=folder,
+                results_xml=str(folder / "results.xml"),
+                extra_env={"EDGEMOE_JOB": str(folder), "COCOTB_LOG_LEVEL": "WARNING"},
+                plusargs=["+verilator+rand+reset+2", f"+verilator+seed+{seed}"],
+                waves=waves is not None,
+                log_file=log,
+            )
         if waves is not None and (folder / "dump.vcd").is_file():
             shutil.copyfile(folder / "dump.vcd", waves)
         if not (folder / "outputs.npz").is_file():

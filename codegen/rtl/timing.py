@@ -25,7 +25,3 @@ LATENCY = UNIT_LATENCY | {"softmax_pass": SOFTMAX_PASS_LATENCY, "round": ROUND_L
 def tree_latency(terms: int) -> int:
     """Cycles of an adder tree, which adds two by two."""
     return (terms - 1).bit_length()
-
-
-START_LATENCY = 0
-"""Between a phase of a call and the next."""

@@ -1,1 +1,41 @@
 """The kernels, one module each: ports, registers, files, and how many cycles a call takes."""
+
+from __future__ import annotations
+
+from codegen.architecture import Architecture
+from codegen.rtl.kernels.attention import attention
+from codegen.rtl.kernels.base import Kernel
+from codegen.rtl.kernels.layernorm import layernorm
+from codegen.rtl.kernels.linear import linear
+from codegen.rtl.kernels.router import router
+from codegen.rtl.kernels.softmax import softmax
+from codegen.rtl.kernels.units import unit_kernels
+from pysim.errors import InputError
+
+
+def has_kernels(architecture: Architecture) -> bool:
+    """Whether there is RTL for a Design: the original's arithmetic exists in C++ only."""
+    return architecture.arithmetic == "requantise"
+
+
+def kernels_of(architecture: Architecture) -> dict[str, Kernel]:
+    """Every kernel of a Design, by name.
+
+    Raises:
+        InputError: a Design of the original's arithmetic.
+    """
+    if not has_kernels(architecture):
+        raise InputError(
+            f"precision {architecture.design.precision.name}: no RTL kernels",
+            hint="the original's arithmetic exists as C++ only; choose w16a16 or w8a8",
+        )
+    kernels = [
+        *unit_kernels(architecture),
+        softmax(architecture),
+        layernorm(architecture),
+        attention(architecture),
+        linear(architecture),
+    ]
+    if architecture.spec.moe_layers:
+        kernels.append(router(architecture))
+    return {kernel.name: kernel for kernel in kernels}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from codegen.architecture import SOFTMAX_CYCLES, Architecture, attention_steps, ceil_div
-from codegen.rtl.kernels.base import Call, Kernel, Result, Source, controlled
+from codegen.rtl.kernels.base import Call, Kernel, Source, Values, controlled
 from codegen.rtl.kernels.softmax import PASS_SOURCE
 from codegen.rtl.kernels.units import EXP2_SOURCES, RECIPROCAL_SOURCES
 from codegen.rtl.streams import Field, IntArray, Register, Stream
@@ -137,12 +137,11 @@ def call(
     return Call(name, {"qkv": frames}, {"mixed": heads}, registers)
 
 
-def output(kernel: Kernel, result: Result, head_dim: int) -> IntArray:
+def output(values: Values, heads: int, head_dim: int) -> IntArray:
     """(heads, tokens, head_dim)."""
-    frames = [kernel.stream("mixed").unpack(frame)["mixed"] for frame in result.outputs["mixed"]]
-    lanes = kernel.stream("mixed").fields[0].lanes
-    words = ceil_div(head_dim, lanes)
-    return np.stack([frame.reshape(-1, words * lanes)[:, :head_dim] for frame in frames])
+    mixed = values["mixed"]["mixed"]
+    words = ceil_div(head_dim, mixed.shape[1])
+    return mixed.reshape(heads, -1, words * mixed.shape[1])[..., :head_dim]
 
 
 def cycles(architecture: Architecture, heads: int, tokens: int, head_dim: int, rows_per_block: int) -> int:

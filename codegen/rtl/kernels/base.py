@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from codegen.rtl.streams import FIRST_REGISTER, Bytes, Register, Stream, register_map
+from codegen.rtl.streams import FIRST_REGISTER, Bytes, IntArray, Register, Stream, register_map
 
 COMMON = ("register_slice", "delay", "valid_delay")
 """Modules that every kernel uses."""
@@ -103,6 +103,12 @@ class Kernel:
         return replace(self, registers=(*self.registers, *self.sizes), sizes={})
 
 
+Values = dict[str, dict[str, IntArray]]
+"""Numbers of every output stream, field by field: (beats, lanes)."""
+
+LOOKED_AT = 10_000
+"""Differences among which the first beat is looked for."""
+
 Frames = list[Bytes]
 """Frames of one stream, each (beats, bytes); TLAST is on the last beat of each."""
 
@@ -138,6 +144,60 @@ class Result:
     cycles: int
     malformed: bool
 
-    def frame(self, stream: str) -> Bytes:
-        """All beats of one stream, its frames joined."""
-        return np.concatenate(self.outputs[stream])
+    def values(self, kernel: Kernel) -> Values:
+        """Every number that came out, the frames of each stream joined."""
+        return {
+            stream.name: stream.unpack(np.concatenate(self.outputs[stream.name])) for stream in kernel.outputs
+        }
+
+
+@dataclass(frozen=True)
+class Check:
+    """A call, and what must come of it.
+
+    Attributes:
+        call: the call.
+        expected: arrays by name.
+        extract: the same arrays from the values of a result; it only moves values, and leaves out padding.
+        cycles: that the call takes without stalls; None where no formula is given.
+    """
+
+    call: Call
+    expected: Mapping[str, IntArray]
+    extract: Callable[[Values], Mapping[str, IntArray]]
+    cycles: int | None = None
+
+    @property
+    def values(self) -> int:
+        """Numbers that are compared."""
+        return sum(array.size for array in self.expected.values())
+
+    def mismatches(self, kernel: Kernel, result: Result) -> int:
+        """How many of them differ. A result of another shape differs in all."""
+        found = self.extract(result.values(kernel))
+        return sum(
+            int((found[name] != wanted).sum()) if found[name].shape == wanted.shape else wanted.size
+            for name, wanted in self.expected.items()
+        )
+
+    def difference(self, kernel: Kernel, result: Result) -> str:
+        """The first beat with a value that differs, in words; empty if none does."""
+        values = result.values(kernel)
+        found = self.extract(values)
+        numbers = {
+            stream: {name: np.broadcast_to(np.arange(len(a))[:, None], a.shape) for name, a in fields.items()}
+            for stream, fields in values.items()
+        }
+        beats, first = self.extract(numbers), None
+        for name, wanted in self.expected.items():
+            if found[name].shape != wanted.shape:
+                return f"{self.call.name}: {name} has the shape {found[name].shape}, expected {wanted.shape}"
+            for index in np.argwhere(found[name] != wanted)[:LOOKED_AT]:
+                place = tuple(int(i) for i in index)
+                beat = int(beats[name][place])
+                if first is None or beat < first[0]:
+                    first = (beat, name, place, int(found[name][place]), int(wanted[place]))
+        if first is None:
+            return ""
+        beat, name, place, got, right = first
+        return f"{self.call.name}: beat {beat}, {name}{list(place)} is {got}, expected {right}"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from codegen.architecture import NORM_LATENCY, Architecture, ceil_div, norm_lag
-from codegen.rtl.kernels.base import Call, Kernel, Result, Source, controlled
+from codegen.rtl.kernels.base import Call, Kernel, Source, Values, controlled
 from codegen.rtl.kernels.units import RSQRT_SOURCES
 from codegen.rtl.streams import Bytes, Field, IntArray, Register, Stream
-from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, START_LATENCY, UNIT_LATENCY, tree_latency
+from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, UNIT_LATENCY, tree_latency
 
 TOKEN_BITS = 16
 NORMALISE_CYCLES = 1 + 3 + ROUND_LATENCY + 2 + ROUND_LATENCY
@@ -97,19 +96,18 @@ def call(
     return Call(name, inputs, {"y": 1}, registers)
 
 
-def outputs(kernel: Kernel, result: Result, channels: int) -> tuple[IntArray, IntArray]:
+def outputs(values: Values, channels: int) -> dict[str, IntArray]:
     """Operands of the linear engine and of the router, (tokens, channels) each."""
-    values = kernel.stream("y").unpack(result.frame("y"))
-    words = ceil_div(channels, kernel.stream("x").fields[0].lanes)
 
-    def tokens(part: NDArray[np.int64]) -> IntArray:
+    def tokens(part: IntArray) -> IntArray:
+        words = ceil_div(channels, part.shape[1])
         return part.reshape(-1, words * part.shape[1])[:, :channels]
 
-    return tokens(values["operand"]), tokens(values["gate_operand"])
+    return {name: tokens(part) for name, part in values["y"].items()}
 
 
 def cycles(architecture: Architecture, tokens: int, channels: int) -> int:
     """Of a call: parameters, then tokens and lag, then the way out."""
     words = ceil_div(channels, architecture.lanes)
     steps = (tokens + norm_lag(words, NORM_LATENCY["requantise"])) * words
-    return words * architecture.norm_word_beats + START_LATENCY + steps + NORMALISE_CYCLES + SLICE_LATENCY
+    return words * architecture.norm_word_beats + steps + NORMALISE_CYCLES + SLICE_LATENCY

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codegen.architecture import Architecture, ceil_div
-from codegen.rtl.kernels.base import Call, Kernel, Result, Source, controlled
+from codegen.rtl.kernels.base import Call, Kernel, Source, Values, controlled
 from codegen.rtl.kernels.units import GELU_OUTPUT_BITS, GELU_SOURCES
 from codegen.rtl.streams import Bytes, Field, IntArray, Register, Stream
 from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, UNIT_LATENCY, tree_latency
@@ -102,7 +102,8 @@ def linear(architecture: Architecture, *, words: int | None = None) -> Kernel:
         "gelu_output_bits": GELU_OUTPUT_BITS,
     }
     own = Source("edgemoe_linear.sv", "linear.sv", names)
-    dot = Source("edgemoe_dot.sv", "common/dot.sv", {"pack_bits": PACK_BITS})
+    packed = {"packed": architecture.packed, "pack_bits": PACK_BITS}
+    dot = Source("edgemoe_dot_pair.sv" if architecture.packed else "edgemoe_dot.sv", "common/dot.sv", packed)
     parts_used = controlled("linear", "collector", "adder_tree", "round_saturate", "saturate")
     return Kernel(
         "linear", "Linear engine", streams, (own, dot, *GELU_SOURCES, *parts_used), registers, has_flag=True
@@ -200,14 +201,11 @@ def call(
     return Call(name, inputs, {"y": 1}, registers)
 
 
-def output(
-    kernel: Kernel, architecture: Architecture, result: Result, tokens: int, inputs: int, outputs: int
-) -> IntArray:
+def output(architecture: Architecture, values: Values, job: Job, outputs: int) -> IntArray:
     """(tokens, outputs)."""
-    job = job_of(architecture, tokens, inputs, outputs)
-    words = np.empty((tokens, job.out_words, architecture.lanes), np.int64)
-    words[job.order(architecture)] = kernel.stream("y").unpack(result.frame("y"))["y"]
-    return words.reshape(tokens, -1)[:, :outputs]
+    words = np.empty((job.tokens, job.out_words, architecture.lanes), np.int64)
+    words[job.order(architecture)] = values["y"]["y"]
+    return words.reshape(job.tokens, -1)[:, :outputs]
 
 
 def cycles(architecture: Architecture, job: Job) -> int:

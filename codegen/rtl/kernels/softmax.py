@@ -6,7 +6,7 @@ from codegen.architecture import Architecture
 from codegen.rtl.kernels.base import Kernel, Source, common
 from codegen.rtl.kernels.units import EXP2_SOURCES, RECIPROCAL_SOURCES
 from codegen.rtl.streams import Field, Stream
-from codegen.rtl.timing import LATENCY, ROUND_LATENCY, SLICE_LATENCY, SOFTMAX_PASS_LATENCY, UNIT_LATENCY
+from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, SOFTMAX_PASS_LATENCY, UNIT_LATENCY
 from pysim.datapath import PROBABILITY, SCORE
 
 MAXIMUM_BITS = SCORE.width - SCORE.frac + 1
@@ -40,7 +40,7 @@ def softmax(architecture: Architecture) -> Kernel:
     return Kernel("softmax", "Single-pass softmax", streams, sources, has_flag=True)
 
 
-def cycles(scores: int) -> int:
-    """From the first score of rows of the same length to their last probability; rows of 16 keys or more."""
-    first = SOFTMAX_PASS_LATENCY + LATENCY["mantissa"] + 1
-    raise NotImplementedError(first + scores + SECOND_PASS_LATENCY + SLICE_LATENCY)
+def cycles(rows: int, keys: int) -> int:
+    """From the first score of rows of the same length, at least 12 keys, to their last probability."""
+    first_row = keys + SOFTMAX_PASS_LATENCY + UNIT_LATENCY["mantissa"]
+    return first_row + rows * keys + SECOND_PASS_LATENCY + SLICE_LATENCY

@@ -5,7 +5,7 @@ from __future__ import annotations
 from codegen.architecture import Architecture
 from codegen.rtl.kernels.base import Kernel, Source, common
 from codegen.rtl.streams import Field, Stream
-from codegen.rtl.timing import UNIT_LATENCY
+from codegen.rtl.timing import SLICE_LATENCY, UNIT_LATENCY
 from pysim.datapath import EXPONENTIAL, GELU_INPUT, MANTISSA_FRAC, SCORE
 from pysim.tables import EXP2, GELU_DELTA, RECIPROCAL, RSQRT, PiecewiseLinear
 
@@ -77,3 +77,8 @@ def unit_kernels(architecture: Architecture) -> tuple[Kernel, ...]:
             architecture.lanes,
         ),
     )
+
+
+def cycles(name: str, beats: int) -> int:
+    """From the first beat to the last result."""
+    return beats + UNIT_LATENCY.get(name, UNIT_LATENCY["mantissa"]) + SLICE_LATENCY

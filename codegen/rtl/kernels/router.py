@@ -1,0 +1,176 @@
+"""Router: logits, top-k, softmax, and queues of tokens for the experts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from codegen.architecture import ROUTER_LANES, Architecture, ceil_div
+from codegen.rtl.kernels.base import Call, Kernel, Source, Values, controlled
+from codegen.rtl.kernels.softmax import PASS_SOURCE
+from codegen.rtl.kernels.units import EXP2_SOURCES, RECIPROCAL_SOURCES
+from codegen.rtl.streams import Bytes, Field, IntArray, Register, Stream
+from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, SOFTMAX_PASS_LATENCY, UNIT_LATENCY, tree_latency
+from pysim.datapath import PROBABILITY
+from pysim.kernels.router import Routing
+
+TOKEN_BITS = 16
+START_LATENCY = 2
+"""From the gate in memory to the first word."""
+
+SCORE_CYCLES = UNIT_LATENCY["exp2"] + 1 + ROUND_LATENCY
+"""Exponential, product, rounding."""
+
+
+def sum_cycles(lanes: int) -> int:
+    """From a word to the sum that it completes: memory, products, their tree."""
+    return 2 + tree_latency(lanes)
+
+
+def _choice_cycles(top_k: int, over_selected: bool) -> int:
+    """From a token's last logit until its choice may be replaced by the next token's: what an interval must last."""
+    return 1 + (top_k if over_selected else 0) + SOFTMAX_PASS_LATENCY + UNIT_LATENCY["mantissa"] + top_k
+
+
+def interval(words: int, groups: int, top_k: int, over_selected: bool) -> int:
+    """Cycles a token takes: those of its logits, or those of its choice where these are more."""
+    return max(groups * max(words, ROUTER_LANES), _choice_cycles(top_k, over_selected))
+
+
+def router(architecture: Architecture, *, any_size: bool = False) -> Kernel:
+    """The router of a Design; with `any_size`, of up to as many experts, ranks and words, told at run time."""
+    spec, precision, lanes = architecture.spec, architecture.design.precision, architecture.lanes
+    assert spec.moe is not None
+    words, experts, top_k = architecture.token_words, architecture.experts, spec.moe.top_k
+    over_selected = spec.moe.normalize_over_selected
+    groups, tokens = architecture.gate_groups, architecture.max_tokens
+    longest = interval(words, groups, top_k, True)
+    word_bits, expert_bits, rank_bits = words.bit_length(), experts.bit_length(), top_k.bit_length()
+    step_bits = max(words, ROUTER_LANES).bit_length()
+    streams = (
+        Stream("gate", "in", (Field("byte", 8, False, architecture.beat_bytes),)),
+        Stream("x", "in", (Field("x", precision.gate_width, True, lanes),)),
+        Stream(
+            "queues",
+            "out",
+            (
+                Field("token", 32, False),
+                Field("score", max(PROBABILITY.width, 32), False),
+                Field("expert", 16, False),
+                Field("rank", 16, False),
+            ),
+        ),
+        Stream("active", "out", (Field("expert", 32, False), Field("length", 32, False))),
+    )
+    registers = (Register("tokens", TOKEN_BITS),)
+    sizes = {
+        Register("words", step_bits): words,
+        Register("experts", expert_bits): experts,
+        Register("top_k", rank_bits): top_k,
+        Register("over_selected", 1): int(over_selected),
+        Register("group_steps", step_bits): max(words, ROUTER_LANES),
+        Register("interval", longest.bit_length()): interval(words, groups, top_k, over_selected),
+    }
+    names = {stream.name: stream for stream in streams} | {
+        "max_experts": experts,
+        "max_top_k": top_k,
+        "max_tokens": tokens,
+        "token_bits": TOKEN_BITS,
+        "word_bits": step_bits,
+        "group_bits": max(groups.bit_length(), 1),
+        "expert_bits": expert_bits,
+        "rank_bits": rank_bits,
+        "interval_bits": longest.bit_length(),
+        "weight_depth": groups * words,
+        "weight_address_bits": max((groups * words - 1).bit_length(), 1),
+        "queue_address_bits": (experts * tokens - 1).bit_length(),
+        "sum_cycles": sum_cycles(lanes),
+        "score_cycles": SCORE_CYCLES,
+    }
+    assert word_bits <= step_bits
+    own = Source("edgemoe_router.sv", "router.sv", names)
+    dot = Source("edgemoe_dot.sv", "common/dot.sv", {"packed": False})
+    parts = controlled("router", "collector", "adder_tree", "round_saturate")
+    sources = (own, PASS_SOURCE, dot, *EXP2_SOURCES, *RECIPROCAL_SOURCES, *parts)
+    kernel = Kernel("router", "Router", streams, sources, registers, sizes, has_flag=True)
+    return kernel.with_sizes() if any_size else kernel
+
+
+def call(
+    kernel: Kernel,
+    name: str,
+    x: IntArray,
+    gate: Bytes,
+    *,
+    experts: int,
+    top_k: int,
+    over_selected: bool,
+    groups: int,
+) -> Call:
+    """Route x (tokens, channels) by the beats (beats, bytes) of a gate with `groups` groups of experts."""
+    stream = kernel.stream("x")
+    lanes = stream.fields[0].lanes
+    words = ceil_div(x.shape[1], lanes)
+    padded = np.pad(x, ((0, 0), (0, words * lanes - x.shape[1])))
+    registers = {"tokens": len(x)}
+    if any(register.name == "experts" for register in kernel.registers):
+        registers |= {
+            "words": words,
+            "experts": experts,
+            "top_k": top_k,
+            "over_selected": int(over_selected),
+            "group_steps": max(words, ROUTER_LANES),
+            "interval": interval(words, groups, top_k, over_selected),
+        }
+    inputs = {"gate": [gate], "x": [stream.pack(x=padded.reshape(-1, lanes))]}
+    return Call(name, inputs, {"queues": 1, "active": 1}, registers)
+
+
+def outputs(values: Values) -> dict[str, IntArray]:
+    """Queues one behind the other (tokens, scores, experts, ranks), and the experts that have any, with lengths."""
+    queues = {f"queue_{name}s": part.ravel() for name, part in values["queues"].items()}
+    return queues | {
+        "active": values["active"]["expert"].ravel(),
+        "lengths": values["active"]["length"].ravel(),
+    }
+
+
+def expected_outputs(routing: Routing) -> dict[str, IntArray]:
+    """What `outputs` must be."""
+    queues = [routing.queue(int(expert)) for expert in routing.active]
+    tokens = np.concatenate([tokens for tokens, _ in queues])
+    experts = np.repeat(routing.active, routing.lengths[routing.active])
+    return {
+        "queue_tokens": tokens,
+        "queue_scores": np.concatenate([scores for _, scores in queues]),
+        "queue_experts": experts,
+        "queue_ranks": (routing.experts[tokens] == experts[:, None]).argmax(axis=1),
+        "active": routing.active,
+        "lengths": routing.lengths[routing.active],
+    }
+
+
+def cycles(
+    architecture: Architecture,
+    shape: tuple[int, int],
+    *,
+    experts: int,
+    top_k: int,
+    over_selected: bool,
+    last_active: int,
+) -> int:
+    """Of a call with x of a shape (tokens, channels).
+
+    The gate comes in, every token takes its interval, and the queues leave, up to that of the last expert that has
+    any token.
+    """
+    tokens, words, groups = shape[0], architecture.words(shape[1]), architecture.gate_groups
+    beats = architecture.gate_record_beats + groups * words * architecture.gate_word_beats
+    last_group, lane = divmod(experts - 1, ROUTER_LANES)
+    last_logit = last_group * max(words, ROUTER_LANES) + words + sum_cycles(architecture.lanes) + lane
+    each = interval(words, groups, top_k, over_selected)
+    requantised = 1 + ROUND_LATENCY
+    chosen = top_k if over_selected else 0
+    statistics = SOFTMAX_PASS_LATENCY + UNIT_LATENCY["mantissa"]
+    entered = START_LATENCY + (tokens - 1) * each + last_logit + requantised + chosen + statistics + top_k
+    sent = 1 + last_active + 1 + tokens * top_k
+    return beats + entered + SCORE_CYCLES + sent + SLICE_LATENCY
