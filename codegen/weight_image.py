@@ -130,6 +130,14 @@ def pack_records(
     return packed
 
 
+def head_channels(architecture: Architecture) -> NDArray[np.int64]:
+    """Channel of each lane of the padded heads; -1 where a lane is padding."""
+    spec = architecture.spec
+    lanes = np.full((spec.heads, architecture.head_words * architecture.lanes), -1, np.int64)
+    lanes[:, : spec.head_dim] = np.arange(spec.dim).reshape(spec.heads, spec.head_dim)
+    return lanes.ravel()
+
+
 def _whole_words(values: NDArray[Any], lanes: int) -> NDArray[Any]:
     """Channels, on the last axis, padded to whole words."""
     return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, -values.shape[-1] % lanes)])
@@ -175,7 +183,7 @@ class _Packer:
         self._put(f"{block}.settings", self._settings(layer))
         for norm in ("norm1", "norm2"):
             self._put_raw(f"{block}.{norm}", self._norm(f"{block}.{norm}"))
-        heads = self._head_channels()
+        heads = head_channels(self.architecture)
         qkv = np.concatenate([heads + i * self.spec.dim * (heads >= 0) for i in range(3)])
         self._job(f"{block}.qkv", "qkv", out_channels=qkv)
         self._job(f"{block}.proj", "proj", in_channels=heads)
@@ -202,13 +210,6 @@ class _Packer:
     def _put_raw(self, section: str, beats: Bytes) -> None:
         start = self.architecture.sections[section]
         self.image[start : start + len(beats)] = beats
-
-    def _head_channels(self) -> NDArray[np.int64]:
-        """Channel of each lane of the padded heads; -1 where a lane is padding."""
-        architecture, spec = self.architecture, self.spec
-        lanes = np.full((spec.heads, architecture.head_words * architecture.lanes), -1, np.int64)
-        lanes[:, : spec.head_dim] = np.arange(spec.dim).reshape(spec.heads, spec.head_dim)
-        return lanes.ravel()
 
     def _settings(self, layer: int) -> NDArray[np.int32]:
         tensors, block = self.design.tensors, f"blocks.{layer}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from codegen.architecture import Architecture
-from codegen.rtl.kernels.attention import attention
+from codegen.rtl.kernels.attention import attention_kernel
 from codegen.rtl.kernels.base import Kernel
-from codegen.rtl.kernels.layernorm import layernorm
-from codegen.rtl.kernels.linear import linear
-from codegen.rtl.kernels.router import router
-from codegen.rtl.kernels.softmax import softmax
+from codegen.rtl.kernels.layernorm import layernorm_kernel
+from codegen.rtl.kernels.linear import linear_kernel
+from codegen.rtl.kernels.router import router_kernel
+from codegen.rtl.kernels.softmax import softmax_kernel
 from codegen.rtl.kernels.units import unit_kernels
 from pysim.errors import InputError
 
@@ -31,11 +31,11 @@ def kernels_of(architecture: Architecture) -> dict[str, Kernel]:
         )
     kernels = [
         *unit_kernels(architecture),
-        softmax(architecture),
-        layernorm(architecture),
-        attention(architecture),
-        linear(architecture),
+        softmax_kernel(architecture),
+        layernorm_kernel(architecture),
+        attention_kernel(architecture),
+        linear_kernel(architecture),
     ]
     if architecture.spec.moe_layers:
-        kernels.append(router(architecture))
+        kernels.append(router_kernel(architecture))
     return {kernel.name: kernel for kernel in kernels}

@@ -42,7 +42,7 @@ def _stages(lanes: int) -> dict[str, int]:
     }
 
 
-def attention(architecture: Architecture, *, any_size: bool = False) -> Kernel:
+def attention_kernel(architecture: Architecture, *, any_size: bool = False) -> Kernel:
     """Attention of a Design; with `any_size`, of up to as many tokens, rows and words, told at run time."""
     lanes, spec, design = architecture.lanes, architecture.spec, architecture.design
     width = design.precision.attention_width

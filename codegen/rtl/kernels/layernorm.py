@@ -20,7 +20,7 @@ def statistics_cycles(lanes: int) -> int:
     return 3 + tree_latency(lanes) + 2 + UNIT_LATENCY["mantissa"] + 1
 
 
-def layernorm(architecture: Architecture, channels: int | None = None) -> Kernel:
+def layernorm_kernel(architecture: Architecture, channels: int | None = None) -> Kernel:
     """LayerNorm of a Design; or, given a number of channels, of up to as many, told at run time."""
     lanes, precision = architecture.lanes, architecture.design.precision
     largest = channels or architecture.spec.dim

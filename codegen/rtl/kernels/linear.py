@@ -48,7 +48,7 @@ def max_group(architecture: Architecture) -> int:
     return max(architecture.group(name) for name in architecture.job_names)
 
 
-def linear(architecture: Architecture, *, words: int | None = None) -> Kernel:
+def linear_kernel(architecture: Architecture, *, words: int | None = None) -> Kernel:
     """The linear engine of a Design.
 
     Args:

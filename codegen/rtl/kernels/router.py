@@ -36,7 +36,7 @@ def interval(words: int, groups: int, top_k: int, over_selected: bool) -> int:
     return max(groups * max(words, ROUTER_LANES), _choice_cycles(top_k, over_selected))
 
 
-def router(architecture: Architecture, *, any_size: bool = False) -> Kernel:
+def router_kernel(architecture: Architecture, *, any_size: bool = False) -> Kernel:
     """The router of a Design; with `any_size`, of up to as many experts, ranks and words, told at run time."""
     spec, precision, lanes = architecture.spec, architecture.design.precision, architecture.lanes
     assert spec.moe is not None

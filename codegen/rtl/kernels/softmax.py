@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from codegen.architecture import Architecture
-from codegen.rtl.kernels.base import Kernel, Source, common
+from codegen.rtl.kernels.base import Call, Kernel, Source, common
 from codegen.rtl.kernels.units import EXP2_SOURCES, RECIPROCAL_SOURCES
-from codegen.rtl.streams import Field, Stream
+from codegen.rtl.streams import Field, IntArray, Stream
 from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, SOFTMAX_PASS_LATENCY, UNIT_LATENCY
 from pysim.datapath import PROBABILITY, SCORE
 
@@ -15,10 +17,13 @@ MAXIMUM_BITS = SCORE.width - SCORE.frac + 1
 SECOND_PASS_LATENCY = 1 + UNIT_LATENCY["exp2"] + 1 + ROUND_LATENCY
 """Score from memory, exponential, product, rounding."""
 
+LEAST_EXACT_KEYS = 12
+"""Shorter rows wait for each other's statistics: `cycles` holds from here on."""
+
 PASS_SOURCE = Source("edgemoe_softmax_pass.sv", "common/softmax_pass.sv")
 
 
-def softmax(architecture: Architecture) -> Kernel:
+def softmax_kernel(architecture: Architecture) -> Kernel:
     """Rows of scores to probabilities, with each row's maximum and sum."""
     keys = architecture.softmax_keys
     streams = (
@@ -40,7 +45,13 @@ def softmax(architecture: Architecture) -> Kernel:
     return Kernel("softmax", "Single-pass softmax", streams, sources, has_flag=True)
 
 
+def call(kernel: Kernel, name: str, rows: Sequence[IntArray]) -> Call:
+    """Softmax of rows of scores, of any lengths."""
+    frames = [kernel.stream("scores").pack(score=row) for row in rows]
+    return Call(name, {"scores": frames}, {"probabilities": len(rows), "statistics": len(rows)})
+
+
 def cycles(rows: int, keys: int) -> int:
-    """From the first score of rows of the same length, at least 12 keys, to their last probability."""
+    """From the first score of rows of the same length to their last probability."""
     first_row = keys + SOFTMAX_PASS_LATENCY + UNIT_LATENCY["mantissa"]
     return first_row + rows * keys + SECOND_PASS_LATENCY + SLICE_LATENCY

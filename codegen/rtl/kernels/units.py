@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from numpy.typing import NDArray
+
 from codegen.architecture import Architecture
-from codegen.rtl.kernels.base import Kernel, Source, common
+from codegen.rtl.kernels.base import Call, Kernel, Source, common
 from codegen.rtl.streams import Field, Stream
 from codegen.rtl.timing import SLICE_LATENCY, UNIT_LATENCY
 from pysim.datapath import EXPONENTIAL, GELU_INPUT, MANTISSA_FRAC, SCORE
@@ -77,6 +81,11 @@ def unit_kernels(architecture: Architecture) -> tuple[Kernel, ...]:
             architecture.lanes,
         ),
     )
+
+
+def call(kernel: Kernel, name: str, **values: NDArray[Any]) -> Call:
+    """One frame of inputs, in beats of the kernel's lanes."""
+    return Call(name, {"x": [kernel.stream("x").pack(**values)]}, {"y": 1})
 
 
 def cycles(name: str, beats: int) -> int:
