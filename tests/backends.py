@@ -17,6 +17,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
+import rtl_backend
 from boards import load_board
 from cases import CASES, Case
 from codegen import csim
@@ -51,11 +52,13 @@ class Backend:
         kernels: those it has.
         has: whether it can run a case of them; sizes and widths may be built in.
         run: a case to what `oracles.py` calls its outputs.
+        whole: whether it gives all of these, or only what leaves a kernel.
     """
 
     kernels: frozenset[str]
     has: Callable[[Case], bool]
     run: Callable[[Case], Output]
+    whole: bool = True
 
 
 def expected(case: Case) -> Output:
@@ -465,6 +468,23 @@ def _csim(case: Case) -> Output:
     return _outputs(case.kernel, hardware.name)[case.id]
 
 
+# --- The SystemVerilog kernels, under cocotb ----------------------------------------------------------------
+
+
+@cache
+def _rtl_outputs(kernel: str, shape: str) -> dict[str, Output]:
+    """Of every case of the table that runs there, by its id."""
+    mine = [c for c in CASES if c.kernel == kernel and rtl_backend.shape_of(c) == shape]
+    results = rtl_backend.play_cases(kernel, shape, mine)
+    return {c.id: rtl_backend.output_of(c, shape, r) for c, r in zip(mine, results, strict=True)}
+
+
+def _rtl(case: Case) -> Output:
+    shape = rtl_backend.shape_of(case)
+    assert shape is not None
+    return _rtl_outputs(case.kernel, shape)[case.id]
+
+
 # --- The registry -------------------------------------------------------------------------------------------
 
 BACKENDS: dict[str, Backend] = {
@@ -475,5 +495,11 @@ BACKENDS: dict[str, Backend] = {
         frozenset(kernel for hardware in HARDWARE.values() for kernel in hardware.accepts),
         lambda case: hardware_of(case) is not None,
         _csim,
+    ),
+    "rtl": Backend(
+        frozenset(c.kernel for c in CASES if rtl_backend.shape_of(c)),
+        lambda case: rtl_backend.shape_of(case) is not None,
+        _rtl,
+        whole=False,
     ),
 }

@@ -38,9 +38,9 @@ IntArray = NDArray[np.int64]
 
 def check(backend: str, case: Case) -> None:
     actual, right = BACKENDS[backend].run(case), expected(case)
-    assert actual.keys() == right.keys()
-    for name, values in right.items():
-        np.testing.assert_array_equal(actual[name], values, err_msg=f"{case.id}: {name}", strict=True)
+    assert actual.keys() == right.keys() or (actual and not BACKENDS[backend].whole)
+    for name, found in actual.items():
+        np.testing.assert_array_equal(found, right[name], err_msg=f"{case.id}: {name}", strict=True)
 
 
 RUNS = [(name, case) for name, backend in BACKENDS.items() for case in CASES if backend.has(case)]
