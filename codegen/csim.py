@@ -50,6 +50,12 @@ class CsimResult:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     mismatches: list[str] = field(default_factory=list)
 
+    def __add__(self, other: CsimResult) -> CsimResult:
+        """Both results: their engines, which have different names, side by side."""
+        return CsimResult(
+            self.engines | other.engines, self.counts | other.counts, self.mismatches + other.mismatches
+        )
+
     @property
     def values(self) -> int:
         """Values compared over all engines."""

@@ -86,7 +86,8 @@ class Caller:
             state, why = self.registers.state(), self._board.diagnose()
             self._recover()
             raise AcceleratorError(
-                f"the accelerator was not done after {self.timeout:g} s: {state}" + (f"; {why}" if why else ""),
+                f"the accelerator was not done after {self.timeout:g} s: {state}"
+                + (f"; {why}" if why else ""),
                 hint="the board was reset and can be used again; if it happens again, see docs/board.md",
             )
         self.running = False

@@ -156,9 +156,9 @@ class Accelerator:
         return len(self._buffers)
 
     @property
-    def register_writes(self) -> int:
-        """How often a register was written since the accelerator was opened."""
-        return self._caller.registers.writes
+    def argument_writes(self) -> int:
+        """How often an argument of the kernel was written since the accelerator was opened."""
+        return self._caller.registers.argument_writes
 
     def close(self) -> None:
         """Free all buffers and give the board back; a second time does nothing."""
@@ -200,7 +200,9 @@ class Accelerator:
 
     def _prepare(self, image: Image) -> NDArray[np.uint8]:
         shape = self.manifest.images.shape
-        pixels: Any = load_picture(Path(image), shape, fit=True) if isinstance(image, (str, os.PathLike)) else image
+        pixels: Any = (
+            load_picture(Path(image), shape, fit=True) if isinstance(image, (str, os.PathLike)) else image
+        )
         check_images(pixels[None] if isinstance(pixels, np.ndarray) else pixels, shape)
         return np.asarray(pixels)
 

@@ -260,7 +260,9 @@ class EmulatedKernel:
         sizes = {"image": batch * manifest.images.image_bytes, "output": batch * manifest.output.image_bytes}
         sizes.update({f"weights_{port}": weights.port_bytes for port in range(weights.ports)})
         if batch > manifest.max_batch:
-            self.fault = f"batch = {batch}, of {manifest.max_batch} at most: the kernel writes over its memories"
+            self.fault = (
+                f"batch = {batch}, of {manifest.max_batch} at most: the kernel writes over its memories"
+            )
             return None
         pointers = self._pointers(arguments, sizes)
         if pointers is None:
@@ -276,7 +278,9 @@ class EmulatedKernel:
         found = []
         for name, size in sizes.items():
             # A call without images touches no memory.
-            memory = self._memory.dram(arguments[name], size) if arguments["batch"] else np.zeros(PAGE, np.uint8)
+            memory = (
+                self._memory.dram(arguments[name], size) if arguments["batch"] else np.zeros(PAGE, np.uint8)
+            )
             if memory is None:
                 self.fault = (
                     f"{name} = {arguments[name]:#x}: no buffer holds the {size:,} bytes from there, "
@@ -319,7 +323,9 @@ class EmulatedBoard:
     emulated = True
     timeout = TIMEOUT
 
-    def __init__(self, manifest: Manifest, library: Path, hardware: type[EmulatedKernel] = EmulatedKernel) -> None:
+    def __init__(
+        self, manifest: Manifest, library: Path, hardware: type[EmulatedKernel] = EmulatedKernel
+    ) -> None:
         """A board for a build.
 
         Args:

@@ -61,7 +61,14 @@ def read_hwh(path: Path, name: str) -> Kernel:
     instance = module.get("INSTANCE", name)
     address, size = _address(root, module, instance, path)
     return Kernel(
-        path, instance, module.get("VLNV", ""), address, size, _registers(module, path), _interrupt(module), _clock(module)
+        path,
+        instance,
+        module.get("VLNV", ""),
+        address,
+        size,
+        _registers(module, path),
+        _interrupt(module),
+        _clock(module),
     )
 
 
@@ -72,7 +79,8 @@ def _parse(path: Path) -> ElementTree.Element:
         data = path.read_bytes()
     except FileNotFoundError:
         raise InputError(
-            f"{path}: no such file", hint="a .hwh belongs beside the .bit, with the same name: Vivado writes both"
+            f"{path}: no such file",
+            hint="a .hwh belongs beside the .bit, with the same name: Vivado writes both",
         ) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -94,7 +102,9 @@ def _number(text: str | None, what: str, path: Path) -> int:
         raise InputError(f"{path}: {what} is {ascii(text)[:40]}, expected a number") from None
 
 
-def _address(root: ElementTree.Element, module: ElementTree.Element, instance: str, path: Path) -> tuple[int, int]:
+def _address(
+    root: ElementTree.Element, module: ElementTree.Element, instance: str, path: Path
+) -> tuple[int, int]:
     """Base address and size of the control interface: from a processor's memory map, or the kernel's parameters."""
     for range_ in root.iter("MEMRANGE"):
         if range_.get("INSTANCE") == instance and range_.get("MEMTYPE") == "REGISTER":
@@ -105,7 +115,9 @@ def _address(root: ElementTree.Element, module: ElementTree.Element, instance: s
         if re.fullmatch(r"C_S_AXI_\w+_BASEADDR", name):
             base = _number(value, name, path)
             return base, _number(values.get(name.replace("BASE", "HIGH")), name, path) - base + 1
-    raise InputError(f"{path}: {instance} has no address", hint="the block design was not finished: assign_bd_address")
+    raise InputError(
+        f"{path}: {instance} has no address", hint="the block design was not finished: assign_bd_address"
+    )
 
 
 def _registers(module: ElementTree.Element, path: Path) -> dict[str, int]:
@@ -116,12 +128,16 @@ def _registers(module: ElementTree.Element, path: Path) -> dict[str, int]:
         properties = {p.get("NAME"): p.get("VALUE") for p in register.findall("PROPERTY")}
         registers[name] = _number(properties.get("ADDRESS_OFFSET"), f"ADDRESS_OFFSET of {name}", path)
     if "CTRL" not in registers:
-        raise InputError(f"{path}: {module.get('INSTANCE')} has no register CTRL", hint="is it a kernel of Vitis HLS?")
+        raise InputError(
+            f"{path}: {module.get('INSTANCE')} has no register CTRL", hint="is it a kernel of Vitis HLS?"
+        )
     return registers
 
 
 def _interrupt(module: ElementTree.Element) -> bool:
-    ports = (port for port in module.iter("PORT") if port.get("SIGIS") == "INTERRUPT" and port.get("DIR") == "O")
+    ports = (
+        port for port in module.iter("PORT") if port.get("SIGIS") == "INTERRUPT" and port.get("DIR") == "O"
+    )
     return any(port.find("CONNECTIONS/CONNECTION") is not None for port in ports)
 
 

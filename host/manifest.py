@@ -104,7 +104,9 @@ class Manifest:
         try:
             data = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise InputError(f"{file}: no such file", hint="`edgemoe generate` writes it into host/") from None
+            raise InputError(
+                f"{file}: no such file", hint="`edgemoe generate` writes it into host/"
+            ) from None
         except OSError as error:
             raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
         except (ValueError, RecursionError) as error:
@@ -184,7 +186,8 @@ class Manifest:
             "output.tokens and images": self.output.tokens == self.images.patches + 1,
             "images.patch_words and images.lanes": self.images.patch_words == -(-values // self.images.lanes),
             "images.word_bytes and images.lanes": self.images.word_bytes >= self.images.lanes,
-            "output.token_words and output.lanes": self.output.token_words == -(-self.output.dim // self.output.lanes),
+            "output.token_words and output.lanes": self.output.token_words
+            == -(-self.output.dim // self.output.lanes),
             "output.word_bytes and output.lanes": self.output.word_bytes >= 4 * self.output.lanes
             and self.output.word_bytes % 4 == 0,
         }
@@ -201,7 +204,9 @@ def _read_checked(file: Path, size: int | None, sha256: str) -> bytes:
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
     if size is not None and len(data) != size:
-        raise InputError(f"{file}: {len(data)} bytes, expected {size}", hint=f"truncated on the way? {_COPY_AGAIN}")
+        raise InputError(
+            f"{file}: {len(data)} bytes, expected {size}", hint=f"truncated on the way? {_COPY_AGAIN}"
+        )
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise InputError(
@@ -225,7 +230,9 @@ class _Reader:
         value = self.data[key]
         # A bool is an int to Python, not to a manifest.
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise InputError(f"{self.file}: {self.where}{key} is {value!r}, expected {kind.__name__}", hint=_COPY_AGAIN)
+            raise InputError(
+                f"{self.file}: {self.where}{key} is {value!r}, expected {kind.__name__}", hint=_COPY_AGAIN
+            )
         return value
 
     def optional(self, key: str, kind: type) -> Any:
@@ -234,12 +241,16 @@ class _Reader:
     def count(self, key: str) -> int:
         value = self.get(key, int)
         if not 1 <= value < 1 << 40:
-            raise InputError(f"{self.file}: {self.where}{key} is {value}, expected at least 1", hint=_COPY_AGAIN)
+            raise InputError(
+                f"{self.file}: {self.where}{key} is {value}, expected at least 1", hint=_COPY_AGAIN
+            )
         return int(value)
 
     def number(self, key: str) -> float:
         value = self.data.get(key)
-        return float(value if isinstance(value, int) and not isinstance(value, bool) else self.get(key, float))
+        return float(
+            value if isinstance(value, int) and not isinstance(value, bool) else self.get(key, float)
+        )
 
     def table(self, key: str) -> _Reader:
         return _Reader(self.file, self.get(key, dict), f"{self.where}{key}.")
@@ -259,7 +270,8 @@ def _task(reader: _Reader) -> Task:
     kind = reader.get("kind", str)
     if kind not in _HEAD_KINDS:
         raise InputError(
-            f"{reader.file}: {reader.where}kind is {kind!r}, expected one of {', '.join(_HEAD_KINDS)}", hint=_COPY_AGAIN
+            f"{reader.file}: {reader.where}kind is {kind!r}, expected one of {', '.join(_HEAD_KINDS)}",
+            hint=_COPY_AGAIN,
         )
     head = Head(kind, reader.get("norm", bool), reader.number("norm_eps"))
     return Task(reader.get("name", str), head, reader.optional("out_channels", int))
@@ -268,7 +280,9 @@ def _task(reader: _Reader) -> Task:
 def _image_layout(reader: _Reader) -> ImageLayout:
     resample = reader.get("resample", str)
     if resample != RESAMPLE:
-        raise InputError(f"{reader.file}: {reader.where}resample is {resample!r}, this driver resizes {RESAMPLE}")
+        raise InputError(
+            f"{reader.file}: {reader.where}resample is {resample!r}, this driver resizes {RESAMPLE}"
+        )
     shape = (reader.count("channels"), reader.count("height"), reader.count("width"))
     return ImageLayout(
         shape,
@@ -285,4 +299,6 @@ def _output_layout(reader: _Reader) -> OutputLayout:
 
 
 def _weights(reader: _Reader) -> Weights:
-    return Weights(reader.get("file", str), reader.count("ports"), reader.count("port_bytes"), reader.get("sha256", str))
+    return Weights(
+        reader.get("file", str), reader.count("ports"), reader.count("port_bytes"), reader.get("sha256", str)
+    )

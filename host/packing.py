@@ -66,7 +66,8 @@ def check_images(images: NDArray[np.uint8], shape: tuple[int, int, int]) -> None
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         found = f"dtype {images.dtype}" if isinstance(images, np.ndarray) else type(images).__name__
         raise InputError(
-            f"image: {found}, expected an array of uint8", hint="pixels are 8-bit, 0 to 255: image.astype(numpy.uint8)"
+            f"image: {found}, expected an array of uint8",
+            hint="pixels are 8-bit, 0 to 255: image.astype(numpy.uint8)",
         )
     if images.ndim != 4 or images.shape[1:] != shape:
         hint = "channels come first: (channels, height, width)"

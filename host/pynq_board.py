@@ -7,6 +7,7 @@ import fcntl
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,7 +47,9 @@ class PynqBuffer:
         """Give the memory back."""
         # The view first: it must not outlive what it looks at.
         self.array = np.zeros(0, np.uint8)
-        self._buffer.freebuffer()
+        buffer, self._buffer = self._buffer, None
+        if buffer is not None:
+            buffer.freebuffer()
 
 
 class PynqBoard:
@@ -108,13 +111,20 @@ class PynqBoard:
     def _load(self, path: Path, kernel: Kernel) -> None:
         try:
             # An emulated device has no configuration memory to download to.
-            self._overlay = self._pynq.Overlay(str(path.resolve()), download=not self.emulated, device=self._device)
-            self._ip = getattr(self._overlay, kernel.instance)
+            self._bind(path, kernel, download=not self.emulated)
         except (OSError, RuntimeError, ValueError, AttributeError) as error:
             raise AcceleratorError(
                 f"{path}: PYNQ cannot load it: {error}",
                 hint="was it made for this board? PYNQ must run as root to load a bitstream",
             ) from None
+
+    def _bind(self, path: Path, kernel: Kernel, *, download: bool) -> None:
+        self._kernel = kernel
+        with warnings.catch_warnings():
+            # Without a UIO device for it there is polling, of which nobody need be warned.
+            warnings.filterwarnings("ignore", message="Interrupt .* not created")
+            self._overlay = self._pynq.Overlay(str(path.resolve()), download=download, device=self._device)
+            self._ip = getattr(self._overlay, kernel.instance)
         self._interrupt = getattr(self._ip, "interrupt", None)
 
     def allocate(self, nbytes: int) -> PynqBuffer:
@@ -146,14 +156,8 @@ class PynqBoard:
         if self.emulated:
             self._device.reset_kernel()
         else:
-            self._overlay.download()
-            # A download makes PYNQ's interrupts invalid: a new overlay has new ones.
-            self._overlay = self._pynq.Overlay(str(self._bitfile.resolve()), download=False, device=self._device)
-            self._ip = getattr(self._overlay, self._ip_name())
-            self._interrupt = getattr(self._ip, "interrupt", None)
-
-    def _ip_name(self) -> str:
-        return read_hwh(self._bitfile.with_suffix(".hwh"), self._name).instance
+            # A new overlay, because a download makes the interrupts of the old one invalid.
+            self._bind(self._bitfile, self._kernel, download=True)
 
     def diagnose(self) -> str:
         """What an emulated device knows."""
@@ -199,7 +203,9 @@ def _lock_file(name: str) -> IO[str]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise AcceleratorError(f"{path}: cannot be opened: {error.strerror}", hint="run as the same user") from None
+        raise AcceleratorError(
+            f"{path}: cannot be opened: {error.strerror}", hint="run as the same user"
+        ) from None
     file = os.fdopen(descriptor, "r+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -39,7 +39,9 @@ class EmulatedPynqMemory:
         """Buffers of a device."""
         self._device, self.memory = device, memory
 
-    def allocate(self, shape: int | tuple[int, ...], dtype: Any, cacheable: bool = True, **_: Any) -> EmulatedPynqBuffer:
+    def allocate(
+        self, shape: int | tuple[int, ...], dtype: Any, cacheable: bool = True, **_: Any
+    ) -> EmulatedPynqBuffer:
         """A buffer of PYNQ's kind."""
         dtype = np.dtype(dtype)
         buffer = self.memory.allocate(int(np.prod(shape)) * dtype.itemsize)
@@ -56,7 +58,7 @@ class EmulatedPynqMemory:
         return array
 
 
-class EmulatedDevice(Device):  # type: ignore[misc]
+class EmulatedDevice(Device):
     """The emulated board as a PYNQ device.
 
     Attributes:
@@ -68,7 +70,9 @@ class EmulatedDevice(Device):  # type: ignore[misc]
     timeout = TIMEOUT
     capabilities: ClassVar[dict[str, bool]] = {"REGISTER_RW": True}
 
-    def __init__(self, manifest: Manifest, library: Path, hardware: type[EmulatedKernel] = EmulatedKernel) -> None:
+    def __init__(
+        self, manifest: Manifest, library: Path, hardware: type[EmulatedKernel] = EmulatedKernel
+    ) -> None:
         """A device for a build: see `host.emulated.EmulatedBoard`."""
         super().__init__("edgemoe-emulated")
         self.hwh = manifest.path.parent / HWH
@@ -96,7 +100,7 @@ class EmulatedDevice(Device):  # type: ignore[misc]
     def write_registers(self, address: int, data: Any) -> None:
         """Set registers at a physical address."""
         values: NDArray[np.uint32] = np.frombuffer(bytes(data), "<u4")
-        for offset, value in zip(self._offsets(address, 4 * len(values)), values):
+        for offset, value in zip(self._offsets(address, 4 * len(values)), values, strict=False):
             self.hardware.write(offset, int(value))
 
     def _offsets(self, address: int, length: int) -> range:
@@ -115,12 +119,14 @@ class EmulatedDevice(Device):  # type: ignore[misc]
         dram, array = self._both(bo, offset, virtual_address, nbytes)
         array[:] = dram
 
-    def _both(self, bo: int, offset: int, address: int, nbytes: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def _both(
+        self, bo: int, offset: int, address: int, nbytes: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         dram = self.memory.dram(bo + offset, nbytes)
         if dram is None:
             raise RuntimeError(f"no buffer of {nbytes} bytes at {bo + offset:#x}")
         memory = (ctypes.c_ubyte * nbytes).from_address(address)
-        return dram, np.frombuffer(memory, np.uint8)
+        return dram, np.frombuffer(memoryview(memory), np.uint8)
 
     def reset_kernel(self) -> None:
         """Stop the kernel, as loading the bitstream anew does."""

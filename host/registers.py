@@ -59,10 +59,10 @@ def register_names(argument: Argument, registers: Sequence[str] | set[str]) -> l
 class Registers:
     """Arguments and control bits of a kernel, by name.
 
-    A register is written only when its value changes.
+    An argument is written only when its value changes.
 
     Attributes:
-        writes: how often a register was written.
+        argument_writes: how often an argument was written.
     """
 
     def __init__(self, bus: Bus, kernel: Kernel, arguments: Sequence[Argument]) -> None:
@@ -75,7 +75,7 @@ class Registers:
         self._offsets: dict[str, list[int]] = {}
         self._valid: dict[str, int] = {}
         self._written: dict[str, int] = {}
-        self.writes = 0
+        self.argument_writes = 0
         known = set(kernel.registers)
         for argument in arguments:
             names = register_names(argument, known)
@@ -95,8 +95,9 @@ class Registers:
         if self._written.get(name) == value:
             return
         for word, offset in enumerate(self._offsets[name]):
-            self._write(offset, value >> 32 * word & _WORD)
+            self._bus.write(offset, value >> 32 * word & _WORD)
         self._written[name] = value
+        self.argument_writes += 1
 
     def get(self, name: str) -> int:
         """Read an argument."""
@@ -113,14 +114,14 @@ class Registers:
 
     def start(self) -> None:
         """Start the kernel."""
-        self._write(self._control, START)
+        self._bus.write(self._control, START)
 
     def enable_interrupt(self) -> None:
         """Let the kernel's interrupt rise when it is done."""
         registers = self._kernel.registers
         if "GIER" in registers and "IP_IER" in registers:
-            self._write(registers["IP_IER"], 1)
-            self._write(registers["GIER"], 1)
+            self._bus.write(registers["IP_IER"], 1)
+            self._bus.write(registers["GIER"], 1)
 
     def clear_interrupt(self) -> None:
         """Take the interrupt back: by reading its status (releases since 2022), else by writing it (before)."""
@@ -129,7 +130,7 @@ class Registers:
             return
         status = self._bus.read(offset)
         if status:
-            self._write(offset, status)
+            self._bus.write(offset, status)
 
     def forget(self) -> None:
         """Take nothing for written any more: after a reset all registers are zero."""
@@ -141,7 +142,3 @@ class Registers:
         flags = [name for bit, name in _FLAGS.items() if control & bit]
         values = ", ".join(f"{name} = {self.get(name):#x}" for name in self._offsets)
         return f"CTRL = {control:#x} ({', '.join(flags) or 'running'}), {values}"
-
-    def _write(self, offset: int, value: int) -> None:
-        self.writes += 1
-        self._bus.write(offset, value)

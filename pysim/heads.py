@@ -27,7 +27,9 @@ def layer_norm(x: FloatArray, weight: FloatArray, bias: FloatArray, epsilon: flo
     return centred / np.sqrt(variance + epsilon) * weight + bias
 
 
-def run_head(head: Head, task: str, weights: Mapping[str, NDArray[Any]], tokens: FloatArray) -> FloatArray | None:
+def run_head(
+    head: Head, task: str, weights: Mapping[str, NDArray[Any]], tokens: FloatArray
+) -> FloatArray | None:
     """A task head on final tokens in real units; None where the task has no head.
 
     Args:

@@ -130,9 +130,7 @@ def _load_picture(path: Path, shape: Shape, fit: bool) -> Pixels:
     channels, height, width = shape
     mode = _MODES.get(channels)
     if mode is None:
-        raise InputError(
-            f"{path}: no picture has the {channels} channels of this network", hint="use .npy"
-        )
+        raise InputError(f"{path}: no picture has the {channels} channels of this network", hint="use .npy")
     try:
         from PIL import Image
 
