@@ -62,7 +62,8 @@ def require_model_of(design: Design, model: Model) -> None:
     ignored = {"name", "notes"}
     if model.spec.model_dump(exclude=ignored) != design.spec.model_dump(exclude=ignored):
         raise InputError(
-            f"model {model.spec.name} has another shape, other tasks or other heads than the design of {design.spec.name}",
+            f"model {model.spec.name} has another shape, other tasks or other heads than the design "
+            f"of {design.spec.name}",
             hint="give the Model folder that the design was quantised from",
         )
 

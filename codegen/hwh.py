@@ -1,4 +1,4 @@
-"""The `.hwh` of the emulated board: the control interface as Vitis HLS lays it out, in the format that Vivado writes."""
+"""The `.hwh` of the emulated board: registers as Vitis HLS lays them out, in the format that Vivado writes."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from boards import Board
 from codegen.architecture import Architecture
+from codegen.block_design import write_block_design
 from codegen.host_files import require_model_of, write_host
 from codegen.performance import Performance, estimate, on_board, require_fit
 from codegen.render import render
@@ -62,6 +63,11 @@ class Build:
     def host(self) -> Path:
         """What goes to the board."""
         return self.folder / "host"
+
+    @property
+    def vivado(self) -> Path:
+        """The block design; there is none for a board without a processing system."""
+        return self.folder / "vivado"
 
     @classmethod
     def load(cls, folder: Path) -> Build:
@@ -152,6 +158,7 @@ def generate(
         )
         report(2, STEPS)
         write_host(architecture, temporary / "host", board, model)
+        write_block_design(architecture, temporary / "vivado", board)
         report(3, STEPS)
         design.save(temporary / "design")
         (temporary / "build.toml").write_bytes(tomli_w.dumps(spec.model_dump()).encode())

@@ -92,7 +92,11 @@ def generate(
     console.show(
         f"{output}: {len(sources)} C++ files, {lines} lines, for {build.spec.board}; test bench for {scope}"
     )
-    console.show(f"next: edgemoe verify {output} --csim")
+    if not build.vivado.is_dir():
+        console.warn(
+            f"no block design: {build.spec.board} has no processing system, which vivado/build.tcl starts from"
+        )
+    console.show(f"next: edgemoe verify {output} --csim --host")
     console.result(
         {
             "build": str(output),

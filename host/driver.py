@@ -65,7 +65,7 @@ class Accelerator:
         """Put the design on the board, check that it is the right one, and load its weights.
 
         Args:
-            build: a build folder, its `host` folder, or a `.bit` with `.hwh`, `manifest.json` and `weights.bin` beside it.
+            build: a build folder, its `host` folder, or a `.bit` with its `.hwh` and the files of `host` beside it.
             board: the board; by default the one that PYNQ finds.
             timeout: seconds that a call may take; the board's own default if not given.
 

@@ -171,8 +171,9 @@ class Manifest:
             shape = (task.out_channels, self.output.dim)
             found = tensors.get(f"heads.{task.name}.weight")
             if found is None or found.shape != shape:
+                shown = "missing" if found is None else found.shape
                 raise InputError(
-                    f"{file}: heads.{task.name}.weight is {'missing' if found is None else found.shape}, expected {shape}",
+                    f"{file}: heads.{task.name}.weight is {shown}, expected {shape}",
                     hint=_COPY_AGAIN,
                 )
         return tensors

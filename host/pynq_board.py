@@ -8,8 +8,7 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -180,17 +179,9 @@ def wait_for_interrupt(interrupt: Any, seconds: float) -> bool:
         return False
     if loop.is_running():
         return False
-    with _quiet_timeout():
+    with suppress(TimeoutError, asyncio.TimeoutError):
         loop.run_until_complete(asyncio.wait_for(interrupt.wait(), seconds))
     return True
-
-
-@contextmanager
-def _quiet_timeout() -> Iterator[None]:
-    try:
-        yield
-    except (TimeoutError, asyncio.TimeoutError):
-        pass
 
 
 def _lock_file(name: str) -> IO[str]:

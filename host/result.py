@@ -69,7 +69,7 @@ class Result:
         if self.output is None:
             raise InputError(
                 f"task {self.task} has no head to decode its tokens with",
-                hint="`edgemoe generate --model MODEL_DIR` takes the heads along; tokens and integers are there without",
+                hint="`edgemoe generate --model MODEL_DIR` takes heads along; tokens and integers are there without",
             )
         if self._task.head.kind != kind:
             raise InputError(f"the head of task {self.task} is {self._task.head.kind}, not {kind}")
