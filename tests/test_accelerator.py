@@ -23,6 +23,7 @@ from emulation import FaultyKernel, faulty_board
 from host import Accelerator, AcceleratorError, Result
 from host import call as host_call
 from host.emulated import EmulatedBoard, EmulatedBuffer
+from host.registers import DONE
 from pysim.design import Design
 from pysim.errors import InputError
 from pysim.model import Model
@@ -300,9 +301,12 @@ class TestFaults:
         threading.Timer(0.2, kernel.go.set).start()
         with Accelerator(built.folder, board=board) as accelerator:
             self.works(accelerator, kernel, images, expected)
+        kernel.write(kernel.kernel.registers["batch"], 0)
         kernel.write(0, 1)  # And its end left unread.
-        while kernel.calls and not kernel._flags & 2:
+        deadline = time.monotonic() + 5
+        while not kernel._flags & DONE and time.monotonic() < deadline:
             time.sleep(0.01)
+        assert kernel._flags & DONE
         with Accelerator(built.folder, board=board) as accelerator:
             self.works(accelerator, kernel, images, expected)
 
