@@ -92,11 +92,11 @@ def pack_images(images: NDArray[np.uint8], layout: ImageLayout, out: Bytes | Non
     if layout.word_bytes == lanes and values == words * lanes:
         _cut_into(images, layout, packed)
         return packed
-    rows = patches(images, layout.patch_size).reshape(-1, values)
+    rows = patches(images, layout.patch_size).reshape(len(images) * layout.patches, values)
     target = packed.reshape(len(rows), words, layout.word_bytes)
     target[:, :, lanes:] = 0
     full, rest = divmod(values, lanes)
-    target[:, :full, :lanes] = rows[:, : full * lanes].reshape(-1, full, lanes)
+    target[:, :full, :lanes] = rows[:, : full * lanes].reshape(len(rows), full, lanes)
     if rest:
         target[:, full, :rest] = rows[:, full * lanes :]
         target[:, full, rest:lanes] = layout.padding

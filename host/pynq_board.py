@@ -119,6 +119,8 @@ class PynqBoard:
 
     def _bind(self, path: Path, kernel: Kernel, *, download: bool) -> None:
         self._kernel = kernel
+        # Interrupts and clocks ask for the active device, whichever the overlay is for.
+        self._pynq.Device.active_device = self._device
         with warnings.catch_warnings():
             # Without a UIO device for it there is polling, of which nobody need be warned.
             warnings.filterwarnings("ignore", message="Interrupt .* not created")

@@ -264,7 +264,7 @@ class TestFaults:
     ) -> None:
         accelerator._caller.timeout = 0.3
         accelerator._fixed["weights_1"] += 1 << 33
-        with pytest.raises(AcceleratorError, match="weights_1 = 0xa.*no buffer holds"):
+        with pytest.raises(AcceleratorError, match=r"weights_1 = 0xa.*no buffer holds"):
             accelerator.run(images[0])
 
     def test_done_without_a_start(
@@ -324,7 +324,7 @@ class TestFaults:
         self, built: Build, board: EmulatedBoard, kernel: FaultyKernel, images: Pixels, expected: Expected
     ) -> None:
         kernel.mode = "id"
-        with pytest.raises(AcceleratorError, match="on the board is design .* describes design") as caught:
+        with pytest.raises(AcceleratorError, match=r"on the board is design .* describes design") as caught:
             Accelerator(built.folder, board=board)
         assert built.spec.design_id in caught.value.message
         assert not board.memory.buffers, "refused before the first buffer"
@@ -350,7 +350,8 @@ class TestFaults:
         monkeypatch: pytest.MonkeyPatch,
         fits: int,
     ) -> None:
-        real, allocated = board.memory.allocate, []
+        real = board.memory.allocate
+        allocated: list[int] = []
 
         def allocate(nbytes: int) -> EmulatedBuffer:
             if len(allocated) == fits:
