@@ -296,11 +296,12 @@ class _Clock:
 
     def __init__(self, count: NDArray[np.uint64], mhz: float) -> None:
         self._count, self._mhz = count, mhz
-        self._stop = threading.Event()
+        self._started, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._tick, daemon=True)
 
     def __enter__(self) -> None:
         self._thread.start()
+        self._started.wait()
 
     def __exit__(self, *error: object) -> None:
         self._stop.set()
@@ -308,6 +309,7 @@ class _Clock:
 
     def _tick(self) -> None:
         start = time.perf_counter()
+        self._started.set()
         while not self._stop.wait(TICK):
             self._count[0] = 1 + int((time.perf_counter() - start) * self._mhz * 1e6)
 

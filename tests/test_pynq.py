@@ -74,7 +74,7 @@ def test_buffers(session: dict[str, Any]) -> None:
 
 def test_registers_as_pynq_sees_them(session: dict[str, Any]) -> None:
     assert session["idle"] == 1
-    assert session["cycles"] == session["result_cycles"] > 0
+    assert session["cycles"] == session["result_cycles"]
     assert session["registers"] == session["parsed"]
     assert session["address"][0] == session["address"][1]
 
