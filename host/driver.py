@@ -125,25 +125,32 @@ class Accelerator:
         starts = range(0, len(images), most)
         chunks = (np.stack([self._prepare(i) for i in images[start : start + most]]) for start in starts)
         with self._only("run_batch"):
-            return [result for results in self._pipeline(chunks, number) for result in results]
+            batches = self._pipeline((chunk, number) for chunk in chunks)
+            return [result for results in batches for result in results]
 
-    def stream(self, images: Iterable[Image], task: str | int = 0) -> Iterator[Result]:
+    def stream(self, images: Iterable[Image], task: str | int | Sequence[str | int] = 0) -> Iterator[Result]:
         """Run images one after the other as they come: the next one is prepared while the kernel works.
 
         Where the source of the images raises an exception, the results of all images before it come first.
 
         Args:
             images: what `run` takes, from any source; read one image ahead.
-            task: name or number of the task.
+            task: name or number of the task; or several, of which every image has a result each, in that order.
         """
         # Not a generator itself, so that a wrong task is refused at once.
-        number = self.manifest.task(task)
-        return self._stream(iter(images), number)
+        tasks = [task] if isinstance(task, (str, int)) else task
+        return self._stream(iter(images), [self.manifest.task(each) for each in tasks])
 
-    def _stream(self, images: Iterator[Image], task: int) -> Iterator[Result]:
+    def _stream(self, images: Iterator[Image], tasks: Sequence[int]) -> Iterator[Result]:
         with self._only("stream"):
-            for results in self._pipeline((self._prepare(image)[None] for image in images), task):
+            for results in self._pipeline(self._jobs(images, tasks)):
                 yield results[0]
+
+    def _jobs(self, images: Iterator[Image], tasks: Sequence[int]) -> Iterator[tuple[NDArray[np.uint8], int]]:
+        for image in images:
+            pixels = self._prepare(image)[None]
+            for task in tasks:
+                yield pixels, task
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -227,7 +234,7 @@ class Accelerator:
             for integers in tokens
         ]
 
-    def _pipeline(self, batches: Iterator[NDArray[np.uint8]], task: int) -> Iterator[list[Result]]:
+    def _pipeline(self, batches: Iterator[tuple[NDArray[np.uint8], int]]) -> Iterator[list[Result]]:
         """Results of batch after batch; while the kernel works on one, the next is packed and the last unpacked."""
         slots = cycle(self._slots)
         running: _Job | None = None
@@ -236,7 +243,7 @@ class Accelerator:
             while True:
                 try:
                     batch = next(batches, None)
-                    waiting = None if batch is None else self._pack(next(slots), batch, task)
+                    waiting = None if batch is None else self._pack(next(slots), *batch)
                 except Exception as error:  # Of the images' source: what was started before it is not lost.
                     waiting, failure = None, error
                 done, cycles = running, self._caller.wait() if running else 0

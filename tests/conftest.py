@@ -20,6 +20,9 @@ from pysim.precision import PRESETS
 
 Pixels = NDArray[np.uint8]
 
+collect_ignore = ["pynq_session.py"]
+"""A program for PYNQ's environment, which this one is not."""
+
 NARROW = Parallelism(
     linear_in=8, linear_out=16, token_tile=2, attention_rows=4, axi_width=64, weight_ports=2, max_batch=3
 )

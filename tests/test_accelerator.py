@@ -116,6 +116,14 @@ class TestResults:
     def test_streams(self, accelerator: Accelerator, images: Pixels, expected: Expected, count: int) -> None:
         check(list(accelerator.stream(iter(images[:count]), "semseg")), expected["semseg"][:count])
 
+    def test_several_tasks_in_one_stream(
+        self, accelerator: Accelerator, images: Pixels, expected: Expected
+    ) -> None:
+        results = list(accelerator.stream(images[:4], ["depth", "semseg"]))
+        assert [result.task for result in results] == ["depth", "semseg"] * 4
+        check(results[0::2], expected["depth"][:4])
+        check(results[1::2], expected["semseg"][:4])
+
     def test_a_stream_prepares_the_next_image_while_the_kernel_works(
         self, accelerator: Accelerator, kernel: FaultyKernel, images: Pixels
     ) -> None:
