@@ -11,6 +11,7 @@ animations (GIF, WebP) are read with pillow; other videos need OpenCV, which the
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -178,11 +179,37 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory() as temporary:
             return show(options, Path(temporary))
-    except EdgeMoeError:
-        rate = len(sheets) / seconds
-    print(
-        f"{len(sheets)} frames, {len(tasks)} tasks ({', '.join(tasks)}) in {seconds:.2f} s: {rate:.1f} frames/s"
-    )
+    except EdgeMoeError as error:
+        hint = [f"hint: {error.hint}"] if error.hint else []
+        print(f"error: {error.message}", *hint, sep="\n", file=sys.stderr)
+        return error.exit_code
+
+
+def show(options: argparse.Namespace, temporary: Path) -> int:
+    """Run all frames, print the rate, and save what was drawn."""
+    frames: Iterable[Image.Image]
+    if options.build is None:
+        print("quantising and generating the shipped network, and compiling it for the emulated board")
+        build, frames = digits_build(temporary)
+    else:
+        if options.frames is None:
+            raise InputError(
+                "no frames", hint="--frames FOLDER, --frames animation.gif or --frames video.mp4"
+            )
+        build, frames = options.build, read_frames(options.frames)
+    sheets, cycles = [], 0
+    with open_accelerator(build, emulate=options.emulate or options.build is None) as accelerator:
+        tasks = options.task or list(accelerator.tasks)
+        start = time.perf_counter()
+        for frame, results in run(accelerator, itertools.islice(frames, options.limit), tasks):
+            sheets.append(draw(frame, results))
+            cycles += sum(result.cycles for result in results)
+        seconds = time.perf_counter() - start
+        emulated, clock = accelerator.emulated, accelerator.clock_mhz
+    if not sheets:
+        raise InputError(f"{options.frames}: no frame")
+    named, rate = ", ".join(tasks), len(sheets) / seconds
+    print(f"{len(sheets)} frames, {len(tasks)} tasks ({named}) in {seconds:.2f} s: {rate:.1f} frames/s")
     if emulated:
         print("on the emulated board: the rate is this computer's, not the hardware's")
     else:
