@@ -14,6 +14,7 @@ import argparse
 import itertools
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
