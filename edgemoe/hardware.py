@@ -293,10 +293,12 @@ def boards(ctx: typer.Context, json: Json = False) -> None:
             f"{b.uram:,}",
             f"{b.lut:,}",
             f"{b.dram_gb_s:g}",
+            f"{b.ports}{f' + {b.coherent_ports}' if b.coherent_ports else ''} x {b.port_width}",
             f"{b.clock_mhz_default:g}",
+            b.pynq_name or "-",
         )
         for b in found
     ]
-    columns = ("name", "board", "part", "DSP", "BRAM36", "URAM", "LUT", "GB/s", "MHz")
+    columns = ("name", "board", "part", "DSP", "BRAM36", "URAM", "LUT", "GB/s", "ports", "MHz", "PYNQ")
     console.show(table("Boards", columns, rows, left=3))
     console.result({"boards": [b.model_dump(mode="json", exclude={"sources"}) for b in found]})
