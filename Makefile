@@ -1,13 +1,18 @@
-# make setup: everything that development, the demo and the tests need, in .venv
+# make setup: everything that development, the demo and the tests need, in .venv, and PYNQ for its tests in .venv-pynq
 # make demo:  the main job on real images        make test: every check
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PYNQ_VENV := .venv-pynq
+PYNQ_READY := $(PYNQ_VENV)/.ready
+# Boards have Python 3.10: their code is tested with it where there is one.
+PYTHON310 := $(firstword $(wildcard $(HOME)/.pyenv/versions/3.10*/bin/python3.10 /usr/bin/python3.10 /usr/local/bin/python3.10))
+PYNQ_PYTHON ?= $(or $(PYTHON310),$(PYTHON))
 
 .PHONY: setup demo test lint format bench clean
 
-setup: $(READY)
+setup: $(READY) $(PYNQ_READY)
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
@@ -15,24 +20,30 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test,demo]'
 	touch $(READY)
 
-demo: setup
+$(PYNQ_READY): tests/pynq-requirements.txt
+	$(PYNQ_PYTHON) -m venv $(PYNQ_VENV)
+	$(PYNQ_VENV)/bin/python -m pip install -q --disable-pip-version-check -r tests/pynq-requirements.txt
+	touch $(PYNQ_READY)
+
+demo: $(READY)
 	$(BIN)/edgemoe demo
 
-test: lint
+test: $(PYNQ_READY) lint
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-lint: setup
+lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: setup
+format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup
+bench: $(READY)
 	$(BIN)/python scripts/bench_pysim.py
+	$(BIN)/python scripts/bench_host.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PYNQ_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,6 +3,11 @@
 `load_board("zcu102")` gives a shipped board, `load_board("mine.toml")` a user's own one.
 """
 
+from pathlib import Path
+
 from boards.board import Board, BoardError, board_names, load_board, markdown_table
 
-__all__ = ["Board", "BoardError", "board_names", "load_board", "markdown_table"]
+VIVADO_TEMPLATES = Path(__file__).parent / "vivado"
+"""Block designs, one script for each family of processing systems, and the description of the emulated board."""
+
+__all__ = ["VIVADO_TEMPLATES", "Board", "BoardError", "board_names", "load_board", "markdown_table"]

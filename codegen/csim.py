@@ -20,6 +20,8 @@ from pysim.errors import CheckError, InputError
 FLAGS = (
     "-std=c++14",
     "-O2",
+    # The same objects make the test bench and the emulated board's library.
+    "-fPIC",
     "-Wall",
     "-Wextra",
     "-Werror",
@@ -47,6 +49,12 @@ class CsimResult:
     engines: dict[str, tuple[int, int]] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     mismatches: list[str] = field(default_factory=list)
+
+    def __add__(self, other: CsimResult) -> CsimResult:
+        """Both results: their engines, which have different names, side by side."""
+        return CsimResult(
+            self.engines | other.engines, self.counts | other.counts, self.mismatches + other.mismatches
+        )
 
     @property
     def values(self) -> int:
@@ -93,15 +101,7 @@ def run_csim(project: Path, progress: Callable[[int, int], Any] | None = None) -
     sources = sorted([*project.glob("src/*.cpp"), *project.glob("tb/*.cpp")])
     if not sources or not (project / "tb/tb_data/run.bin").is_file():
         raise InputError(f"{project}: not a generated HLS project", hint="`edgemoe generate` makes one")
-    steps = len(sources) + 1
-    done = 0
-
-    def compiled() -> None:
-        nonlocal done
-        done += 1
-        if progress:
-            progress(done, steps)
-
+    compiled = _counter(progress, len(sources) + 1)
     executable = build(sources, project / "src", compiled)
     result = _run(executable, project)
     compiled()
@@ -122,6 +122,41 @@ def build(sources: Sequence[Path], include: Path, compiled: Callable[[], None] =
     Raises:
         InputError: no compiler, no headers, or code that does not compile.
     """
+    return _link(_compile(sources, include, compiled), ".exe", (), include)
+
+
+def build_library(project: Path, progress: Callable[[int, int], Any] | None = None) -> Path:
+    """Compile the kernel of a generated project for this computer, as a shared library: what the emulated board runs.
+
+    Args:
+        project: the `hls` folder of a build.
+        progress: called with files compiled and in total (linking counts as the last one).
+
+    Raises:
+        InputError: no compiler, no headers, an incomplete project, or code that does not compile.
+    """
+    sources = sorted(project.glob("src/*.cpp"))
+    if not sources:
+        raise InputError(f"{project}: not a generated HLS project", hint="`edgemoe generate` makes one")
+    compiled = _counter(progress, len(sources) + 1)
+    library = _link(_compile(sources, project / "src", compiled), ".so", ("-shared",), project)
+    compiled()
+    return library
+
+
+def _counter(progress: Callable[[int, int], Any] | None, steps: int) -> Callable[[], None]:
+    done = 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done, steps)
+
+    return count
+
+
+def _compile(sources: Sequence[Path], include: Path, compiled: Callable[[], None]) -> list[Path]:
     compiler, headers = find_compiler(), header_folder()
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
     common = hashlib.sha256("\n".join([version, *FLAGS]).encode())
@@ -143,14 +178,19 @@ def build(sources: Sequence[Path], include: Path, compiled: Callable[[], None] =
         return target
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(compile_one, sources))
+        return list(pool.map(compile_one, sources))
+
+
+def _link(objects: Sequence[Path], suffix: str, options: Sequence[str], include: Path) -> Path:
     name = hashlib.sha256("".join(map(str, objects)).encode()).hexdigest()[:32]
-    executable = cache / f"{name}.exe"
-    if not executable.is_file():
-        partial = executable.with_suffix(f".{os.getpid()}.exe")
-        _check([compiler, *map(str, objects), "-o", str(partial)], f"{include}: does not link")
-        partial.replace(executable)
-    return executable
+    target = cache_folder("csim") / f"{name}{suffix}"
+    if not target.is_file():
+        partial = target.with_suffix(f".{os.getpid()}{suffix}")
+        _check(
+            [find_compiler(), *options, *map(str, objects), "-o", str(partial)], f"{include}: does not link"
+        )
+        partial.replace(target)
+    return target
 
 
 def _check(command: list[str], failure: str) -> None:

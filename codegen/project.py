@@ -14,17 +14,20 @@ from pydantic import BaseModel, ConfigDict
 
 from boards import Board
 from codegen.architecture import Architecture
+from codegen.block_design import write_block_design
+from codegen.host_files import require_model_of, write_host
 from codegen.performance import Performance, estimate, on_board, require_fit
 from codegen.render import render
 from codegen.testdata import write_test_data
 from pysim.design import Design
 from pysim.errors import InputError
 from pysim.files import new_folder, read_toml, require_new, validate
+from pysim.model import Model
 
 NETWORK_TEST_GMAC = 2.0
 """Networks with more work than this an image are tested engine by engine only."""
 
-STEPS = 3
+STEPS = 4
 
 
 class BuildSpec(BaseModel):
@@ -55,6 +58,16 @@ class Build:
     def hls(self) -> Path:
         """The HLS project."""
         return self.folder / "hls"
+
+    @property
+    def host(self) -> Path:
+        """What goes to the board."""
+        return self.folder / "host"
+
+    @property
+    def vivado(self) -> Path:
+        """The block design; there is none for a board without a processing system."""
+        return self.folder / "vivado"
 
     @classmethod
     def load(cls, folder: Path) -> Build:
@@ -98,9 +111,10 @@ def generate(
     task: int = 0,
     batch: int = 1,
     must_fit: bool = True,
+    model: Model | None = None,
     progress: Callable[[int, int], Any] | None = None,
 ) -> tuple[Build, Performance]:
-    """Write the HLS project of a Design for a board.
+    """Write the hardware of a Design for a board: HLS project, scripts and host files.
 
     Args:
         design: the design.
@@ -110,12 +124,15 @@ def generate(
         task: the task that the test bench runs.
         batch: images that the accelerator holds on chip together.
         must_fit: refuse a design that the board has no room for; without it, the C++ can still be verified.
+        model: the float network, whose task heads the host takes along to decode results.
         progress: called with steps done and in total.
 
     Raises:
         InputError: the folder exists, the design does not fit, or its parallelism cannot be built.
     """
     require_new(folder)
+    if model is not None:
+        require_model_of(design, model)
     design = on_board(design, board, batch)
     performance = require_fit(design, board) if must_fit else estimate(design, board)
     architecture = Architecture(design)
@@ -140,6 +157,9 @@ def generate(
             architecture, data, images[: design.parallelism.max_batch], task=task, network=network
         )
         report(2, STEPS)
+        write_host(architecture, temporary / "host", board, model)
+        write_block_design(architecture, temporary / "vivado", board)
+        report(3, STEPS)
         design.save(temporary / "design")
         (temporary / "build.toml").write_bytes(tomli_w.dumps(spec.model_dump()).encode())
         report(STEPS, STEPS)

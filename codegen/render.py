@@ -26,7 +26,7 @@ from codegen.architecture import (
     attention_steps,
 )
 from codegen.testdata import tested_layers
-from codegen.weight_image import output_bytes
+from codegen.weight_image import image_layout, output_bytes
 from hls import TEMPLATES
 from pysim import datapath, tables
 from pysim.errors import InputError
@@ -35,6 +35,9 @@ from pysim.kernels import iccad23
 
 TOP = "edgemoe_top"
 """Name of the kernel, the same in C++, in the tool scripts and in the IP."""
+
+IP_VENDOR = "edgemoe"
+IP_VERSION = "0.1"
 
 ENGINES = ("load", "image", "linear", "norm", "attention", "router", "gather", "output")
 """Engines whose trip counts are counted."""
@@ -50,15 +53,20 @@ STYLE = "{BasedOnStyle: Google, ColumnLimit: 110}"
 _LITERALS_PER_LINE = 12
 
 
-def environment(architecture: Architecture) -> Environment:
-    """The Jinja environment: undefined names are errors."""
-    env = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+def plain_environment(folder: Path) -> Environment:
+    """A Jinja environment for the templates of a folder: undefined names are errors."""
+    return Environment(
+        loader=FileSystemLoader(folder),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def environment(architecture: Architecture) -> Environment:
+    """The Jinja environment of the HLS project."""
+    env = plain_environment(TEMPLATES)
     ports = architecture.design.parallelism.weight_ports
 
     def declared(prefix: str = "") -> str:
@@ -162,10 +170,7 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "attention_step": architecture.attention_step,
         "attention_steps": attention_steps(spec.tokens, parallelism.attention_rows),
         "norm_lag": architecture.norm_lag,
-        "image_depth": parallelism.max_batch
-        * spec.patches
-        * architecture.patch_words
-        * architecture.pixel_beats,
+        "image_depth": parallelism.max_batch * image_layout(architecture).image_bytes // port_bytes,
         "ports_data": ", ".join(f"weights_{port}_words.data()" for port in range(parallelism.weight_ports)),
         "tested_layers": tested_layers(architecture),
         "output_depth": output_bytes(architecture, parallelism.max_batch) // port_bytes,
@@ -207,8 +212,8 @@ def script_context(architecture: Architecture, board: Board, sources: Sequence[s
         "sources": list(sources),
         "testbench": "tb/testbench.cpp",
         "data_folder": "tb/tb_data",
-        "vendor": "edgemoe",
-        "version": "0.1",
+        "vendor": IP_VENDOR,
+        "version": IP_VERSION,
     }
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codegen.architecture import Architecture
-from codegen.weight_image import pack_images, pack_weights, port_images
+from codegen.weight_image import image_layout, pack_weights, port_images
+from host.packing import pack_images
 from pysim.datapath import GELU_INPUT, SCORE
 from pysim.engines import Engines, engines_of
 from pysim.kernels import iccad23
@@ -49,7 +50,7 @@ def write_test_data(
         port_images(pack_weights(architecture), architecture.design.parallelism.weight_ports)
     ):
         part.tofile(folder / f"weights_{port}.bin")
-    pack_images(architecture, images).tofile(folder / "image.bin")
+    pack_images(images, image_layout(architecture)).tofile(folder / "image.bin")
     writer.units()
     writer.engines(images[:1], task)
     batch = len(images) if network else 0

@@ -16,9 +16,9 @@ from codegen.architecture import (
     Architecture,
     ceil_div,
 )
+from host.packing import ImageLayout, OutputLayout
 from pysim.datapath import MULTIPLIER_WIDTH, PIXEL_FRAC
 from pysim.errors import OverflowRiskError
-from pysim.kernels.embed import patches
 from pysim.kernels.iccad23 import FEATURE
 
 Bytes = NDArray[np.uint8]
@@ -47,21 +47,32 @@ def port_images(image: Bytes, ports: int) -> list[Bytes]:
     return [np.ascontiguousarray(part).ravel() for part in np.split(image, ports, axis=1)]
 
 
-def pack_images(architecture: Architecture, images: NDArray[np.uint8]) -> Bytes:
-    """Pixels of (images, channels, H, W) in patch order, every word of lanes in whole beats of one port."""
-    cut = patches(images, architecture.spec.patch_size)
-    flat = cut.reshape(-1, cut.shape[-1])
-    lanes, words = architecture.lanes, architecture.patch_words
-    # Padding stands for 0 after the kernel has taken the offset off.
-    padded = np.full((len(flat), words * lanes), architecture.pixel_offset, np.uint8)
-    padded[:, : flat.shape[1]] = flat
-    return whole_beats(padded.reshape(-1, lanes), architecture.port_bytes).ravel()
+def image_layout(architecture: Architecture) -> ImageLayout:
+    """How images lie in memory."""
+    return ImageLayout(
+        architecture.spec.image_shape,
+        architecture.spec.patch_size,
+        architecture.lanes,
+        architecture.patch_words,
+        architecture.pixel_beats * architecture.port_bytes,
+        architecture.pixel_offset,
+    )
+
+
+def output_layout(architecture: Architecture) -> OutputLayout:
+    """How final tokens lie in memory."""
+    return OutputLayout(
+        architecture.spec.tokens,
+        architecture.spec.dim,
+        architecture.lanes,
+        architecture.token_words,
+        architecture.output_word_beats * architecture.port_bytes,
+    )
 
 
 def output_bytes(architecture: Architecture, images: int) -> int:
     """Size of the kernel's output for so many images."""
-    words = images * architecture.spec.tokens * architecture.token_words
-    return words * architecture.output_word_beats * architecture.port_bytes
+    return images * output_layout(architecture).image_bytes
 
 
 def whole_beats(rows: NDArray[Any], beat_bytes: int) -> Bytes:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from codegen.csim import CsimResult
     from codegen.performance import Performance
     from codegen.project import Build
+    from edgemoe.accelerator import Accelerator
     from pysim.compare import Comparison
     from pysim.design import Design
     from pysim.model import Model
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pysim.simulator import Simulation
 
 __all__ = [
+    "Accelerator",
     "CheckError",
     "EdgeMoeError",
     "InputError",
@@ -50,6 +52,15 @@ __all__ = [
 __version__ = "0.1.0"
 
 Progress = Callable[[int, int], Any]
+
+
+def __getattr__(name: str) -> Any:
+    # A class cannot be a function that imports when it is called, as the verbs below are.
+    if name == "Accelerator":
+        from edgemoe.accelerator import Accelerator
+
+        return Accelerator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load_model(folder: str | Path) -> Model:
@@ -168,9 +179,10 @@ def generate(
     *,
     batch: int = 1,
     must_fit: bool = True,
+    model: Model | None = None,
     progress: Progress | None = None,
 ) -> Build:
-    """Write the HLS project of a Design for a board into a new folder.
+    """Write the hardware of a Design for a board into a new folder: HLS project, scripts and host files.
 
     Args:
         design: the design.
@@ -179,13 +191,23 @@ def generate(
         images: (images, channels, H, W) for the test bench; seeded random pixels where none are given.
         batch: images that the accelerator holds on chip together.
         must_fit: refuse a design that the board has no room for; without it, the C++ can still be verified.
+        model: the float network, whose task heads the host takes along to decode results.
         progress: called with steps done and in total.
     """
     from codegen.project import generate as run
     from edgemoe.hardware import find_board
 
     target = find_board(board)
-    build, _ = run(design, Path(folder), target, images, batch=batch, must_fit=must_fit, progress=progress)
+    build, _ = run(
+        design,
+        Path(folder),
+        target,
+        images,
+        batch=batch,
+        must_fit=must_fit,
+        model=model,
+        progress=progress,
+    )
     return build
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import edgemoe
-from edgemoe import hardware
+from edgemoe import board, hardware
 from edgemoe.console import Console
 from pysim.errors import EdgeMoeError, InputError
 
@@ -297,6 +297,7 @@ def zoo(ctx: typer.Context, json: Json = False) -> None:
 
 
 hardware.register(app)
+board.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

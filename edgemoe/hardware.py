@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import edgemoe
+from edgemoe.board import verify_host
 from edgemoe.console import Console
 from pysim.errors import CheckError, InputError
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from codegen.csim import CsimResult
     from codegen.performance import Performance
     from pysim.design import Design
+
+HOST_IMAGES = 4
+"""Images that `verify --host` runs unless told otherwise."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]
 BoardName = Annotated[
@@ -55,18 +59,30 @@ def generate(
         bool, typer.Option("--any-size", help="Generate, to verify it, even what the board has no room for.")
     ] = False,
     fit: Annotated[bool, typer.Option("--fit", help="Resize and convert images that do not fit.")] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL_DIR", help="Take the task heads of this float network along."),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Generate the HLS project of a Design, with its test bench."""
+    """Generate the hardware of a Design: HLS project, test bench, scripts, and files for the board."""
     from pysim.files import require_new
 
     console: Console = ctx.obj
     require_new(output)
     design = edgemoe.load_design(design_dir)
     images = edgemoe.load_images(list(image), design, fit=fit) if image else None
+    network = edgemoe.load_model(model) if model is not None else None
     with console.progress("generating") as progress:
         build = edgemoe.generate(
-            design, output, board, images, batch=batch, must_fit=not any_size, progress=progress
+            design,
+            output,
+            board,
+            images,
+            batch=batch,
+            must_fit=not any_size,
+            model=network,
+            progress=progress,
         )
     sources = sorted(
         path.relative_to(output) for path in build.hls.rglob("*") if path.suffix in (".cpp", ".h")
@@ -76,7 +92,11 @@ def generate(
     console.show(
         f"{output}: {len(sources)} C++ files, {lines} lines, for {build.spec.board}; test bench for {scope}"
     )
-    console.show(f"next: edgemoe verify {output} --csim")
+    if not build.vivado.is_dir():
+        console.warn(
+            f"no block design: {build.spec.board} has no processing system, which vivado/build.tcl starts from"
+        )
+    console.show(f"next: edgemoe verify {output} --csim --host")
     console.result(
         {
             "build": str(output),
@@ -95,19 +115,31 @@ def verify(
         bool, typer.Option("--csim", help="Compile the C++ with g++ and run its test bench.")
     ] = False,
     vitis: Annotated[bool, typer.Option("--vitis", help="Run csim, csynth and cosim in Vitis HLS.")] = False,
+    host: Annotated[bool, typer.Option("--host", help="Run the host's driver on an emulated board.")] = False,
+    images: Annotated[
+        int, typer.Option(min=1, max=100_000, metavar="N", help="Random images for --host.")
+    ] = HOST_IMAGES,
+    image: Annotated[
+        list[Path] | None, typer.Option(metavar="PATH", help="Images for --host instead; repeatable.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Prove that a build returns the simulator's integers."""
+    from codegen.csim import CsimResult
     from codegen.project import Build
 
     console: Console = ctx.obj
     build = Build.load(build_dir)
+    result = CsimResult()
     if vitis:
         _verify_vitis(console, build.hls)
-        if not csim:
-            return
-    with console.progress("compiling") as progress:
-        result = edgemoe.verify(build_dir, progress=progress)
+    if csim or not (vitis or host):
+        with console.progress("compiling") as progress:
+            result += edgemoe.verify(build_dir, progress=progress)
+    if host:
+        result += verify_host(console, build, list(image) if image else images)
+    if not result.engines:
+        return
     show_verification(console, result)
     console.result(verification_json(result))
     if result.failed:
@@ -261,10 +293,12 @@ def boards(ctx: typer.Context, json: Json = False) -> None:
             f"{b.uram:,}",
             f"{b.lut:,}",
             f"{b.dram_gb_s:g}",
+            f"{b.ports}{f' + {b.coherent_ports}' if b.coherent_ports else ''} x {b.port_width}",
             f"{b.clock_mhz_default:g}",
+            b.pynq_name or "-",
         )
         for b in found
     ]
-    columns = ("name", "board", "part", "DSP", "BRAM36", "URAM", "LUT", "GB/s", "MHz")
+    columns = ("name", "board", "part", "DSP", "BRAM36", "URAM", "LUT", "GB/s", "ports", "MHz", "PYNQ")
     console.show(table("Boards", columns, rows, left=3))
     console.result({"boards": [b.model_dump(mode="json", exclude={"sources"}) for b in found]})

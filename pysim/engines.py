@@ -15,12 +15,13 @@ from pysim.datapath import GELU_INPUT, PIXEL_FRAC, PROBABILITY, SCORE
 from pysim.design import ICCAD23_FRACS, Design
 from pysim.kernels import iccad23
 from pysim.kernels.attention import attention, first_keys
-from pysim.kernels.embed import patches, pixel_operands
+from pysim.kernels.embed import pixel_operands
 from pysim.kernels.gelu import gelu
 from pysim.kernels.layernorm import normalize
 from pysim.kernels.linear import Requantise, accumulate
 from pysim.kernels.moe import run_experts
 from pysim.kernels.router import Routing, route, top_k
+from pysim.pictures import patches
 
 IntArray = NDArray[np.int64]
 

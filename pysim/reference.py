@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
+from pysim.heads import layer_norm, run_head
 from pysim.model import Model
 
 FloatArray = NDArray[np.float64]
@@ -41,13 +42,6 @@ def softmax(x: FloatArray) -> FloatArray:
     """Softmax over the last axis."""
     exponentials = np.exp(x - x.max(axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
-
-
-def layer_norm(x: FloatArray, weight: FloatArray, bias: FloatArray, epsilon: float) -> FloatArray:
-    """LayerNorm over the last axis."""
-    centred = x - x.mean(axis=-1, keepdims=True)
-    variance = (centred * centred).mean(axis=-1, keepdims=True)
-    return centred / np.sqrt(variance + epsilon) * weight + bias
 
 
 def run(
@@ -163,16 +157,5 @@ class _Reference:
 
 
 def apply_head(model: Model, task: str, tokens: NDArray[Any]) -> FloatArray | None:
-    """A task head on final tokens (images, tokens, dim) in real units; None where the task has no head.
-
-    Returns:
-        (images, out_channels) for `cls-linear`; (images, patches, out_channels) for `token-linear`.
-    """
-    head = model.spec.head(task)
-    if head.kind == "none":
-        return None
-    x = tokens[:, 0] if head.kind == "cls-linear" else tokens[:, 1:]
-    if head.norm:
-        norm = f"heads.{task}.norm"
-        x = layer_norm(x, model[f"{norm}.weight"], model[f"{norm}.bias"], model.spec.norm_eps)
-    return np.asarray(x @ model[f"heads.{task}.weight"].T + model[f"heads.{task}.bias"])
+    """A task head of a Model on final tokens (images, tokens, dim) in real units: see `pysim.heads.run_head`."""
+    return run_head(model.spec.decoder(task), task, model.weights, tokens)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pysim.files import read_toml, validate
+from pysim.heads import Head
 
 Count = Annotated[int, Field(ge=1, le=1 << 20, strict=True)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -123,6 +124,11 @@ class ModelSpec(_Strict):
         return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        return (self.in_channels, *self.image_size)
+
+    @property
     def tokens(self) -> int:
         """Tokens of one image: the class token and the patches."""
         return self.patches + 1
@@ -151,6 +157,11 @@ class ModelSpec(_Strict):
     def head(self, task: str) -> HeadSpec:
         """The head of a task (kind "none" where the model has none)."""
         return self.task_heads.get(task, HeadSpec(kind="none"))
+
+    def decoder(self, task: str) -> Head:
+        """What decodes the tokens of a task."""
+        head = self.head(task)
+        return Head(head.kind, head.norm, self.norm_eps)
 
     def to_toml(self) -> dict[str, Any]:
         """The spec as `model.toml` holds it, defaults that carry no information left out."""

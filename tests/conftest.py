@@ -12,11 +12,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import edgemoe
-from pysim.design import Design
+from boards import load_board
+from codegen.project import Build
+from pysim.design import Design, Parallelism
 from pysim.model import Model
 from pysim.precision import PRESETS
 
 Pixels = NDArray[np.uint8]
+
+collect_ignore = ["pynq_session.py"]
+"""A program for PYNQ's environment, which this one is not."""
+
+NARROW = Parallelism(
+    linear_in=8, linear_out=16, token_tile=2, attention_rows=4, axi_width=64, weight_ports=2, max_batch=3
+)
+"""Words and beats that divide nothing in the micro network."""
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +57,25 @@ def folders(
     for index, image in enumerate(images):
         Image.fromarray(image.transpose(1, 2, 0)).save(base / "images" / f"{index:02}.png")
     return base
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory, micro: Model, designs: dict[str, Design]) -> Build:
+    """A build of the micro network with its task heads, for three images at once: to read, not to change."""
+    from codegen.project import generate
+
+    # Words and beats that divide nothing in the network; compiled for other tests too.
+    design = designs["w8a8"].with_parallelism(**NARROW.model_dump())
+    folder = tmp_path_factory.mktemp("built") / "build"
+    return generate(design, folder, load_board("u280"), model=micro)[0]
+
+
+@pytest.fixture(scope="session")
+def library(built: Build) -> Path:
+    """The kernel of `built`, compiled for this computer."""
+    from codegen.csim import build_library
+
+    return build_library(built.hls)
 
 
 @pytest.fixture(scope="session")

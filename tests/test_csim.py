@@ -18,6 +18,7 @@ from codegen.csim import CsimResult, run_csim
 from codegen.estimate import Scheduler, total_trips
 from codegen.performance import on_board
 from codegen.project import Build, generate
+from conftest import NARROW
 from edgemoe.cli import main
 from pysim.design import Design, Parallelism
 from pysim.errors import CheckError, InputError
@@ -26,10 +27,6 @@ from pysim.simulator import simulate
 
 BOARD = load_board("u280")
 
-NARROW = Parallelism(
-    linear_in=8, linear_out=16, token_tile=2, attention_rows=4, axi_width=64, weight_ports=2, max_batch=3
-)
-"""Words and beats that divide nothing in the micro network."""
 SINGLE = Parallelism(
     linear_in=4, linear_out=4, token_tile=1, attention_rows=1, axi_width=64, weight_ports=1, weight_rows=16
 )

@@ -1,0 +1,60 @@
+"""The scripts for Vivado: a block design for each family of processing systems, from `boards/vivado`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from boards import VIVADO_TEMPLATES, Board
+from codegen.architecture import Architecture
+from codegen.hwh import INSTANCE
+from codegen.render import TOP, plain_environment, script_context
+
+SCRIPTS: Final = {"zynq-ultrascale+": "zynq_ultrascale.tcl.j2", "zynq-7000": "zynq_7000.tcl.j2"}
+"""Template of the script, by family of the board; an Alveo card has no processing system."""
+
+COUNT_BITS: Final = 64
+"""Bits of the kernel's `clock_count`."""
+
+
+def memory_masters(architecture: Architecture, board: Board) -> list[list[str]]:
+    """Which of the kernel's memory interfaces share which high-performance port.
+
+    Weights first, each on a port of its own as long as there are any: they are nearly all of the traffic.
+    """
+    parallelism = architecture.design.parallelism
+    masters = [f"gmem_weights_{port}" for port in range(parallelism.weight_ports)]
+    masters += ["gmem_image", "gmem_output"]
+    used = min(board.ports, len(masters))
+    return [masters[port::used] for port in range(used)]
+
+
+def write_block_design(architecture: Architecture, folder: Path, board: Board) -> bool:
+    """Write `build.tcl` and the cycle counter.
+
+    Args:
+        architecture: of the design.
+        folder: to make, where there is a script for the board's family.
+        board: the board.
+
+    Returns:
+        Whether there is one.
+    """
+    template = SCRIPTS.get(board.family)
+    if template is None:
+        return False
+    names: dict[str, Any] = script_context(architecture, board, ()) | {
+        "top": TOP,
+        "instance": INSTANCE,
+        "design_id": architecture.design.design_id,
+        "title": board.title,
+        "board_part": board.board_part,
+        "port_width": board.port_width,
+        "memory_masters": memory_masters(architecture, board),
+        "count_bits": COUNT_BITS,
+    }
+    environment = plain_environment(VIVADO_TEMPLATES)
+    folder.mkdir()
+    for source, target in ((template, "build.tcl"), ("cycle_counter.v.j2", "cycle_counter.v")):
+        (folder / target).write_text(environment.get_template(source).render(names))
+    return True

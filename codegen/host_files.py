@@ -1,0 +1,88 @@
+"""The `host` folder of a build: all that the board needs beside the bitstream, the driver included."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+import host
+import pysim
+from boards import Board
+from codegen.architecture import Architecture
+from codegen.hwh import write_emulated_hwh
+from codegen.manifest import HEADS_FILE, WEIGHTS_FILE, kernel_arguments, manifest
+from codegen.weight_image import pack_weights, port_images
+from host.emulated import HWH
+from host.manifest import FILE
+from pysim.design import Design
+from pysim.errors import InputError
+from pysim.model import Model
+
+PYSIM_MODULES = ("__init__", "errors", "heads", "pictures")
+"""Modules of pysim that the driver imports: they run on a board too."""
+
+
+def write_host(architecture: Architecture, folder: Path, board: Board, model: Model | None = None) -> None:
+    """Write manifest, weights, task heads, the driver, and the description of the emulated board.
+
+    Args:
+        architecture: of the design.
+        folder: to make.
+        board: the board.
+        model: the float network, whose task heads go along; None leaves them out.
+    """
+    folder.mkdir()
+    heads = None if model is None else _heads(architecture.design, model)
+    if heads is not None:
+        (folder / HEADS_FILE).write_bytes(heads)
+    ports = port_images(pack_weights(architecture), architecture.design.parallelism.weight_ports)
+    digest = hashlib.sha256()
+    with (folder / WEIGHTS_FILE).open("wb") as file:
+        for port in ports:
+            digest.update(port.tobytes())
+            file.write(port.tobytes())
+    content = manifest(
+        architecture,
+        board,
+        (len(ports[0]), digest.hexdigest()),
+        None if heads is None else hashlib.sha256(heads).hexdigest(),
+    )
+    (folder / FILE).write_text(json.dumps(content.model_dump(mode="json"), indent=2) + "\n")
+    write_emulated_hwh(kernel_arguments(architecture), folder / HWH, board, content.clock_mhz)
+    _copy_driver(folder)
+
+
+def require_model_of(design: Design, model: Model) -> None:
+    """Refuse a Model that a Design was not made from, as far as their shapes tell."""
+    ignored = {"name", "notes"}
+    if model.spec.model_dump(exclude=ignored) != design.spec.model_dump(exclude=ignored):
+        raise InputError(
+            f"model {model.spec.name} has another shape, other tasks or other heads than the design "
+            f"of {design.spec.name}",
+            hint="give the Model folder that the design was quantised from",
+        )
+
+
+def _heads(design: Design, model: Model) -> bytes | None:
+    """The tensors of all task heads as an `.npz`; None where no task has one."""
+    require_model_of(design, model)
+    tensors = {name: tensor for name, tensor in model.weights.items() if name.startswith("heads.")}
+    if not tensors:
+        return None
+    file = io.BytesIO()
+    np.savez(file, **tensors)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def _copy_driver(folder: Path) -> None:
+    driver = sorted(Path(host.__file__).parent.glob("*.py"))
+    shared = [Path(pysim.__file__).parent / f"{name}.py" for name in PYSIM_MODULES]
+    for name, files in (("host", driver), ("pysim", shared)):
+        (folder / name).mkdir()
+        for file in files:
+            shutil.copyfile(file, folder / name / file.name)

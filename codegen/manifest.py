@@ -1,0 +1,158 @@
+"""`manifest.json`: what the host must know of a build, derived from its Architecture. `host.manifest` reads it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from boards import Board
+from codegen.architecture import Architecture
+from codegen.render import TOP
+from codegen.weight_image import image_layout, output_layout
+from host.manifest import VERSION
+from host.registers import Argument
+from pysim.pictures import RESAMPLE
+
+WEIGHTS_FILE = "weights.bin"
+HEADS_FILE = "heads.npz"
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ArgumentTable(_Table):
+    """An argument of the kernel that is a register."""
+
+    name: str
+    bits: Literal[32, 64]
+    output: bool
+
+
+class ImagesTable(_Table):
+    """How images are prepared, and how they lie in memory."""
+
+    channels: int
+    height: int
+    width: int
+    resample: str
+    patch_size: int
+    lanes: int
+    patch_words: int
+    word_bytes: int
+    padding: int
+
+
+class OutputTable(_Table):
+    """How final tokens lie in memory."""
+
+    tokens: int
+    dim: int
+    lanes: int
+    token_words: int
+    word_bytes: int
+
+
+class TaskTable(_Table):
+    """A task and its head."""
+
+    name: str
+    kind: str
+    norm: bool
+    norm_eps: float
+    out_channels: int | None
+
+
+class WeightsTable(_Table):
+    """The weight image: port after port."""
+
+    file: str
+    ports: int
+    port_bytes: int
+    sha256: str
+
+
+class ManifestFile(_Table):
+    """Everything in `manifest.json`."""
+
+    version: Literal[1]
+    name: str
+    design_id: str
+    weights_sha256: str
+    board: str
+    pynq_name: str | None
+    clock_mhz: float
+    precision: str
+    kernel: str
+    arguments: list[ArgumentTable]
+    max_batch: int
+    images: ImagesTable
+    output: OutputTable
+    frac: int
+    tasks: list[TaskTable]
+    weights: WeightsTable
+    heads: str | None
+    heads_sha256: str | None
+
+
+def kernel_arguments(architecture: Architecture) -> list[Argument]:
+    """Arguments of the kernel that are registers, in the order of the C++."""
+    ports = [f"weights_{port}" for port in range(architecture.design.parallelism.weight_ports)]
+    return [
+        *(Argument(name, 64, output=False) for name in ("image", "output", *ports)),
+        *(Argument(name, 32, output=False) for name in ("batch", "task")),
+        *(Argument(name, 64, output=True) for name in ("design_id", "cycles")),
+    ]
+
+
+def manifest(
+    architecture: Architecture, board: Board, weights: tuple[int, str], heads_sha256: str | None
+) -> ManifestFile:
+    """The manifest of a build.
+
+    Args:
+        architecture: of the design.
+        board: the board.
+        weights: bytes of one port's share of the weight image, and the hash of the whole file.
+        heads_sha256: hash of the file with the task heads; None where there is none.
+    """
+    design, spec = architecture.design, architecture.spec
+    images, output = image_layout(architecture), output_layout(architecture)
+    channels, height, width = images.shape
+    port_bytes, sha256 = weights
+    return ManifestFile(
+        version=VERSION,
+        name=spec.name,
+        design_id=design.design_id,
+        weights_sha256=design.weights_sha256,
+        board=board.name,
+        pynq_name=board.pynq_name,
+        clock_mhz=design.parallelism.clock_mhz,
+        precision=design.precision.name,
+        kernel=TOP,
+        arguments=[_table(ArgumentTable, argument) for argument in kernel_arguments(architecture)],
+        max_batch=design.parallelism.max_batch,
+        images=ImagesTable(
+            channels=channels,
+            height=height,
+            width=width,
+            resample=RESAMPLE,
+            **{name: value for name, value in images._asdict().items() if name != "shape"},
+        ),
+        output=_table(OutputTable, output),
+        frac=design.residual.frac,
+        tasks=[
+            TaskTable(name=task, out_channels=spec.head(task).out_channels, **spec.decoder(task)._asdict())
+            for task in spec.tasks
+        ],
+        weights=WeightsTable(
+            file=WEIGHTS_FILE, ports=design.parallelism.weight_ports, port_bytes=port_bytes, sha256=sha256
+        ),
+        heads=None if heads_sha256 is None else HEADS_FILE,
+        heads_sha256=heads_sha256,
+    )
+
+
+def _table(kind: type[Any], values: Any) -> Any:
+    return kind(**values._asdict())

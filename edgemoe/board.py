@@ -1,0 +1,91 @@
+"""Commands on a board, or an emulated one: run, and verify --host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import edgemoe
+from edgemoe.console import Console
+from pysim.errors import InputError
+
+if TYPE_CHECKING:
+    from codegen.csim import CsimResult
+    from codegen.project import Build
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(run)
+
+
+def run(
+    ctx: typer.Context,
+    build_dir: Annotated[
+        Path, typer.Argument(metavar="BUILD", help="Build folder, its host folder, or a .bit with its files.")
+    ],
+    image: Annotated[
+        list[Path], typer.Option(metavar="PATH", help="Image, or a folder of them; repeatable.")
+    ],
+    task: Annotated[
+        str | None, typer.Option(metavar="TASK", help="Task, or `all`; the first if not given.")
+    ] = None,
+    emulate: Annotated[
+        bool, typer.Option("--emulate", help="Without a board: run the C++, compiled with g++.")
+    ] = False,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.001, metavar="SECONDS", help="Longest that a call may take.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="Save tokens and decoded outputs.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")
+    ] = False,
+) -> None:
+    """Run images on the accelerator: on a board with PYNQ, or on an emulated one."""
+    from host.cli import as_text, chosen_tasks, run_files, save_runs, summary
+    from pysim.files import new_file, require_new
+
+    console: Console = ctx.obj
+    if out is not None:
+        require_new(out)
+    with console.progress("compiling the kernel") as progress:
+        accelerator = edgemoe.Accelerator(build_dir, emulate=emulate, timeout=timeout, progress=progress)
+    runs = []
+    with accelerator:
+        for each in run_files(accelerator, image, chosen_tasks(accelerator, task)):
+            runs.append(each)
+            console.show(as_text(each, emulated=accelerator.emulated))
+        results = summary(accelerator, runs)
+    if out is not None:
+        with new_file(out) as temporary:
+            save_runs(temporary, runs)
+        console.show(f"saved {out}")
+    console.result(results)
+
+
+def verify_host(console: Console, build: Build, images: list[Path] | int) -> CsimResult:
+    """Run image files, or so many random images, through the host's driver on an emulated board."""
+    from codegen.host_check import check_host
+    from edgemoe.accelerator import emulated_board
+
+    design = edgemoe.load_design(build.folder / "design")
+    if isinstance(images, int):
+        pixels = edgemoe.random_images(design, images)
+    else:
+        pixels = edgemoe.load_images(list(images), design, fit=True)
+        if not len(pixels):
+            raise InputError("--host: no image to run")
+    with console.progress("compiling the kernel") as progress:
+        board = emulated_board(build.folder, progress)
+    with console.progress("running the emulated board") as progress:
+        result = check_host(build, board, pixels, progress)
+    tasks = design.spec.tasks
+    console.show(
+        f"emulated board: {len(pixels)} image(s), tasks {', '.join(tasks)}, switched at every call: "
+        f"{len(pixels) * len(tasks)} calls, streams and batches besides"
+    )
+    return result

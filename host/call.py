@@ -1,0 +1,151 @@
+"""Calls of the kernel: start, wait, and getting the board back when a call goes wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from host.board import Board
+from host.errors import AcceleratorError
+from host.hwh import Kernel
+from host.manifest import Manifest
+from host.registers import DONE, IDLE, Registers
+
+WAIT_SLICE = 0.05
+"""Seconds after which the control register is looked at even without an interrupt, which may have been lost."""
+GRACE = 2.0
+"""Seconds that an interrupted program grants the running call to end, before it resets the board."""
+
+
+class Caller:
+    """The kernel of an open board.
+
+    Attributes:
+        registers: of the kernel.
+        timeout: seconds that a call may take.
+        running: whether a call was started and its end not yet seen.
+    """
+
+    def __init__(self, board: Board, kernel: Kernel, manifest: Manifest, timeout: float) -> None:
+        """Check that the kernel has a register for every argument, and that nobody else runs it."""
+        self.registers = Registers(board, kernel, manifest.arguments)
+        self.timeout = timeout
+        self.running = False
+        self._board, self._kernel, self._manifest = board, kernel, manifest
+        # A program that ended in the middle of a call may have left one running, or its end unread.
+        self._drain(time.monotonic() + timeout)
+        self._prepare()
+
+    def identify(self) -> None:
+        """Ask the kernel which hardware it is, by a call without images, which touches no memory.
+
+        Raises:
+            AcceleratorError: another one than the manifest describes, or no answer.
+        """
+        self.start({"batch": 0, "task": 0})
+        self.wait()
+
+    def start(self, arguments: Mapping[str, int]) -> None:
+        """Start a call.
+
+        Raises:
+            AcceleratorError: the kernel is running already, or claims to be done with what nobody started.
+        """
+        control = self.registers.control()
+        if control & DONE or not control & IDLE:
+            state = self.registers.state()
+            self._recover()
+            claims = "is done, but nothing was started" if control & DONE else "is running, but not for us"
+            raise AcceleratorError(
+                f"the accelerator reports that it {claims}: CTRL was {control:#x}; now {state}",
+                hint="is another program using it? Are .bit and .hwh from one build?",
+            )
+        for name in ("design_id", "cycles"):
+            self.registers.take_valid(name)
+        for name, value in arguments.items():
+            self.registers.set(name, value)
+        self.running = True
+        self.registers.start()
+
+    def wait(self) -> int:
+        """Wait for the call to end.
+
+        Returns:
+            Its clock cycles.
+
+        Raises:
+            AcceleratorError: it took longer than the timeout, did not do its work, or is of another design. The
+                board has been reset then, and can be used again.
+        """
+        try:
+            done = self._until_done(time.monotonic() + self.timeout)
+        except BaseException:  # Interrupted: the board must be quiet before anyone frees its buffers.
+            self.settle()
+            raise
+        if not done:
+            state, why = self.registers.state(), self._board.diagnose()
+            self._recover()
+            raise AcceleratorError(
+                f"the accelerator was not done after {self.timeout:g} s: {state}"
+                + (f"; {why}" if why else ""),
+                hint="the board was reset and can be used again; if it happens again, see docs/board.md",
+            )
+        self.running = False
+        fresh = [self.registers.take_valid(name) for name in ("design_id", "cycles")]
+        if not all(fresh):
+            state = self.registers.state()
+            self._recover()
+            raise AcceleratorError(
+                f"the accelerator reports that it is done, but did not run: it wrote no result: {state}",
+                hint="the board was reset and can be used again",
+            )
+        found = f"{self.registers.get('design_id'):016x}"
+        if found != self._manifest.design_id:
+            raise AcceleratorError(
+                f"the accelerator on the board is design {found}, "
+                f"but {self._manifest.path} describes design {self._manifest.design_id}",
+                hint="take .bit, .hwh and manifest.json from one build",
+            )
+        return self.registers.get("cycles")
+
+    def settle(self) -> None:
+        """Let a running call end, for a short while; then reset the board."""
+        if not self.running:
+            return
+        try:
+            done = self._until_done(time.monotonic() + min(GRACE, self.timeout))
+        except BaseException:
+            self._recover()
+            raise
+        if done:
+            self.running = False
+        else:
+            self._recover()
+
+    def _until_done(self, deadline: float) -> bool:
+        while not self.registers.control() & DONE:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self._board.wait(min(left, WAIT_SLICE))
+        self.registers.clear_interrupt()
+        return True
+
+    def _drain(self, deadline: float) -> None:
+        while not self.registers.control() & IDLE:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self._board.reset()
+                return
+            self._board.wait(min(left, WAIT_SLICE))
+        self.registers.clear_interrupt()
+
+    def _recover(self) -> None:
+        self.running = False
+        self.registers.forget()
+        self._board.reset()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        if self._kernel.interrupt:
+            self.registers.enable_interrupt()

@@ -1,0 +1,184 @@
+"""`python3 -m host`: run images on the board, with nothing but this folder installed."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from host.board import Board
+from host.driver import Accelerator, locate
+from host.emulated import EmulatedBoard
+from host.manifest import Manifest
+from host.result import Result
+from pysim.errors import EdgeMoeError, InputError
+from pysim.pictures import image_files
+
+INTERRUPTED = 130
+
+
+class Run(NamedTuple):
+    """One image and task: what came out, and the seconds from the image file to the result."""
+
+    image: Path
+    result: Result
+    seconds: float
+
+
+def run_files(accelerator: Accelerator, images: Sequence[Path], tasks: Sequence[str]) -> Iterator[Run]:
+    """Run every task on every image file (and those of folders), image by image."""
+    for image in image_files(images):
+        for task in tasks:
+            start = time.perf_counter()
+            result = accelerator.run(image, task)
+            yield Run(image, result, time.perf_counter() - start)
+
+
+def chosen_tasks(accelerator: Accelerator, task: str | None) -> list[str]:
+    """The tasks that an option names: one, `all`, or the first if not given."""
+    if task == "all" and task not in accelerator.tasks:
+        return list(accelerator.tasks)
+    return [accelerator.tasks[0 if task is None else accelerator.manifest.task(task)]]
+
+
+def as_json(run: Run) -> dict[str, Any]:
+    """A run under the key names that scripts rely on."""
+    result = run.result
+    decoded: dict[str, Any] = {}
+    if result.output is not None:
+        kind = "label" if result.output.ndim == 1 else "map"
+        decoded[kind] = result.label if kind == "label" else result.map.tolist()
+    return {
+        "image": str(run.image),
+        "task": result.task,
+        "tokens_sha256": hashlib.sha256(result.integers.astype("<i8").tobytes()).hexdigest(),
+        "cycles": result.cycles,
+        "latency_ms": result.latency_ms,
+        "seconds": run.seconds,
+        **decoded,
+    }
+
+
+def as_text(run: Run, *, emulated: bool) -> str:
+    """A run in one line, for people."""
+    result = run.result
+    digest = as_json(run)["tokens_sha256"][:16]
+    # The counter of an emulated board counts the time that this computer took.
+    clock = (
+        f"{run.seconds:.3f} s emulated"
+        if emulated
+        else f"{result.cycles:,} cycles, {result.latency_ms:.3f} ms"
+    )
+    if result.output is None:
+        decoded = f"{result.integers.shape[0]} tokens (no head in this build)"
+    elif result.output.ndim == 1:
+        decoded = f"class {result.label}"
+    else:
+        values = result.map
+        decoded = f"map {values.shape[0]}x{values.shape[1]}, {values.min():.4g} to {values.max():.4g}"
+    return f"{run.image}: {result.task}: {decoded}; {clock}; tokens {digest}"
+
+
+def save_runs(path: Path, runs: Sequence[Run]) -> None:
+    """All tokens and decoded outputs as an `.npz`: arrays `NUMBER.TASK.integers` and `.output`."""
+    arrays = {}
+    for number, (image, group) in enumerate(_by_image(runs).items()):
+        arrays[f"{number}.image"] = np.array(str(image))
+        for run in group:
+            arrays[f"{number}.{run.result.task}.integers"] = run.result.integers
+            if run.result.output is not None:
+                arrays[f"{number}.{run.result.task}.output"] = run.result.output
+    with path.open("xb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def _by_image(runs: Sequence[Run]) -> dict[Path, list[Run]]:
+    grouped: dict[Path, list[Run]] = {}
+    for run in runs:
+        grouped.setdefault(run.image, []).append(run)
+    return grouped
+
+
+def emulated_board(build: Path, library: Path) -> Board:
+    """An emulated board for a build: behind PYNQ where it is installed, else the built-in one."""
+    manifest = Manifest.load(locate(build)[0])
+    try:
+        from host.pynq_board import PynqBoard
+        from host.pynq_device import EmulatedDevice
+    except ImportError:
+        return EmulatedBoard(manifest, library)
+    device = EmulatedDevice(manifest, library)
+    return PynqBoard(device.hwh.with_suffix(".bit"), manifest.kernel, device)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code: as those of `edgemoe`."""
+    parser = argparse.ArgumentParser(prog="python3 -m host", description="Run images on the accelerator.")
+    parser.add_argument(
+        "build", type=Path, nargs="?", default=Path(), help="folder with manifest.json, or the .bit"
+    )
+    parser.add_argument(
+        "--image", type=Path, action="append", required=True, help="image, or a folder; repeatable"
+    )
+    parser.add_argument("--task", help="task, or `all`; the first if not given")
+    parser.add_argument("--timeout", type=float, help="seconds that a call may take")
+    parser.add_argument("--out", type=Path, help="save tokens and decoded outputs in this .npz")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--emulate", type=Path, metavar="LIBRARY", help="the kernel compiled for this computer"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        _run(options)
+    except EdgeMoeError as error:
+        if options.json:
+            print(json.dumps({"error": error.message, "hint": error.hint}, indent=2))
+        else:
+            print(
+                f"error: {error.message}",
+                *([f"hint: {error.hint}"] if error.hint else []),
+                sep="\n",
+                file=sys.stderr,
+            )
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.out is not None and options.out.exists():
+        raise InputError(
+            f"{options.out}: exists already", hint="choose another output, or remove this one first"
+        )
+    board = None if options.emulate is None else emulated_board(options.build, options.emulate)
+    runs = []
+    with Accelerator(options.build, board=board, timeout=options.timeout) as accelerator:
+        for run in run_files(accelerator, options.image, chosen_tasks(accelerator, options.task)):
+            runs.append(run)
+            if not options.json:
+                print(as_text(run, emulated=accelerator.emulated), flush=True)
+        if options.out is not None:
+            save_runs(options.out, runs)
+        if options.json:
+            print(json.dumps(summary(accelerator, runs), indent=2))
+
+
+def summary(accelerator: Accelerator, runs: Sequence[Run]) -> dict[str, Any]:
+    """All runs under the key names that scripts rely on."""
+    manifest = accelerator.manifest
+    return {
+        "design_id": manifest.design_id,
+        "board": manifest.board,
+        "emulated": accelerator.emulated,
+        "clock_mhz": accelerator.clock_mhz,
+        "runs": [as_json(run) for run in runs],
+    }

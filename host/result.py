@@ -1,0 +1,76 @@
+"""What the accelerator returned for one image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from host.manifest import Task
+from pysim.errors import InputError
+from pysim.heads import run_head
+
+
+@dataclass(frozen=True)
+class Result:
+    """One image's final tokens, and what the task's head makes of them.
+
+    Attributes:
+        task: name of the task.
+        integers: (tokens, dim) int32, as the hardware returned them; token 0 is the class token.
+        cycles: clock cycles of the call, by the hardware's own counter.
+        images: images of the same call, which share its cycles.
+        latency_ms: `cycles` in milliseconds.
+    """
+
+    task: str
+    integers: NDArray[np.int32]
+    cycles: int
+    images: int
+    latency_ms: float
+    _frac: int
+    _grid: tuple[int, int]
+    _task: Task
+    _weights: Mapping[str, NDArray[Any]]
+
+    @cached_property
+    def tokens(self) -> NDArray[np.float64]:
+        """(tokens, dim): the integers in real units."""
+        return np.asarray(np.ldexp(self.integers.astype(np.float64), -self._frac))
+
+    @cached_property
+    def output(self) -> NDArray[np.float64] | None:
+        """What the task's head returns; None where the task has no head, or the build came without its weights.
+
+        (out_channels,) for a head on the class token; (rows, columns, out_channels) for one on the patches.
+        """
+        if self._task.head.kind == "none" or not self._weights:
+            return None
+        output = run_head(self._task.head, self.task, self._weights, self.tokens[None])
+        assert output is not None
+        return output[0] if output.ndim == 2 else output[0].reshape(*self._grid, -1)
+
+    @property
+    def label(self) -> int:
+        """The class of the image: the largest output of a head on the class token."""
+        return int(self._of_kind("cls-linear").argmax())
+
+    @property
+    def map(self) -> NDArray[np.float64] | NDArray[np.int64]:
+        """(rows, columns), one value a patch: the class, or where there is but one channel, its value."""
+        output = self._of_kind("token-linear")
+        return output[..., 0] if output.shape[-1] == 1 else output.argmax(-1)
+
+    def _of_kind(self, kind: str) -> NDArray[np.float64]:
+        if self.output is None:
+            raise InputError(
+                f"task {self.task} has no head to decode its tokens with",
+                hint="`edgemoe generate --model MODEL_DIR` takes heads along; tokens and integers are there without",
+            )
+        if self._task.head.kind != kind:
+            raise InputError(f"the head of task {self.task} is {self._task.head.kind}, not {kind}")
+        return self.output
