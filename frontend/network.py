@@ -16,8 +16,8 @@ from pysim.errors import InputError
 from pysim.model import Model, tensor_shapes
 from pysim.spec import ModelSpec, MoeSpec
 
-INITIAL_POSITION = 0.5
-"""Standard deviation of fresh position embeddings."""
+INITIAL_CLASS_TOKEN = 0.5
+"""Standard deviation of a fresh class token; fresh patches have no position yet."""
 
 
 def exporting() -> bool:
@@ -203,7 +203,8 @@ class Network(nn.Module):
         super().__init__()
         self.spec = spec
         self.patch_embed = nn.Conv2d(spec.in_channels, spec.dim, spec.patch_size, stride=spec.patch_size)
-        self.pos_embed = nn.Parameter(INITIAL_POSITION * torch.randn(spec.tokens, spec.dim))
+        class_token = INITIAL_CLASS_TOKEN * torch.randn(1, spec.dim)
+        self.pos_embed = nn.Parameter(torch.cat([class_token, torch.zeros(spec.patches, spec.dim)]))
         self.blocks = nn.ModuleList(Block(spec, layer) for layer in range(spec.depth))
         self.heads = nn.ModuleDict({task: Head(spec, task) for task in spec.tasks if spec.head(task).kind != "none"})
 
