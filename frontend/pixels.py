@@ -83,3 +83,23 @@ def checked(mean: tuple[float, ...], std: tuple[float, ...], scale: float, what:
     if not usable or len(mean) != len(std) or not mean:
         raise InputError(f"{what}: mean {mean} and std {std}, expected finite values and positive deviations")
     return Normalization(mean, std, scale)
+
+
+def fold_normalization(given: Normalization | None, channels: int, where: str) -> tuple[Normalization, str]:
+    """The normalisation to fold, ImageNet's unless another one is given, and what to say about it.
+
+    Raises:
+        InputError: none was given, and ImageNet's does not fit.
+    """
+    if given is None and channels != len(IMAGENET.mean):
+        raise InputError(
+            f"{where}: {channels} channels: --normalize is needed, as ImageNet's mean and std are for 3",
+            hint="--normalize half, unit, none, or MEAN/STD such as 0.5/0.5",
+        )
+    chosen = given or IMAGENET
+    shown = f"mean {_shown(chosen.mean)}, std {_shown(chosen.std)} of pixels / {chosen.scale:g}"
+    return chosen, f"folded into the patch embedding: image normalisation ({shown})"
+
+
+def _shown(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

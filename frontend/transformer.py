@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from frontend.checkpoint import FloatArray, State
 from frontend.options import Options, required
-from frontend.pixels import IMAGENET
+from frontend.pixels import fold_normalization
 from pysim.errors import InputError
 from pysim.files import Tensors
 
@@ -87,23 +87,15 @@ class TransformerReader:
         """Patch embedding with the image normalisation folded in, position with the class token; says what."""
         weight = self._take("patch_embed.proj.weight", self.dim, self.channels, self.patch_size, self.patch_size)
         bias = self._take("patch_embed.proj.bias", self.dim)
-        normalization = self.options.normalization
-        if normalization is None:
-            if self.channels != len(IMAGENET.mean):
-                raise InputError(
-                    f"{self.state.called('patch_embed.proj.weight')}: {self.channels} channels: "
-                    "--normalize is needed, as ImageNet's mean and std are for 3",
-                    hint="--normalize half, unit, none, or MEAN/STD such as 0.5/0.5",
-                )
-            normalization = IMAGENET
+        where = self.state.called("patch_embed.proj.weight")
+        normalization, shown = fold_normalization(self.options.normalization, self.channels, where)
         folded = normalization.fold(weight.astype(np.float64), bias.astype(np.float64))
         self._keep("patch_embed.weight", folded[0])
         self._keep("patch_embed.bias", folded[1])
         position = self._take("pos_embed", 1, self.patches + 1, self.dim)[0].copy()
         position[0] += self._take("cls_token", 1, 1, self.dim)[0, 0]
         self._keep("pos_embed", position)
-        shown = f"mean {_shown(normalization.mean)}, std {_shown(normalization.std)} of pixels / {normalization.scale:g}"
-        return f"folded into the patch embedding: image normalisation ({shown}); class token into position row 0"
+        return f"{shown}; class token into position row 0"
 
     def read_attention(self, layer: int) -> None:
         """Both norms and the attention of a block, with q, k and v joined or apart."""
@@ -136,10 +128,6 @@ class TransformerReader:
 
     def _keep(self, name: str, values: NDArray[np.float64] | FloatArray) -> None:
         self.weights[name] = np.asarray(values, np.float32)
-
-
-def _shown(values: tuple[float, ...]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
 
 
 Rules = tuple[tuple[str, str], ...]
