@@ -338,6 +338,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "Identity": _identity,
     "LayerNormalization": _layer_normalization,
     "MatMul": _matmul,
+    "Mod": _elementwise(np.mod),
     "Mul": _elementwise(np.multiply),
     "Pow": _elementwise(np.power),
     "Range": _range,

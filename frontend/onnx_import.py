@@ -292,4 +292,4 @@ def _numbers(spec: ModelSpec) -> tuple[Any, ...]:
     """What shapes do not show but results depend on."""
     moe = spec.moe
     gate = None if moe is None else (moe.top_k, moe.normalize_over_selected, sorted(spec.moe_layers))
-    return spec.image_size, spec.patch_size, spec.heads, f"{spec.norm_eps:.5g}", gate
+    return spec.image_size, spec.patch_size, spec.heads, spec.norm_eps, gate

@@ -201,7 +201,7 @@ class Matcher:
                 raise self.mismatch(node, f"expected {what} with constant parameters")
             weight = self.value(parameters[0])
             bias = self.value(parameters[1]) if len(parameters) > 1 else np.zeros_like(weight)
-            found = Norm(node, weight, bias, float(node.attributes.get("epsilon", 1e-5)), node.outputs[0])
+            found = Norm(node, weight, bias, _epsilon(node.attributes.get("epsilon", 1e-5)), node.outputs[0])
         else:
             found = self._decomposed_norm(x, what)
         channels = self.value(x).shape[-1]
@@ -229,7 +229,7 @@ class Matcher:
         epsilon, weight, bias = (self.value(name) for name in constants if name is not None)
         if epsilon.size != 1:
             raise self.mismatch(shifted, f"expected the epsilon of {what}")
-        return Norm(mean, weight, bias, float(f"{float(epsilon.ravel()[0]):.6g}"), moved.outputs[0])
+        return Norm(mean, weight, bias, _epsilon(epsilon.ravel()[0]), moved.outputs[0])
 
     def between(self, first: str, last: str) -> list[Node]:
         """Nodes on a path from one tensor to another, in order."""
@@ -257,3 +257,8 @@ class Matcher:
         """Refuse a part that the graph computes otherwise."""
         if not self.agree(found, expected):
             raise self.mismatch(node, f"computes something else than {what}")
+
+
+def _epsilon(value: float) -> float:
+    """An epsilon that float32 has made 9.99999997e-07 of, as it was meant."""
+    return float(f"{float(value):.6g}")

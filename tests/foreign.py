@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -164,6 +165,14 @@ def decoder_state(dim: int, classes: int, seed: int) -> StateDict:
         state[f"{norm}.running_var"] = np.abs(random(rng, width)) + 0.5
         state[f"{norm}.num_batches_tracked"] = np.array(100)
     return state | {"conv_4.weight": random(rng, classes, width, 1, 1), "conv_4.bias": random(rng, classes)}
+
+
+def saved(path: Path, state: StateDict, **wrapper: Any) -> Path:
+    """Write a PyTorch checkpoint: bare, or as `state_dict` beside what else training keeps."""
+    import torch
+
+    torch.save(wrapper | {"state_dict": as_torch(state)} if wrapper else as_torch(state), path)
+    return path
 
 
 def as_torch(state: StateDict) -> dict[str, Any]:

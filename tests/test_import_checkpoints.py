@@ -21,6 +21,7 @@ from foreign import (
     as_torch,
     hugging_face_state,
     m3vit_state,
+    saved,
     split_qkv,
     timm_state,
     torchvision_state,
@@ -57,11 +58,6 @@ def vit(micro_with: MakeModel) -> Model:
 @pytest.fixture(scope="module")
 def m3vit(micro_with: MakeModel) -> Model:
     return micro_with(task_heads={})
-
-
-def saved(path: Path, state: StateDict, **wrapper: Any) -> Path:
-    torch.save(wrapper | {"state_dict": as_torch(state)} if wrapper else as_torch(state), path)
-    return path
 
 
 def fails(source: Path, options: Options, *parts: str, kind: str | None = None) -> None:
