@@ -1,12 +1,12 @@
 """Fake-quantised forward of the torch network: the formats and approximations of a Design, with gradients.
 
-Every value that a Design narrows is narrowed here, by the Design's own scales, and stays in real units. GELU,
+Every value that a Design narrows is narrowed here, by the Design's own scales, and stays in real units. GELU, LayerNorm,
 attention with its single-pass softmax, and the router are the simulator's own functions. Their gradients are those of
 the exact functions, and the gradient of rounding is taken for 1 inside the range of a format and 0 outside (the
 straight-through estimator, Bengio et al., arXiv 1308.3432).
 
 What it leaves out, because a Design is made anew from the weights afterwards: weights are rounded to nearest instead
-of for the least error of a layer, and biases are not corrected for it.
+of for the least error of a layer.
 """
 
 from __future__ import annotations
@@ -20,15 +20,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from frontend.network import Block, ExpertLinear, Network
-from pysim.datapath import GELU_INPUT, PIXEL_FRAC, PIXEL_OFFSET, PROBABILITY, SCORE
+from pysim.datapath import GELU_INPUT, NORMALIZED, PIXEL_FRAC, PIXEL_OFFSET, PROBABILITY, SCORE
 from pysim.design import Design
 from pysim.errors import InputError
 from pysim.kernels.attention import attention
 from pysim.kernels.gelu import GELU_FRAC, gelu
+from pysim.kernels.layernorm import normalize
 from pysim.kernels.router import route
 from pysim.simulator import task_number
 
 IntArray = NDArray[np.int64]
+
+MEAN_SHARE = 0.1
+"""Of a batch in the running mean of a layer's inputs."""
 
 
 class Grid(nn.Module):
@@ -68,9 +72,16 @@ def _numpy(integers: Tensor) -> IntArray:
 class FakeLinear(nn.Module):
     """A linear layer with weights on a Design's grid.
 
+    Rounded weights shift the mean of a result; a Design makes up for it by the mean of the calibrated inputs, and
+    this layer by that of the inputs it has seen: a running mean over batches in training, which stands still otherwise.
+
     Attributes:
         weights: the grid of the weights, one scale for each of them.
+        mean: (inputs,) running mean of the centred inputs.
     """
+
+    mean: Tensor
+    seen: Tensor
 
     def __init__(self, design: Design, name: str, into: Grid, out: Grid, index: tuple[int, ...] = (), width: int = 0) -> None:
         super().__init__()
@@ -81,14 +92,30 @@ class FakeLinear(nn.Module):
         step = np.atleast_1d(unit)[:, None] / np.atleast_1d(into.scale.double().numpy())
         self.weights = Grid(width or design.precision.weight_width, step)
         self.register_buffer("offset", into.offset)
+        self.register_buffer("mean", torch.zeros(design.tensors[f"{name}.weight"].shape[-1]))
+        self.register_buffer("seen", torch.tensor(False))
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The layer on inputs that are on their grid already."""
-        quantised = self.weights(weight)
+        quantised, centred = self.weights(weight), x - self.offset
+        self._note_mean(centred.detach().flatten(0, -2))
         # A Design centres its inputs, and makes up for it with the exact weights.
-        moved = (weight * self.offset).sum(-1)
-        result = functional.linear(x - self.offset, quantised) + moved
+        moved = (weight * self.offset).sum(-1) + ((weight - quantised) * self.mean).sum(-1)
+        result = functional.linear(centred, quantised) + moved
         return result if bias is None else result + bias
+
+    def _note_mean(self, centred: Tensor) -> None:
+        if len(centred) and (self.training or not self.seen):
+            mean = centred.mean(0)
+            self.mean = torch.lerp(self.mean, mean, MEAN_SHARE) if self.seen else mean
+            self.seen = torch.tensor(True)
+
+
+class FakePatches(FakeLinear):
+    """The patch embedding, whose inputs a Design takes for centred as they are."""
+
+    def _note_mean(self, centred: Tensor) -> None:
+        pass
 
 
 class FakeBlock(nn.Module):
@@ -137,14 +164,21 @@ class FakeBlock(nn.Module):
 
     def forward(self, x: Tensor, block: Block, task: int) -> Tensor:
         """Map (images, tokens, dim) on the grid of the residual stream to the same."""
-        y = self.norms[0](block.norm1(x))
+        y = self.norms[0](self._norm(x, block.norm1))
         x = self.stream(x + self._attention(y, block))
-        exact = block.norm2(x)
-        y = self.norms[1](exact)
+        wide = self._norm(x, block.norm2)
+        y = self.norms[1](wide)
         if self.has_experts:
-            return self._experts(x.flatten(0, 1), exact.flatten(0, 1), y.flatten(0, 1), block, task).view_as(x)
+            return self._experts(x.flatten(0, 1), wide.flatten(0, 1), y.flatten(0, 1), block, task).view_as(x)
         mlp = block.mlp
         return self.stream(x + self._mlp(y, 0, (mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias)))
+
+    def _norm(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
+        """A LayerNorm, before its result is narrowed."""
+        whole = _numpy(self.stream.integers(x)).reshape(-1, x.shape[-1])
+        normalized = torch.from_numpy(NORMALIZED.to_float(normalize(whole, self.design.scalar("epsilon"))))
+        value = normalized.to(torch.float32).view_as(x) * norm.weight + norm.bias
+        return straight_through(norm(x), value)
 
     def _attention(self, y: Tensor, block: Block) -> Tensor:
         images, tokens, dim = y.shape
@@ -178,11 +212,11 @@ class FakeBlock(nn.Module):
         hidden = self.hidden[place](straight_through(functional.gelu(before), value))
         return self.fc2[place](hidden, fc2, fc2_bias)
 
-    def _experts(self, x: Tensor, exact: Tensor, y: Tensor, block: Block, task: int) -> Tensor:
+    def _experts(self, x: Tensor, wide: Tensor, y: Tensor, block: Block, task: int) -> Tensor:
         moe = block.moe
         place = 0 if len(self.gates) == 1 else task
         bias = None if moe.gate.bias is None else moe.gate.bias[task]
-        logits = self.logits(self.gates[place](self.gate_input(exact), moe.gate.weight[place], bias))
+        logits = self.logits(self.gates[place](self.gate_input(wide), moe.gate.weight[place], bias))
         routing = route(
             _numpy(self.logits.integers(logits)), moe.top_k, normalize_over_selected=moe.normalize_over_selected
         )
@@ -230,7 +264,7 @@ class FakeQuantized(nn.Module):
         spec, residual = design.spec, design.residual
         self.stream = Grid(residual.width, residual.lsb)
         pixels = Grid(PIXEL_FRAC, 2.0**-PIXEL_FRAC, PIXEL_OFFSET * 2.0**-PIXEL_FRAC)
-        self.patch = FakeLinear(design, "patch", pixels, self.stream)
+        self.patch = FakePatches(design, "patch", pixels, self.stream)
         self.blocks = nn.ModuleList(FakeBlock(design, layer, self.stream) for layer in range(spec.depth))
 
     def forward(self, images: Tensor, task: str | int = 0) -> Tensor:
