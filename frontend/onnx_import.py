@@ -36,7 +36,16 @@ def import_onnx(path: Path, options: Options) -> Imported:
     Raises:
         InputError: unreadable file; a graph that is no such network, naming the first node that does not fit and why.
     """
-    return _Importer(read_graph(path), options).read()
+    # Numbers of a graph that is no such network may overflow: the comparisons that follow refuse it.
+    with np.errstate(all="ignore"):
+        importer = _Importer(read_graph(path), options)
+        try:
+            return importer.read()
+        except (ValueError, IndexError) as error:  # shapes that no network has, found while they were compared
+            raise InputError(
+                f"{path}: {importer.place} does not fit together: {str(error).splitlines()[0][:160]}",
+                hint="the graph is damaged, or not one that torch.onnx.export makes of a ViT",
+            ) from None
 
 
 class _Importer:
@@ -53,6 +62,7 @@ class _Importer:
         self.weights: Tensors = {}
         self.remarks: list[str] = []
         self.epsilons: dict[float, Node] = {}
+        self.place = "the embedding"
 
     def _inputs(self) -> tuple[GraphInput, GraphInput | None]:
         images = [given for given in self.graph.inputs if given.is_float]
@@ -91,7 +101,7 @@ class _Importer:
         layers: list[dict[str, Any]] = []
         matcher.value.keep(x)
         while (branch := self._residual(x)) is not None:
-            block = f"blocks.{len(layers)}"
+            block = self.place = f"blocks.{len(layers)}"
             norm = self._norm(x, f"{block}.norm1", "the LayerNorm in front of attention")
             heads = read_attention(matcher, norm, branch, block, self.weights)
             x = branch.outputs[0]
@@ -137,6 +147,7 @@ class _Importer:
             raise self.matcher.mismatch(norm.node, f"epsilon {norm.epsilon:g}, but {first:g} in the norms before it")
 
     def _finish(self, embedding: Any, layers: list[dict[str, Any]], x: str, dim: int) -> Imported:
+        self.place = "a task head"
         outputs = self._read_heads(x)
         spec = self._spec(layers, outputs, dim, embedding.weight.shape)
         own = self._own_spec(spec)

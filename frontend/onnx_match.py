@@ -28,6 +28,13 @@ SELECTION = frozenset(("Gather", "Slice", "Split"))
 """Operations that only pick a part."""
 LINEAR = frozenset(("MatMul", "Gemm"))
 
+_OPERANDS = dict.fromkeys(
+    ("Add", "Conv", "Div", "Equal", "Expand", "Gather", "GatherElements", "Gemm", "LayerNormalization", "MatMul")
+    + ("Mod", "Mul", "Pow", "Reshape", "Sub", "TopK"),
+    2,
+) | dict.fromkeys(("Range", "ScatterElements", "Slice", "Where"), 3)
+"""Inputs that an operation cannot do without, where they are more than one."""
+
 TOLERANCE = 1e-3
 """Of values that must agree, relative to the largest: float32 sums in another order differ by far less."""
 
@@ -90,6 +97,9 @@ class Matcher:
         for node in graph.nodes:
             if node.op not in OPERATIONS:
                 raise self.mismatch(node, "no operation of a ViT with exact GELU that the accelerator could run")
+            fewest = _OPERANDS.get(node.op, 0 if node.op == "Constant" else 1)
+            if len(node.inputs) < fewest or not all(node.inputs[:fewest]) or not node.outputs or not node.outputs[0]:
+                raise self.mismatch(node, f"expected {fewest} inputs and a result")
 
     def mismatch(self, node: Node, why: str) -> InputError:
         """The error that names the first node which does not fit."""
