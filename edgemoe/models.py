@@ -87,7 +87,9 @@ def export(
     ],
     decoder: Annotated[
         str | None,
-        typer.Option(metavar="TASK", help="Export the convolutional decoder of this task instead of the network."),
+        typer.Option(
+            metavar="TASK", help="Export the convolutional decoder of this task instead of the network."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -97,10 +99,11 @@ def export(
 
     console: Console = ctx.obj
     model = Model.load(model_dir)
-    if decoder is None:
-        described = export_model(model, output)
-    else:
-        described = export_decoder(model_dir, model, decoder, output)
+    with console.progress("exporting"):
+        if decoder is None:
+            described = export_model(model, output)
+        else:
+            described = export_decoder(model_dir, model, decoder, output)
     console.show(f"{output}: {described}")
     console.result({"onnx": str(output), "bytes": output.stat().st_size})
 

@@ -96,9 +96,7 @@ class State:
             )
         entry = self.entries[key]
         if entry.load is None:
-            raise InputError(
-                f"{self.called(key)}: type {entry.dtype}, expected a float of 16, 32 or 64 bits"
-            )
+            raise InputError(f"{self.called(key)}: type {entry.dtype}, expected a float of 16, 32 or 64 bits")
         self._used.add(key)
         tensor = entry.load()
         finite = np.isfinite(tensor)
@@ -229,7 +227,8 @@ def _read_torch(path: Path) -> dict[str, Entry]:
             raise InputError(f"{path}: a tensor is named {key!r}, expected a string")
         if not hasattr(tensor, "layout"):
             raise InputError(
-                f"{path}: {key}: a {type(tensor).__name__}, expected a tensor", hint="save the state_dict alone"
+                f"{path}: {key}: a {type(tensor).__name__}, expected a tensor",
+                hint="save the state_dict alone",
             )
     return {key: _torch_entry(tensor) for key, tensor in tensors.items()}
 
@@ -239,7 +238,8 @@ def _load_torch(path: Path) -> Any:
         import torch
     except ModuleNotFoundError:
         raise InputError(
-            f"{path}: reading a PyTorch file needs torch", hint="pip install 'edgemoe[torch]', or save as .safetensors"
+            f"{path}: reading a PyTorch file needs torch",
+            hint="pip install 'edgemoe[torch]', or save as .safetensors",
         ) from None
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -263,7 +263,8 @@ def _torch_error(path: Path, error: Exception) -> InputError:
         )
     detail = text.strip().splitlines()[0][:200] if text.strip() else type(error).__name__
     return InputError(
-        f"{path}: not a readable PyTorch checkpoint: {detail}", hint="the file may be truncated: copy it again"
+        f"{path}: not a readable PyTorch checkpoint: {detail}",
+        hint="the file may be truncated: copy it again",
     )
 
 

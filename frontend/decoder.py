@@ -47,7 +47,9 @@ class Decoder(nn.Module):
         """Map tokens (images, tokens, dim), the class token first, to (images, channels, H, W)."""
         x = self.norm(tokens[:, 1:]).transpose(1, 2).unflatten(2, self.grid)
         for stage in range(STAGES):
-            x = functional.relu(self.get_submodule(f"syncbn_fc_{stage}")(self.get_submodule(f"conv_{stage}")(x)))
+            x = functional.relu(
+                self.get_submodule(f"syncbn_fc_{stage}")(self.get_submodule(f"conv_{stage}")(x))
+            )
             if stage == STAGES - 1:
                 x = self.get_submodule(f"conv_{STAGES}")(x)
             x = functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
@@ -64,7 +66,9 @@ def read_decoders(folder: Path) -> Tensors:
     try:
         return dict(load(path.read_bytes()))
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable safetensors file: {error}", hint="import the checkpoint again") from None
+        raise InputError(
+            f"{path}: not a readable safetensors file: {error}", hint="import the checkpoint again"
+        ) from None
 
 
 def load_decoder(folder: Path, spec: ModelSpec, task: str) -> Decoder:
@@ -79,7 +83,9 @@ def load_decoder(folder: Path, spec: ModelSpec, task: str) -> Decoder:
         InputError: no decoder for the task, or not one of the kind that `Decoder` is.
     """
     tensors, path = read_decoders(folder), folder / f"{DECODERS}.safetensors"
-    own = {key.removeprefix(f"{task}."): tensor for key, tensor in tensors.items() if key.startswith(f"{task}.")}
+    own = {
+        key.removeprefix(f"{task}."): tensor for key, tensor in tensors.items() if key.startswith(f"{task}.")
+    }
     if not own:
         tasks = ", ".join(sorted({key.split(".")[0] for key in tensors})) or "none"
         raise InputError(f"{folder}: no decoder for task {task!r}", hint=f"decoders there: {tasks}")

@@ -1,9 +1,9 @@
 """Fake-quantised forward of the torch network: the formats and approximations of a Design, with gradients.
 
-Every value that a Design narrows is narrowed here, by the Design's own scales, and stays in real units. GELU, LayerNorm,
-attention with its single-pass softmax, and the router are the simulator's own functions. Their gradients are those of
-the exact functions, and the gradient of rounding is taken for 1 inside the range of a format and 0 outside (the
-straight-through estimator, Bengio et al., arXiv 1308.3432).
+Every value that a Design narrows is narrowed here, by the Design's own scales, and stays in real units. GELU,
+LayerNorm, attention with its single-pass softmax, and the router are the simulator's own functions. Their gradients
+are those of the exact functions, and the gradient of rounding is taken for 1 inside the range of a format and 0
+outside (the straight-through estimator, Bengio et al., arXiv 1308.3432).
 
 What it leaves out, because a Design is made anew from the weights afterwards: weights are rounded to nearest instead
 of for the least error of a layer.
@@ -38,7 +38,9 @@ MEAN_SHARE = 0.1
 class Grid(nn.Module):
     """A number format as a Design uses it: signed integers that stand for integer * scale + offset."""
 
-    def __init__(self, width: int, scale: NDArray[np.float64] | float, offset: NDArray[np.float64] | float = 0.0) -> None:
+    def __init__(
+        self, width: int, scale: NDArray[np.float64] | float, offset: NDArray[np.float64] | float = 0.0
+    ) -> None:
         super().__init__()
         self.low, self.high = -float(1 << (width - 1)), float((1 << (width - 1)) - 1)
         self.register_buffer("scale", torch.as_tensor(np.asarray(scale), dtype=torch.float32))
@@ -83,7 +85,9 @@ class FakeLinear(nn.Module):
     mean: Tensor
     seen: Tensor
 
-    def __init__(self, design: Design, name: str, into: Grid, out: Grid, index: tuple[int, ...] = (), width: int = 0) -> None:
+    def __init__(
+        self, design: Design, name: str, into: Grid, out: Grid, index: tuple[int, ...] = (), width: int = 0
+    ) -> None:
         super().__init__()
         requantise = design.requantise(name, index)
         factor = requantise.multiplier * np.exp2(-requantise.shift.astype(np.float64))
@@ -126,14 +130,17 @@ class FakeBlock(nn.Module):
         self.design, self.layer, self.stream = design, layer, stream
         precision, name = design.precision, f"blocks.{layer}"
         parts = {
-            part: Grid(precision.attention_width, *design.decode(f"{name}.{part}")) for part in ("q", "k", "v")
+            part: Grid(precision.attention_width, *design.decode(f"{name}.{part}"))
+            for part in ("q", "k", "v")
         }
         self.parts = nn.ModuleDict(parts)
         self.norms = nn.ModuleList(
             Grid(precision.activation_width, *design.decode(f"{name}.norm{which}")) for which in (1, 2)
         )
         self.mixed = Grid(precision.activation_width, *design.decode(f"{name}.attention"))
-        joined = Grid(precision.attention_width, np.concatenate([design.decode(f"{name}.{part}")[0] for part in "qkv"]))
+        joined = Grid(
+            precision.attention_width, np.concatenate([design.decode(f"{name}.{part}")[0] for part in "qkv"])
+        )
         self.qkv = FakeLinear(design, f"{name}.qkv", self.norms[0], joined)
         self.proj = FakeLinear(design, f"{name}.proj", self.mixed, stream)
         self.gelu_input = Grid(GELU_INPUT.width, GELU_INPUT.lsb)
@@ -142,13 +149,15 @@ class FakeBlock(nn.Module):
             Grid(precision.activation_width, scale[expert], offset[expert]) for expert in range(len(scale))
         )
         self.has_experts = layer in design.spec.moe_layers
-        indices: list[tuple[int, ...]] = [(expert,) for expert in range(len(scale))] if self.has_experts else [()]
-        self.fc1, self.fc2 = (
-            nn.ModuleList(FakeLinear(design, f"{name}.{part}", *ends(place), index) for place, index in enumerate(indices))
-            for part, ends in (
-                ("fc1", lambda place: (self.norms[1], self.gelu_input)),
-                ("fc2", lambda place: (self.hidden[place], stream)),
-            )
+        indices: list[tuple[int, ...]] = (
+            [(expert,) for expert in range(len(scale))] if self.has_experts else [()]
+        )
+        self.fc1 = nn.ModuleList(
+            FakeLinear(design, f"{name}.fc1", self.norms[1], self.gelu_input, index) for index in indices
+        )
+        self.fc2 = nn.ModuleList(
+            FakeLinear(design, f"{name}.fc2", hidden, stream, index)
+            for hidden, index in zip(self.hidden, indices, strict=True)
         )
         if self.has_experts:
             shifts = (design.scalar(f"{name}.norm2.{part}") for part in ("gate_shift", "shift"))
@@ -158,7 +167,9 @@ class FakeBlock(nn.Module):
             self.logits = Grid(SCORE.width, SCORE.lsb * math.log(2))
             gates = len(design.tensors[f"{name}.gate.weight"])
             self.gates = nn.ModuleList(
-                FakeLinear(design, f"{name}.gate", self.gate_input, self.logits, (gate,), precision.gate_width)
+                FakeLinear(
+                    design, f"{name}.gate", self.gate_input, self.logits, (gate,), precision.gate_width
+                )
                 for gate in range(gates)
             )
 
@@ -186,7 +197,9 @@ class FakeBlock(nn.Module):
         projected = self.qkv(y, block.attn.qkv.weight, block.attn.qkv.bias).split(dim, dim=-1)
         grids = [self.parts[part] for part in "qkv"]
         by_head = (images, tokens, heads, dim // heads)
-        q, k, v = (grid(part).view(by_head).transpose(1, 2) for grid, part in zip(grids, projected, strict=True))
+        q, k, v = (
+            grid(part).view(by_head).transpose(1, 2) for grid, part in zip(grids, projected, strict=True)
+        )
         exact = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(y.shape)
         name, design = f"blocks.{self.layer}", self.design
         whole = [
@@ -200,11 +213,13 @@ class FakeBlock(nn.Module):
             out_shift=design.scalar(f"{name}.attention_shift"),
             out=design.precision.activation,
         )
-        mixed = torch.from_numpy(result.output).view(images, heads, tokens, -1).transpose(1, 2).reshape(y.shape)
+        mixed = (
+            torch.from_numpy(result.output).view(images, heads, tokens, -1).transpose(1, 2).reshape(y.shape)
+        )
         value = straight_through(self.mixed(exact), self.mixed.real(mixed))
         return self.proj(value, block.attn.proj.weight, block.attn.proj.bias)
 
-    def _mlp(self, y: Tensor, place: int, parameters: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+    def _mlp(self, y: Tensor, place: int, parameters: tuple[Tensor, ...]) -> Tensor:
         fc1, fc1_bias, fc2, fc2_bias = parameters
         before = self.gelu_input(self.fc1[place](y, fc1, fc1_bias))
         activated = gelu(_numpy(self.gelu_input.integers(before)))
@@ -218,21 +233,25 @@ class FakeBlock(nn.Module):
         bias = None if moe.gate.bias is None else moe.gate.bias[task]
         logits = self.logits(self.gates[place](self.gate_input(wide), moe.gate.weight[place], bias))
         routing = route(
-            _numpy(self.logits.integers(logits)), moe.top_k, normalize_over_selected=moe.normalize_over_selected
+            _numpy(self.logits.integers(logits)),
+            moe.top_k,
+            normalize_over_selected=moe.normalize_over_selected,
         )
         best = torch.from_numpy(routing.experts)
         if moe.normalize_over_selected:
             scores = logits.gather(1, best).softmax(-1)
         else:
             scores = logits.softmax(-1).gather(1, best)
-        scores = straight_through(scores, torch.from_numpy(routing.scores).to(torch.float32) * PROBABILITY.lsb)
+        scores = straight_through(
+            scores, torch.from_numpy(routing.scores).to(torch.float32) * PROBABILITY.lsb
+        )
         moe.scores = torch.zeros_like(logits).scatter(1, best, scores)
         layers: tuple[ExpertLinear, ExpertLinear] = (moe.fc1, moe.fc2)
         for expert in routing.active.tolist():
             rows, slot = (best == expert).nonzero(as_tuple=True)
             weights = tuple(tensor[expert] for layer in layers for tensor in (layer.weight, layer.bias))
-            change = self.stream(self._mlp(y[rows], expert, weights)) * scores[rows, slot, None]  # type: ignore[arg-type]
-            x = x.index_add(0, rows, change)
+            change = self.stream(self._mlp(y[rows], expert, weights))
+            x = x.index_add(0, rows, change * scores[rows, slot, None])
         return self.stream(x)
 
 
@@ -279,9 +298,7 @@ class FakeQuantized(nn.Module):
         patches = functional.unfold(images, spec.patch_size, stride=spec.patch_size).transpose(1, 2)
         embedded = self.patch(patches, network.patch_embed.weight.flatten(1), network.patch_embed.bias)
         position = self.stream(network.pos_embed)
-        x = torch.cat(
-            [position[:1].expand(len(images), 1, -1), self.stream(embedded + position[1:])], dim=1
-        )
+        x = torch.cat([position[:1].expand(len(images), 1, -1), self.stream(embedded + position[1:])], dim=1)
         for fake, block in zip(self.blocks, network.blocks, strict=True):
             x = fake(x, block, number)
         return x
@@ -289,5 +306,3 @@ class FakeQuantized(nn.Module):
     def predict(self, images: Tensor, task: str) -> Tensor:
         """Logits of a task's head, which runs in float, on the tokens of the task."""
         return self.network.heads[task](self(images, task))
-
-

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from frontend.checkpoint import SAFETENSORS_SUFFIX, TORCH_SUFFIXES, State, is_shard_folder, listed, read_state
+from frontend.checkpoint import SAFETENSORS_SUFFIX, TORCH_SUFFIXES, is_shard_folder, listed, read_state
 from frontend.edge_moe import SUFFIX as EDGE_MOE_SUFFIX
 from frontend.edge_moe import Geometry, import_edge_moe
 from frontend.m3vit import import_m3vit
@@ -76,7 +76,9 @@ def _check_options(options: Options, kind: str) -> None:
     for name, kinds in _APPLIES.items():
         if getattr(options, name) is not None and kind not in kinds:
             flag = "normalize" if name == "normalization" else name.replace("_", "-")
-            raise InputError(f"--{flag} does not apply to --kind {kind}", hint=f"it is for {', '.join(kinds)}")
+            raise InputError(
+                f"--{flag} does not apply to --kind {kind}", hint=f"it is for {', '.join(kinds)}"
+            )
 
 
 def _from_edge_moe(source: Path, options: Options) -> Imported:
@@ -117,7 +119,9 @@ def _hugging_face_folder(source: Path, options: Options) -> tuple[Path, Options,
     mean, std = images.get("image_mean"), images.get("image_std")
     if isinstance(mean, list) and isinstance(std, list) and images.get("do_normalize", True):
         if not all(isinstance(value, (int, float)) for value in (*mean, *std)):
-            raise InputError(f"{source / 'preprocessor_config.json'}: image_mean and image_std: expected numbers")
+            raise InputError(
+                f"{source / 'preprocessor_config.json'}: image_mean and image_std: expected numbers"
+            )
         scale = 1 / (_positive(images.get("rescale_factor")) or 1 / 255)
         where = f"{source / 'preprocessor_config.json'}: image_mean, image_std"
         said["normalization"] = checked(tuple(mean), tuple(std), scale, where)
@@ -148,6 +152,8 @@ def _whole(value: Any) -> int | None:
 
 
 def _positive(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 else None
-
-
+    return (
+        float(value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+        else None
+    )

@@ -86,9 +86,7 @@ class _M3vit:
         state, reader = self.state, self.reader
         image_size = reader.image_size(guess_square=False)
         dense = [layer for layer in range(reader.depth) if layer not in self.moe_layers]
-        mlp_dim = (
-            state.shape(f"blocks.{dense[0]}.mlp.fc1.weight", 2)[0] if dense else self._expert_shape()[1]
-        )
+        mlp_dim = state.shape(f"blocks.{dense[0]}.mlp.fc1.weight", 2)[0] if dense else self._expert_shape()[1]
         self.remarks.append(reader.read_embedding())
         tasks, moe = self._moe() if self.moe_layers else (self._task_names(None), None)
         for layer in range(reader.depth):
@@ -140,7 +138,9 @@ class _M3vit:
         )
         first = f"blocks.{self.moe_layers[0]}.mlp.gate"
         separate = [
-            int(match[1]) for key in self.state.entries if (match := re.match(rf"{re.escape(first)}\.(\d{{1,3}})\.", key))
+            int(match[1])
+            for key in self.state.entries
+            if (match := re.match(rf"{re.escape(first)}\.(\d{{1,3}})\.", key))
         ]
         shared, conditioned = not separate, False
         if separate:
@@ -166,7 +166,9 @@ class _M3vit:
 
     def _task_names(self, count: int | None) -> list[str]:
         """Names of the tasks in the order of their numbers; `count` is how many the gates are for, if they say."""
-        decoders = list(dict.fromkeys(key.split(".")[1] for key in self.state.entries if key.startswith(DECODERS)))
+        decoders = list(
+            dict.fromkeys(key.split(".")[1] for key in self.state.entries if key.startswith(DECODERS))
+        )
         if self.options.tasks is not None:
             tasks = list(self.options.tasks)
             unknown = [task for task in decoders if task not in tasks]
@@ -213,7 +215,9 @@ class _M3vit:
                 bias = features @ gate[dim:].astype(np.float64)
                 self.reader.weights[f"{name}.bias"] = bias.astype(np.float32)
         if conditioned:
-            self.remarks.append(f"folded into the gates: the task's feature, a bias on the logits of {len(tasks)} tasks")
+            self.remarks.append(
+                f"folded into the gates: the task's feature, a bias on the logits of {len(tasks)} tasks"
+            )
 
     def _task_features(self, tasks: int) -> NDArray[np.float64]:
         """(tasks, G) output of the MLP on every task's one-hot vector, LayerNorm included."""

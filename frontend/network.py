@@ -142,7 +142,11 @@ class Moe(nn.Module):
             best = logits.topk(self.top_k).indices
         else:
             best = logits.argsort(dim=-1, descending=True, stable=True)[:, : self.top_k]
-        over = logits.gather(1, best).softmax(-1) if self.normalize_over_selected else logits.softmax(-1).gather(1, best)
+        over = (
+            logits.gather(1, best).softmax(-1)
+            if self.normalize_over_selected
+            else logits.softmax(-1).gather(1, best)
+        )
         return torch.zeros_like(logits).scatter(1, best, over)
 
     def activate(self, hidden: Tensor, expert: int) -> Tensor:
@@ -206,13 +210,17 @@ class Network(nn.Module):
         class_token = INITIAL_CLASS_TOKEN * torch.randn(1, spec.dim)
         self.pos_embed = nn.Parameter(torch.cat([class_token, torch.zeros(spec.patches, spec.dim)]))
         self.blocks = nn.ModuleList(Block(spec, layer) for layer in range(spec.depth))
-        self.heads = nn.ModuleDict({task: Head(spec, task) for task in spec.tasks if spec.head(task).kind != "none"})
+        self.heads = nn.ModuleDict(
+            {task: Head(spec, task) for task in spec.tasks if spec.head(task).kind != "none"}
+        )
 
     @classmethod
     def from_model(cls, model: Model) -> Network:
         """The network with a Model's weights."""
         network = cls(model.spec)
-        network.load_state_dict({name: torch.from_numpy(np.array(tensor)) for name, tensor in model.weights.items()})
+        network.load_state_dict(
+            {name: torch.from_numpy(np.array(tensor)) for name, tensor in model.weights.items()}
+        )
         return network.eval()
 
     def to_model(self) -> Model:
@@ -222,7 +230,9 @@ class Network(nn.Module):
             InputError: weights that are not finite.
         """
         state = self.state_dict()
-        return Model(self.spec, {name: state[name].float().cpu().numpy().copy() for name in tensor_shapes(self.spec)})
+        return Model(
+            self.spec, {name: state[name].float().cpu().numpy().copy() for name in tensor_shapes(self.spec)}
+        )
 
     def forward(self, images: Tensor, task: str | int | Tensor = 0) -> Tensor:
         """Tokens after the last block.
@@ -236,7 +246,9 @@ class Network(nn.Module):
         """
         if isinstance(task, str):
             if task not in self.spec.tasks:
-                raise InputError(f"task {task!r} is unknown", hint=f"the tasks are {', '.join(self.spec.tasks)}")
+                raise InputError(
+                    f"task {task!r} is unknown", hint=f"the tasks are {', '.join(self.spec.tasks)}"
+                )
             task = self.spec.tasks.index(task)
         patches = self.patch_embed(images).flatten(2).transpose(1, 2) + self.pos_embed[1:]
         tokens = torch.cat([self.pos_embed[:1].expand(images.shape[0], 1, -1), patches], dim=1)
@@ -247,7 +259,9 @@ class Network(nn.Module):
     def predict(self, images: Tensor, task: str) -> Tensor:
         """Logits of a task's head on the tokens that the task's gates lead to."""
         if task not in self.heads:
-            raise InputError(f"task {task!r} has no linear head", hint=f"heads: {', '.join(self.heads) or 'none'}")
+            raise InputError(
+                f"task {task!r} has no linear head", hint=f"heads: {', '.join(self.heads) or 'none'}"
+            )
         return self.heads[task](self(images, task))
 
     def moes(self) -> Iterator[tuple[int, Moe]]:

@@ -38,7 +38,9 @@ class Embedding:
 
 def read_embedding(matcher: Matcher, image: str) -> Embedding:
     """From the image to the tokens of the first block."""
-    node = matcher.next(matcher.forward(image, ("Identity", "Cast")), "Conv", what="the convolution that makes patches")
+    node = matcher.next(
+        matcher.forward(image, ("Identity", "Cast")), "Conv", what="the convolution that makes patches"
+    )
     weight_name, *rest = node.inputs[1:]
     if not all(matcher.is_constant(name) for name in (weight_name, *rest)):
         raise matcher.mismatch(node, "expected a convolution with constant weights")
@@ -59,7 +61,9 @@ def read_embedding(matcher: Matcher, image: str) -> Embedding:
             other = matcher.constant_operand(last, of=x)
             if other is None:
                 raise matcher.mismatch(last, "expected positions, a constant added to the tokens")
-            position[0 if joined else 1 :] += _rows(matcher, last, matcher.value(other), patches + joined, dim)
+            position[0 if joined else 1 :] += _rows(
+                matcher, last, matcher.value(other), patches + joined, dim
+            )
         else:
             front = list(last.inputs)
             if joined or len(front) != 2 or front[1] != x or not matcher.is_constant(front[0]):
@@ -72,14 +76,20 @@ def read_embedding(matcher: Matcher, image: str) -> Embedding:
         raise matcher.mismatch(reader, "expected a class token in front of the patches")
     # The tokens once more, from what was read.
     maps = matcher.value(node.outputs[0])
-    tokens = np.concatenate([np.zeros((len(maps), 1, dim), np.float32), maps.reshape(len(maps), dim, -1).swapaxes(1, 2)], 1)
-    matcher.prove(last, matcher.value(x), tokens + position, "patches in rows with a class token and positions")
+    tokens = np.concatenate(
+        [np.zeros((len(maps), 1, dim), np.float32), maps.reshape(len(maps), dim, -1).swapaxes(1, 2)], 1
+    )
+    matcher.prove(
+        last, matcher.value(x), tokens + position, "patches in rows with a class token and positions"
+    )
     return Embedding(node, weight, bias, position, x)
 
 
 def _rows(matcher: Matcher, node: Node, value: Array, rows: int, dim: int) -> Array:
     if value.size not in (rows * dim, dim) or value.shape[-1] != dim:
-        raise matcher.mismatch(node, f"a constant of shape {value.shape}, expected {rows} rows of {dim} channels")
+        raise matcher.mismatch(
+            node, f"a constant of shape {value.shape}, expected {rows} rows of {dim} channels"
+        )
     return value.reshape(-1, dim)
 
 
@@ -91,18 +101,24 @@ def read_attention(matcher: Matcher, norm: Norm, branch: Node, block: str, weigh
     if len(soft) != 1:
         node = soft[1] if soft else (region[0] if region else branch)
         raise matcher.mismatch(node, "expected attention, which has one softmax")
-    scores_name = matcher.backward(soft[0].inputs[0], lambda node: matcher.is_layout(node) or matcher.is_scaling(node))
+    scores_name = matcher.backward(
+        soft[0].inputs[0], lambda node: matcher.is_layout(node) or matcher.is_scaling(node)
+    )
     scores = matcher.graph.producer[scores_name]
     if scores.op != "MatMul":
         raise matcher.mismatch(scores, "expected the product of queries and keys in front of the softmax")
-    mixed = matcher.next(matcher.forward(soft[0].outputs[0]), "MatMul", what="the product of attention weights and values")
+    mixed = matcher.next(
+        matcher.forward(soft[0].outputs[0]), "MatMul", what="the product of attention weights and values"
+    )
     operands = (scores.inputs[0], scores.inputs[1], mixed.inputs[1])
     layers = [_projection(matcher, name, norm) for name in operands]
     query = matcher.value(operands[0])
     y = matcher.value(norm.output)
     tokens, dim = y.shape[1:]
     if query.ndim < 3 or query.shape[-2] != tokens or dim % query.shape[-1]:
-        raise matcher.mismatch(scores, f"queries of shape {query.shape}, expected (images, heads, {tokens}, head_dim)")
+        raise matcher.mismatch(
+            scores, f"queries of shape {query.shape}, expected (images, heads, {tokens}, head_dim)"
+        )
     heads = dim // query.shape[-1]
     weight, bias = _joined(matcher, layers, dim)
     weights[f"{block}.attn.qkv.weight"] = weight
@@ -112,7 +128,12 @@ def read_attention(matcher: Matcher, norm: Norm, branch: Node, block: str, weigh
     qkv = y @ weight.T + (0 if bias is None else bias)
     q, k, v = qkv.reshape(len(y), tokens, 3, heads, -1).transpose(2, 0, 3, 1, 4)
     expected = softmax(q @ k.swapaxes(-1, -2) / np.float32(math.sqrt(q.shape[-1])))
-    matcher.prove(soft[0], matcher.value(soft[0].outputs[0]), expected, "softmax(q k / sqrt(head_dim)) of heads in order")
+    matcher.prove(
+        soft[0],
+        matcher.value(soft[0].outputs[0]),
+        expected,
+        "softmax(q k / sqrt(head_dim)) of heads in order",
+    )
     output = (expected @ v).swapaxes(1, 2).reshape(y.shape)
     projection = matcher.linear(mixed.outputs[0], "the projection of attention")
     _shaped(matcher, projection, (dim, dim))
@@ -154,7 +175,11 @@ def _joined(matcher: Matcher, layers: list[LinearLayer], dim: int) -> tuple[Floa
         return query.weight, query.bias
     for layer in layers:
         _shaped(matcher, layer, (dim, dim))
-    biases = None if all(layer.bias is None for layer in layers) else np.concatenate([layer.bias_or_zero for layer in layers])
+    biases = (
+        None
+        if all(layer.bias is None for layer in layers)
+        else np.concatenate([layer.bias_or_zero for layer in layers])
+    )
     return np.concatenate([layer.weight for layer in layers]), biases
 
 

@@ -133,7 +133,9 @@ def _matmul(_node: Node, a: Array, b: Array) -> Array:
 
 def _gemm(node: Node, a: Array, b: Array, c: Array | None = None) -> Array:
     get = node.attributes.get
-    product = (a.T if get("transA", 0) else a) @ (b.T if get("transB", 0) else b) * np.float32(get("alpha", 1.0))
+    product = (
+        (a.T if get("transA", 0) else a) @ (b.T if get("transB", 0) else b) * np.float32(get("alpha", 1.0))
+    )
     return np.asarray(product if c is None else product + c * np.float32(get("beta", 1.0)))
 
 
@@ -146,7 +148,9 @@ def _conv(node: Node, x: Array, weight: Array, bias: Array | None = None) -> Arr
         raise ValueError("not the convolution of a patch embedding, whose strides equal its kernel")
     count, channels, height, width = x.shape
     rows, columns = height // size[0], width // size[1]
-    cut = x[:, :, : rows * size[0], : columns * size[1]].reshape(count, channels, rows, size[0], columns, size[1])
+    cut = x[:, :, : rows * size[0], : columns * size[1]].reshape(
+        count, channels, rows, size[0], columns, size[1]
+    )
     result = np.einsum("ncrhkw,dchw->ndrk", cut, weight, optimize=True)
     return np.asarray(result if bias is None else result + bias[:, None, None])
 
@@ -172,7 +176,9 @@ def gelu(x: Array) -> Array:
 def _layer_normalization(node: Node, x: Array, weight: Array, bias: Array | None = None) -> Array:
     if node.attributes.get("axis", -1) not in (-1, x.ndim - 1):
         raise ValueError("a norm over more than the channels")
-    return layer_norm(x, weight, np.zeros(1, np.float32) if bias is None else bias, node.attributes.get("epsilon", 1e-5))
+    return layer_norm(
+        x, weight, np.zeros(1, np.float32) if bias is None else bias, node.attributes.get("epsilon", 1e-5)
+    )
 
 
 def _gelu(node: Node, x: Array) -> Array:
@@ -188,7 +194,9 @@ def _axes(node: Node, given: Array | None) -> tuple[int, ...] | None:
 
 def _reduce(function: Callable[..., Array]) -> Callable[..., Array]:
     def run(node: Node, x: Array, axes: Array | None = None) -> Array:
-        return np.asarray(function(x, axis=_axes(node, axes), keepdims=bool(node.attributes.get("keepdims", 1))))
+        return np.asarray(
+            function(x, axis=_axes(node, axes), keepdims=bool(node.attributes.get("keepdims", 1)))
+        )
 
     return run
 

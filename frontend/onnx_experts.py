@@ -27,13 +27,17 @@ def read_experts(
     best = [node for node in region if node.op == "TopK"]
     if len(best) != 1:
         raise matcher.mismatch(best[1], "expected one choice of experts")
-    experts = [layer for node in region if node.op in LINEAR and (layer := _expert_layer(matcher, node)) is not None]
+    experts = [
+        layer for node in region if node.op in LINEAR and (layer := _expert_layer(matcher, node)) is not None
+    ]
     if len(experts) != 2:
         raise matcher.mismatch(best[0], f"expected two linear layers for each expert, found {len(experts)}")
     first, second = experts
     count, hidden, dim = first.weight.shape
     if second.weight.shape != (count, dim, hidden) or dim != len(norm.weight):
-        raise matcher.mismatch(second.node, f"weights of shape {second.weight.shape}, expected {(count, dim, hidden)}")
+        raise matcher.mismatch(
+            second.node, f"weights of shape {second.weight.shape}, expected {(count, dim, hidden)}"
+        )
     after_gelu(matcher, first, second.node)
     for name, layer in (("fc1", first), ("fc2", second)):
         weights[f"{block}.moe.{name}.weight"] = layer.weight
@@ -90,7 +94,9 @@ def _gate(matcher: Matcher, best: Node, experts: int) -> LinearLayer:
         products = [name for name in node.inputs if name in matcher.tainted]
         node = matcher.graph.producer.get(products[0]) if len(products) == 1 else None
     if node is None or node.op not in LINEAR:
-        raise matcher.mismatch(node or best, "expected the logits of a gate, a linear layer, in front of the choice")
+        raise matcher.mismatch(
+            node or best, "expected the logits of a gate, a linear layer, in front of the choice"
+        )
     layer = matcher.linear_at(node, node.inputs[0], "the gate of the experts")
     if layer.output != before or len(layer.weight) != experts or layer.weight.ndim != 2:
         raise matcher.mismatch(node, f"expected a gate with one logit for each of {experts} experts")
@@ -123,12 +129,12 @@ def _task_count(matcher: Matcher, gate: LinearLayer, task: str | None) -> int:
     readers = matcher.readers(gate.node.outputs[0])
     waiting = [name for node in (gate.node, *readers) for name in node.inputs if name in dependent]
     while waiting:
-        node = matcher.graph.producer.get(waiting.pop())
-        if node is None:
+        source = matcher.graph.producer.get(waiting.pop())
+        if source is None:
             continue
-        if node.op == "Gather" and node.inputs[1] in dependent and node.inputs[0] not in dependent:
-            return int(matcher.value(node.inputs[0]).shape[node.attributes.get("axis", 0)])
-        waiting.extend(name for name in node.inputs if name in dependent)
+        if source.op == "Gather" and source.inputs[1] in dependent and source.inputs[0] not in dependent:
+            return int(matcher.value(source.inputs[0]).shape[source.attributes.get("axis", 0)])
+        waiting.extend(name for name in source.inputs if name in dependent)
     return 1
 
 

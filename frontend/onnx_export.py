@@ -40,7 +40,9 @@ def export_model(model: Model, path: Path) -> str:
     require_new(path)
     network, spec = Network.from_model(model), model.spec
     if 4 * model.parameters >= LARGEST:
-        raise InputError(f"{path}: {4 * model.parameters:,} bytes of weights, more than one ONNX file holds (2 GB)")
+        raise InputError(
+            f"{path}: {4 * model.parameters:,} bytes of weights, more than one ONNX file holds (2 GB)"
+        )
     heads = [task for task in spec.tasks if task in network.heads]
 
     class Graph(torch.nn.Module):  # type: ignore[misc, name-defined]
@@ -98,7 +100,12 @@ def _require_torch() -> Any:
 
 
 def _export(
-    module: Any, example: tuple[Any, ...], path: Path, inputs: list[str], outputs: list[str], metadata: dict[str, str]
+    module: Any,
+    example: tuple[Any, ...],
+    path: Path,
+    inputs: list[str],
+    outputs: list[str],
+    metadata: dict[str, str],
 ) -> None:
     import onnx
     import torch

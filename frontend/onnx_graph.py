@@ -81,7 +81,9 @@ class Graph:
         for node in self.nodes:
             for name in node.inputs:
                 if name not in known:
-                    raise InputError(f"{self.source}: {node}: input {name!r} is not made by any node before it")
+                    raise InputError(
+                        f"{self.source}: {node}: input {name!r} is not made by any node before it"
+                    )
                 self.consumers.setdefault(name, []).append(node)
             for name in node.outputs:
                 if name and name in known:
@@ -143,7 +145,9 @@ def _read_node(path: Path, index: int, proto: Any) -> Node:
     attributes: dict[str, Any] = {}
     for attribute in proto.attribute:
         if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
-            raise InputError(f"{path}: node {name} ({proto.op_type}): a graph inside a graph: no ViT needs one")
+            raise InputError(
+                f"{path}: node {name} ({proto.op_type}): a graph inside a graph: no ViT needs one"
+            )
         value = onnx.helper.get_attribute_value(attribute)
         if attribute.type == onnx.AttributeProto.TENSOR:
             value = _read_tensor(path, value)
@@ -155,7 +159,12 @@ def _read_input(value: Any) -> GraphInput:
     import onnx
 
     kind = value.type.tensor_type
-    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
+    floats = (
+        onnx.TensorProto.FLOAT,
+        onnx.TensorProto.FLOAT16,
+        onnx.TensorProto.DOUBLE,
+        onnx.TensorProto.BFLOAT16,
+    )
     shape = tuple(
         dimension.dim_value if dimension.HasField("dim_value") and dimension.dim_value > 0 else None
         for dimension in kind.shape.dim
@@ -192,7 +201,9 @@ def _read_tensor(path: Path, tensor: Any) -> Array:
     return array
 
 
-def _read_external(path: Path, where: str, tensor: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+def _read_external(
+    path: Path, where: str, tensor: Any, dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> Array:
     """A tensor whose values are in a file beside the ONNX file, and nowhere else."""
     said = {entry.key: entry.value for entry in tensor.external_data}
     location = said.get("location", "")
@@ -204,7 +215,9 @@ def _read_external(path: Path, where: str, tensor: Any, dtype: np.dtype[Any], sh
             hint="external data must lie beside or below the ONNX file",
         )
     if not file.is_file():
-        raise InputError(f"{where}: external data missing: {file}", hint=f"copy {location} beside {path.name}")
+        raise InputError(
+            f"{where}: external data missing: {file}", hint=f"copy {location} beside {path.name}"
+        )
     offset, length = (said.get(key, "0") for key in ("offset", "length"))
     needed = math.prod(shape) * dtype.itemsize
     if not offset.isdecimal() or not length.isdecimal() or (int(length) or needed) != needed:

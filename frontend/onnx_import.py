@@ -41,7 +41,10 @@ def import_onnx(path: Path, options: Options) -> Imported:
         importer = _Importer(read_graph(path), options)
         try:
             return importer.read()
-        except (ValueError, IndexError) as error:  # shapes that no network has, found while they were compared
+        except (
+            ValueError,
+            IndexError,
+        ) as error:  # shapes that no network has, found while they were compared
             raise InputError(
                 f"{path}: {importer.place} does not fit together: {str(error).splitlines()[0][:160]}",
                 hint="the graph is damaged, or not one that torch.onnx.export makes of a ViT",
@@ -83,11 +86,14 @@ class _Importer:
         given = self.options.image_size
         if given is not None:
             if (height or given[0], width or given[1]) != given:
-                raise InputError(f"{source}: images of {height}x{width}, but --image-size says {given[0]}x{given[1]}")
+                raise InputError(
+                    f"{source}: images of {height}x{width}, but --image-size says {given[0]}x{given[1]}"
+                )
             height, width = given
         if height is None or width is None:
             raise InputError(
-                f"{source}: --image-size is needed: the graph leaves it open", hint="--image-size HxW, such as 224x224"
+                f"{source}: --image-size is needed: the graph leaves it open",
+                hint="--image-size HxW, such as 224x224",
             )
         shape = (batch or 1, channels or 3, height, width)
         if max(shape) > LONGEST_SIDE:
@@ -144,7 +150,9 @@ class _Importer:
         self.epsilons.setdefault(norm.epsilon, norm.node)
         if len(self.epsilons) > 1:
             first = next(iter(self.epsilons))
-            raise self.matcher.mismatch(norm.node, f"epsilon {norm.epsilon:g}, but {first:g} in the norms before it")
+            raise self.matcher.mismatch(
+                norm.node, f"epsilon {norm.epsilon:g}, but {first:g} in the norms before it"
+            )
 
     def _finish(self, embedding: Any, layers: list[dict[str, Any]], x: str, dim: int) -> Imported:
         self.place = "a task head"
@@ -155,10 +163,14 @@ class _Importer:
             normalization = NONE
         else:
             normalization, shown = fold_normalization(
-                self.options.normalization, embedding.weight.shape[1], f"{self.graph.source}: {embedding.node}"
+                self.options.normalization,
+                embedding.weight.shape[1],
+                f"{self.graph.source}: {embedding.node}",
             )
             self.remarks.append(shown)
-        weight, bias = normalization.fold(embedding.weight.astype(np.float64), embedding.bias.astype(np.float64))
+        weight, bias = normalization.fold(
+            embedding.weight.astype(np.float64), embedding.bias.astype(np.float64)
+        )
         self.weights["patch_embed.weight"] = weight.astype(np.float32)
         self.weights["patch_embed.bias"] = bias.astype(np.float32)
         self.weights["pos_embed"] = embedding.position
@@ -200,7 +212,9 @@ class _Importer:
             raise matcher.mismatch(node, f"expected {output!r} to be one linear layer on the last tokens")
         layer = matcher.linear_at(products[0], products[0].inputs[0], "a linear task head")
         if layer.output != rows:
-            raise matcher.mismatch(self.graph.producer[rows], f"expected {output!r} to be a linear layer's result")
+            raise matcher.mismatch(
+                self.graph.producer[rows], f"expected {output!r} to be a linear layer's result"
+            )
         result, found = layer(tokens), matcher.value(rows)
         if matcher.agree(found, result[:, 0]):
             kind = "cls-linear"
@@ -236,7 +250,9 @@ class _Importer:
             moe["layers"] = "odd" if moe_layers == list(range(1, len(layers), 2)) else moe_layers
         tasks = self._tasks(list(heads), layers[moe_layers[0]]["gate_tasks"] if moe_layers else None)
         if any(f"heads.{task}.weight" in self.weights and task not in tasks for task in heads):
-            raise InputError(f"{self.graph.source}: outputs {', '.join(heads)}, but the tasks are {', '.join(tasks)}")
+            raise InputError(
+                f"{self.graph.source}: outputs {', '.join(heads)}, but the tasks are {', '.join(tasks)}"
+            )
         return validate(
             ModelSpec,
             {
@@ -248,7 +264,9 @@ class _Importer:
                 "depth": len(layers),
                 "heads": layers[0]["heads"],
                 "mlp_dim": dense[0] if dense else layers[moe_layers[0]]["hidden_dim"],
-                "qkv_bias": any(f"blocks.{layer}.attn.qkv.bias" in self.weights for layer in range(len(layers))),
+                "qkv_bias": any(
+                    f"blocks.{layer}.attn.qkv.bias" in self.weights for layer in range(len(layers))
+                ),
                 "norm_eps": next(iter(self.epsilons)),
                 "tasks": tasks,
                 "moe": moe,
@@ -293,7 +311,9 @@ class _Importer:
             own = ModelSpec.model_validate(json.loads(text))
         except (ValueError, RecursionError):
             own = None
-        same = own is not None and tensor_shapes(own) == tensor_shapes(spec) and _numbers(own) == _numbers(spec)
+        same = (
+            own is not None and tensor_shapes(own) == tensor_shapes(spec) and _numbers(own) == _numbers(spec)
+        )
         if not same:
             self.remarks.append(f"metadata {METADATA!r} does not fit the graph and was ignored")
         return own if same else None

@@ -21,18 +21,27 @@ from pysim.errors import InputError
 FloatArray = NDArray[np.float32]
 
 LAYOUT = frozenset(
-    ("Cast", "CastLike", "Dropout", "Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+    (
+        "Cast",
+        "CastLike",
+        "Dropout",
+        "Expand",
+        "Flatten",
+        "Identity",
+        "Reshape",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    )
 )
 """Operations that only rearrange."""
 SELECTION = frozenset(("Gather", "Slice", "Split"))
 """Operations that only pick a part."""
 LINEAR = frozenset(("MatMul", "Gemm"))
 
-_OPERANDS = dict.fromkeys(
-    ("Add", "Conv", "Div", "Equal", "Expand", "Gather", "GatherElements", "Gemm", "LayerNormalization", "MatMul")
-    + ("Mod", "Mul", "Pow", "Reshape", "Sub", "TopK"),
-    2,
-) | dict.fromkeys(("Range", "ScatterElements", "Slice", "Where"), 3)
+_TWO = "Add Conv Div Equal Expand Gather GatherElements Gemm LayerNormalization MatMul Mod Mul Pow Reshape Sub TopK"
+_THREE = "Range ScatterElements Slice Where"
+_OPERANDS = dict.fromkeys(_TWO.split(), 2) | dict.fromkeys(_THREE.split(), 3)
 """Inputs that an operation cannot do without, where they are more than one."""
 
 TOLERANCE = 1e-3
@@ -58,7 +67,11 @@ class LinearLayer:
     def __call__(self, x: Array) -> Array:
         """The layer's result for (..., inputs)."""
         product = x @ self.weight.swapaxes(-1, -2)
-        return product if self.bias is None else product + (self.bias[..., None, :] if self.weight.ndim == 3 else self.bias)
+        return (
+            product
+            if self.bias is None
+            else product + (self.bias[..., None, :] if self.weight.ndim == 3 else self.bias)
+        )
 
     @property
     def bias_or_zero(self) -> FloatArray:
@@ -96,9 +109,16 @@ class Matcher:
         self._path: set[int] | None = None
         for node in graph.nodes:
             if node.op not in OPERATIONS:
-                raise self.mismatch(node, "no operation of a ViT with exact GELU that the accelerator could run")
+                raise self.mismatch(
+                    node, "no operation of a ViT with exact GELU that the accelerator could run"
+                )
             fewest = _OPERANDS.get(node.op, 0 if node.op == "Constant" else 1)
-            if len(node.inputs) < fewest or not all(node.inputs[:fewest]) or not node.outputs or not node.outputs[0]:
+            if (
+                len(node.inputs) < fewest
+                or not all(node.inputs[:fewest])
+                or not node.outputs
+                or not node.outputs[0]
+            ):
                 raise self.mismatch(node, f"expected {fewest} inputs and a result")
 
     def mismatch(self, node: Node, why: str) -> InputError:

@@ -79,7 +79,9 @@ def parse_normalization(text: str) -> Normalization:
 
 def checked(mean: tuple[float, ...], std: tuple[float, ...], scale: float, what: str) -> Normalization:
     """A normalisation whose numbers make sense."""
-    usable = all(math.isfinite(value) for value in (*mean, *std)) and all(value > 0 for value in (*std, scale))
+    usable = all(math.isfinite(value) for value in (*mean, *std)) and all(
+        value > 0 for value in (*std, scale)
+    )
     if not usable or len(mean) != len(std) or not mean:
         raise InputError(f"{what}: mean {mean} and std {std}, expected finite values and positive deviations")
     return Normalization(mean, std, scale)

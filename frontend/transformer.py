@@ -51,14 +51,18 @@ class TransformerReader:
         )
 
     def _count_blocks(self) -> int:
-        numbers = {int(match[1]) for key in self.state.entries if (match := re.match(r"blocks\.(\d{1,6})\.", key))}
+        numbers = {
+            int(match[1]) for key in self.state.entries if (match := re.match(r"blocks\.(\d{1,6})\.", key))
+        }
         depth = 1 + max(numbers, default=-1)
         if depth > MOST_LAYERS:
             raise InputError(f"{self.state.source}: block {depth - 1}, expected at most {MOST_LAYERS} blocks")
         if len(numbers) < depth or not depth:
             absent = next((number for number in range(depth) if number not in numbers), 0)
             missing = self.state.file_name(f"blocks.{absent}.norm1.weight")
-            raise InputError(f"{self.state.source}: missing tensor {missing}", hint="is the checkpoint complete?")
+            raise InputError(
+                f"{self.state.source}: missing tensor {missing}", hint="is the checkpoint complete?"
+            )
         return depth
 
     def image_size(self, *, guess_square: bool) -> tuple[int, int]:
@@ -85,7 +89,9 @@ class TransformerReader:
 
     def read_embedding(self) -> str:
         """Patch embedding with the image normalisation folded in, position with the class token; says what."""
-        weight = self._take("patch_embed.proj.weight", self.dim, self.channels, self.patch_size, self.patch_size)
+        weight = self._take(
+            "patch_embed.proj.weight", self.dim, self.channels, self.patch_size, self.patch_size
+        )
         bias = self._take("patch_embed.proj.bias", self.dim)
         where = self.state.called("patch_embed.proj.weight")
         normalization, shown = fold_normalization(self.options.normalization, self.channels, where)
@@ -109,7 +115,9 @@ class TransformerReader:
                 split = [self._take(f"{block}.attn.{name}.{part}", dim, *tail) for name in "qkv"]
                 self.weights[f"{block}.attn.qkv.{part}"] = np.concatenate(split)
             else:
-                self.weights[f"{block}.attn.qkv.{part}"] = self._take(f"{block}.attn.qkv.{part}", 3 * dim, *tail)
+                self.weights[f"{block}.attn.qkv.{part}"] = self._take(
+                    f"{block}.attn.qkv.{part}", 3 * dim, *tail
+                )
         self.read_linear(f"{block}.attn.proj", f"{block}.attn.proj", (dim, dim))
 
     def read_mlp(self, layer: int, hidden: int) -> None:

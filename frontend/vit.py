@@ -173,11 +173,16 @@ def _read(state: State, options: Options, layout: Layout) -> Imported:
         if normed:
             reader.read_linear(f"heads.{task}.norm", "norm", (reader.dim,))
         heads[task] = {"kind": "cls-linear", "out_channels": classes, "norm": normed}
-        remarks.append(f"head: {'final norm and ' if normed else ''}classifier of {classes} classes on the class token")
+        remarks.append(
+            f"head: {'final norm and ' if normed else ''}classifier of {classes} classes on the class token"
+        )
     else:
         # Without a head there is no place for the norm in front of it: the tokens of the last block are the output.
         dropped = state.waive(["norm.weight", "norm.bias"])
-        remarks.append("no classification head" + (": the final norm is left to whoever reads the tokens" if dropped else ""))
+        remarks.append(
+            "no classification head"
+            + (": the final norm is left to whoever reads the tokens" if dropped else "")
+        )
     state.finish(REASONS)
     spec = validate(
         ModelSpec,

@@ -76,7 +76,8 @@ def finetune(net: Network, design: Design, epochs: int, seed: int) -> None:
             schedule.step()
             losses.append(parts.detach())
         shown = "  ".join(
-            f"{task} {mean:.4f}" for task, mean in zip(TASKS, torch.stack(losses).mean(dim=0).tolist(), strict=True)
+            f"{task} {mean:.4f}"
+            for task, mean in zip(TASKS, torch.stack(losses).mean(dim=0).tolist(), strict=True)
         )
         print(f"epoch {epoch:3d}/{epochs}  loss: {shown}  {time.perf_counter() - start:6.1f} s", flush=True)
 
@@ -112,7 +113,10 @@ def run(arguments: argparse.Namespace) -> None:
         require_new(arguments.out)
     torch.set_num_threads(arguments.threads)
     precision = chosen_precision(arguments)
-    scenes, calibration = digits.load_scenes("heldout"), digits.load_scenes("train").images[:CALIBRATION_SCENES]
+    scenes, calibration = (
+        digits.load_scenes("heldout"),
+        digits.load_scenes("train").images[:CALIBRATION_SCENES],
+    )
     model = Model.load(MODEL)
     design = quantize(model, calibration, precision)
     rows = {"float64": accuracies(model, scenes), precision.name: accuracies(model, scenes, design)}

@@ -38,7 +38,9 @@ def timm_state(model: Model) -> StateDict:
     cls_token = random(np.random.default_rng(1), dim)
     position = weights["pos_embed"].copy()
     position[0] -= cls_token
-    state = {name: tensor for name, tensor in weights.items() if name.startswith("blocks.") and ".moe." not in name}
+    state = {
+        name: tensor for name, tensor in weights.items() if name.startswith("blocks.") and ".moe." not in name
+    }
     state |= {
         "cls_token": cls_token[None, None],
         "pos_embed": position[None],
@@ -129,24 +131,40 @@ def m3vit_state(model: Model, *, prefix: str = "module.", noisy: bool = False, s
     """M3ViT's names; a Model with biases on its gates gets one task-conditioned gate."""
     spec, weights, rng = model.spec, model.weights, np.random.default_rng(seed)
     assert spec.moe is not None
-    state = {f"{prefix}backbone.{key}": tensor for key, tensor in timm_state(model).items() if ".head" not in key}
-    state = {key: tensor for key, tensor in state.items() if not key.startswith((f"{prefix}backbone.norm", f"{prefix}backbone.head"))}
+    state = {
+        f"{prefix}backbone.{key}": tensor for key, tensor in timm_state(model).items() if ".head" not in key
+    }
+    state = {
+        key: tensor
+        for key, tensor in state.items()
+        if not key.startswith((f"{prefix}backbone.norm", f"{prefix}backbone.head"))
+    }
     for layer in sorted(spec.moe_layers):
         ours, theirs = f"blocks.{layer}.moe", f"{prefix}backbone.blocks.{layer}.mlp"
         for part in ("weight", "bias"):
             state[f"{theirs}.experts.htoh4.{part}"] = weights[f"{ours}.fc1.{part}"]
             state[f"{theirs}.experts.h4toh.{part}"] = weights[f"{ours}.fc2.{part}"]
         gates = weights[f"{ours}.gate.weight"]
-        names = [f"{theirs}.gate"] if spec.moe.shared_gate else [f"{theirs}.gate.{task}" for task in range(len(gates))]
+        names = (
+            [f"{theirs}.gate"]
+            if spec.moe.shared_gate
+            else [f"{theirs}.gate.{task}" for task in range(len(gates))]
+        )
         for name, gate in zip(names, gates, strict=True):
             more = random(rng, FEATURES, spec.moe.experts) if spec.moe.gate_bias else gate.T[:0]
             state[f"{name}.w_gate"] = np.concatenate([gate.T, more])
             if noisy:
                 state[f"{name}.w_noise"] = random(rng, *gate.T.shape)
     if spec.moe.gate_bias:
-        shapes = {"fc1.weight": (FEATURES, len(spec.tasks)), "fc2.weight": (FEATURES, FEATURES)}
+        shapes: dict[str, tuple[int, ...]] = {
+            "fc1.weight": (FEATURES, len(spec.tasks)),
+            "fc2.weight": (FEATURES, FEATURES),
+        }
         shapes |= {name: (FEATURES,) for name in ("fc1.bias", "fc2.bias", "norm.weight", "norm.bias")}
-        state |= {f"{prefix}backbone.gate_task_represent.{name}": random(rng, *shape) for name, shape in shapes.items()}
+        state |= {
+            f"{prefix}backbone.gate_task_represent.{name}": random(rng, *shape)
+            for name, shape in shapes.items()
+        }
     for task in spec.tasks:
         decoder = decoder_state(spec.dim, 2 + spec.tasks.index(task), seed)
         state |= {f"{prefix}decoders.{task}.{name}": tensor for name, tensor in decoder.items()}
@@ -156,7 +174,7 @@ def m3vit_state(model: Model, *, prefix: str = "module.", noisy: bool = False, s
 
 def decoder_state(dim: int, classes: int, seed: int) -> StateDict:
     rng, width = np.random.default_rng(seed), DECODER_CHANNELS
-    state = {"norm.weight": 1 + random(rng, dim), "norm.bias": random(rng, dim)}
+    state: dict[str, Any] = {"norm.weight": 1 + random(rng, dim), "norm.bias": random(rng, dim)}
     for index in range(4):
         state[f"conv_{index}.weight"] = random(rng, width, dim if index == 0 else width, 3, 3)
         state[f"conv_{index}.bias"] = random(rng, width)

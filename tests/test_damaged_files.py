@@ -85,7 +85,15 @@ def damaged(content: bytes, rng: np.random.Generator) -> bytes:
         if len(data) < 2:
             break
         # Headers and directories are at the ends; most of a file is weights.
-        where = int(rng.choice([rng.integers(len(data)), rng.integers(min(len(data), 2000)), -rng.integers(1, min(len(data), 2000))]))
+        where = int(
+            rng.choice(
+                [
+                    rng.integers(len(data)),
+                    rng.integers(min(len(data), 2000)),
+                    -rng.integers(1, min(len(data), 2000)),
+                ]
+            )
+        )
         where %= len(data)
         length = int(rng.integers(1, 40))
         match rng.integers(6):
@@ -165,7 +173,9 @@ def check(outcomes: list[str]) -> None:
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
-def test_damaged_pytorch_files(states: list[tuple[dict[str, Any], Options]], tmp_path: Path, legacy: bool) -> None:
+def test_damaged_pytorch_files(
+    states: list[tuple[dict[str, Any], Options]], tmp_path: Path, legacy: bool
+) -> None:
     rng, outcomes = np.random.default_rng(1 + legacy), []
     for number in range(150):
         state, options = states[number % 2]
@@ -219,9 +229,13 @@ def test_damaged_safetensors(states: list[tuple[dict[str, Any], Options]], tmp_p
     for number in range(250):
         state, options = states[number % 2]
         if number % 5:
-            content = damaged(save_safetensors({key: np.ascontiguousarray(t) for key, t in state.items()}), rng)
+            content = damaged(
+                save_safetensors({key: np.ascontiguousarray(t) for key, t in state.items()}), rng
+            )
         else:
-            content = save_safetensors({key: np.ascontiguousarray(t) for key, t in tampered(state, rng).items()})
+            content = save_safetensors(
+                {key: np.ascontiguousarray(t) for key, t in tampered(state, rng).items()}
+            )
         outcomes.append(survives(tmp_path / f"{number}.safetensors", content, options))
     check(outcomes)
 
@@ -240,7 +254,11 @@ def rewired(proto: onnx.ModelProto, rng: np.random.Generator) -> onnx.ModelProto
                 graph.node.remove(node)
                 continue
             case 1:
-                node.op_type = str(rng.choice(["Relu", "Loop", "If", "Gelu", "Add", "Mul", "Expand", "Softmax", other.op_type]))
+                node.op_type = str(
+                    rng.choice(
+                        ["Relu", "Loop", "If", "Gelu", "Add", "Mul", "Expand", "Softmax", other.op_type]
+                    )
+                )
             case 2 if node.input:
                 node.input[int(rng.integers(len(node.input)))] = other.output[0]
             case 3 if node.input:
@@ -263,7 +281,9 @@ def rewired(proto: onnx.ModelProto, rng: np.random.Generator) -> onnx.ModelProto
                 del node.input[:1]
             case _:
                 tensor.data_location = onnx.TensorProto.EXTERNAL
-                tensor.external_data.add(key="location", value=str(rng.choice(["../x", "/etc/hostname", "x", ""])))
+                tensor.external_data.add(
+                    key="location", value=str(rng.choice(["../x", "/etc/hostname", "x", ""]))
+                )
     return changed
 
 

@@ -63,7 +63,9 @@ class MoeBlock(nn.Module):
         return self.moe(self.norm(x), self.gate_norm(x))
 
 
-def predict(model: nn.Module, source: Format, integers: IntArray, result: Format, folder: Path, io: str) -> IntArray:
+def predict(
+    model: nn.Module, source: Format, integers: IntArray, result: Format, folder: Path, io: str
+) -> IntArray:
     """Integers of the compiled hls4ml model for integers (images, rows, channels)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -88,7 +90,9 @@ def test_norm_gelu_softmax(tmp_path: Path, io: str) -> None:
     # The last step once more, from the simulator's kernels alone.
     normed = model.norm.integers(flat)
     activated = Requantise(np.ones(1, np.int64), np.array([26 - 12]))(gelu(normed << 3), ACTIVATED)
-    scores = Requantise(np.array([model.soft.multiplier]), np.array([model.soft.shift]))(activated, Format(24, 12))
+    scores = Requantise(np.array([model.soft.multiplier]), np.array([model.soft.shift]))(
+        activated, Format(24, 12)
+    )
     assert_array_equal(expected, softmax(scores, np.zeros(len(scores), np.int64)))
     # And all of it is what its name says.
     real = torch.from_numpy(SOURCE.to_float(flat)).float()
@@ -148,7 +152,10 @@ def test_wrong_formats_are_refused(tmp_path: Path) -> None:
         (lambda designs: MixtureOfExperts(designs["w8a8"], 0), "layer 0 has no experts"),
         (lambda designs: MixtureOfExperts(designs["w8a8"], LAYER, "flow"), "task 'flow' is unknown"),
         (lambda designs: SinglePassSoftmax(Format(16, 8), scale=-1.0), "scale = -1.0"),
-        (lambda designs: ExactLayerNorm.from_torch(nn.LayerNorm(64), Format(30, 0), Format(8, 4)), "leave 64 bits"),
+        (
+            lambda designs: ExactLayerNorm.from_torch(nn.LayerNorm(64), Format(30, 0), Format(8, 4)),
+            "leave 64 bits",
+        ),
     ],
 )
 def test_bad_arguments(designs: dict[str, Design], make: Any, says: str) -> None:

@@ -77,7 +77,11 @@ def test_m3vit(m3vit: Model, tmp_path: Path, prefix: str) -> None:
     without_heads = {name: tensor for name, tensor in m3vit.weights.items() if not name.startswith("heads.")}
     assert_same_weights(imported.model, Model(imported.model.spec, without_heads))
     spec = imported.model.spec
-    assert (spec.name, spec.tasks, spec.moe and spec.moe.gate) == ("m3vit", ["semseg", "depth"], "softmax-topk")
+    assert (spec.name, spec.tasks, spec.moe and spec.moe.gate) == (
+        "m3vit",
+        ["semseg", "depth"],
+        "softmax-topk",
+    )
     assert spec.moe == m3vit.spec.moe
     assert imported.decoders["semseg.conv_4.weight"].shape[0] == 2
     assert not any("num_batches" in name or "tam" in name for name in imported.decoders)
@@ -93,7 +97,9 @@ def test_m3vit_that_learned_its_noise_chooses_before_softmax(m3vit: Model, tmp_p
 def test_m3vit_with_one_gate_for_all(micro_with: MakeModel, tmp_path: Path) -> None:
     model = micro_with(moe={"shared_gate": True})
     imported = import_model(saved(tmp_path / "m.pth", m3vit_state(model)), M3VIT).model
-    assert_array_equal(imported.weights["blocks.1.moe.gate.weight"], model.weights["blocks.1.moe.gate.weight"])
+    assert_array_equal(
+        imported.weights["blocks.1.moe.gate.weight"], model.weights["blocks.1.moe.gate.weight"]
+    )
     assert imported.spec.moe == model.spec.moe
 
 
@@ -124,7 +130,9 @@ def test_shards(m3vit: Model, tmp_path: Path) -> None:
     experts = {key for key in state if ".mlp.experts." in key}
     cuts = (slice(0, 2), slice(2, 4), slice(4, 5))
     for rank, cut in enumerate(cuts):
-        shard = {key: t[cut] if key in experts else t for key, t in state.items() if key in experts or not rank}
+        shard = {
+            key: t[cut] if key in experts else t for key, t in state.items() if key in experts or not rank
+        }
         saved(folder / f"{rank}.pth", shard, epoch=1)
     whole = import_model(saved(tmp_path / "sharded.pth", state), M3VIT)
     joined = import_model(folder, M3VIT)
@@ -198,7 +206,9 @@ def test_hugging_face_folder(vit: Model, tmp_path: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(images))
     model = import_model(folder).model
     assert (model.spec.name, model.spec.heads, model.spec.norm_eps) == ("google-vit", 2, 1e-12)
-    assert_allclose(model.weights["patch_embed.weight"], vit.weights["patch_embed.weight"] * (256 / 255 / 0.25), rtol=1e-6)
+    assert_allclose(
+        model.weights["patch_embed.weight"], vit.weights["patch_embed.weight"] * (256 / 255 / 0.25), rtol=1e-6
+    )
     (folder / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
     fails(folder, Options(), "hidden_act 'relu'")
     (folder / "config.json").write_text("[")
@@ -220,7 +230,9 @@ def test_normalisation_is_folded(vit: Model, tmp_path: Path, normalize: str) -> 
     embedded: dict[str, Any] = {}
     reference.run(imported, pixels, tap=lambda name, value: embedded.setdefault(name, value))
     weight = torch.from_numpy(vit.weights["patch_embed.weight"]).double()
-    patches = torch.nn.functional.conv2d(torch.from_numpy(normal), weight, stride=4).flatten(2).transpose(1, 2)
+    patches = (
+        torch.nn.functional.conv2d(torch.from_numpy(normal), weight, stride=4).flatten(2).transpose(1, 2)
+    )
     expected = patches.numpy() + vit["patch_embed.bias"] + vit["pos_embed"][1:]
     assert_allclose(embedded["embed"].reshape(2, 9, -1)[:, 1:], expected, atol=1e-5)
 
@@ -314,7 +326,11 @@ def changed(state: StateDict, **changes: Any) -> StateDict:
     ("key", "value", "says"),
     [
         ("blocks.2.attn.proj.bias", None, "missing tensor blocks.2.attn.proj.bias"),
-        ("blocks.1.norm1.weight", np.zeros(5, np.float32), "blocks.1.norm1.weight: shape (5,), expected (24,)"),
+        (
+            "blocks.1.norm1.weight",
+            np.zeros(5, np.float32),
+            "blocks.1.norm1.weight: shape (5,), expected (24,)",
+        ),
         ("blocks.3.mlp.fc1.weight", np.zeros((9, 24), np.float32), "blocks.3.mlp.fc1.weight: shape (9, 24)"),
         ("pos_embed", np.zeros((1, 12, 24), np.float32), "pos_embed: 11 patches, but 8x16 pixels make 8"),
         ("patch_embed.proj.weight", np.zeros((24, 3, 4, 2), np.float32), "patches of 4 x 2"),
@@ -324,7 +340,11 @@ def changed(state: StateDict, **changes: Any) -> StateDict:
         ("extra.weight", np.zeros(3, np.float32), "unexpected tensor: extra.weight"),
         ("dist_token", np.zeros((1, 1, 24), np.float32), "dist_token: a distilled DeiT"),
         ("blocks.0.ls1.gamma", np.zeros(24, np.float32), "blocks.0.ls1.gamma: layer scale"),
-        ("blocks.0.attn.q_norm.weight", np.zeros(12, np.float32), "blocks.0.attn.q_norm.weight: norms of queries"),
+        (
+            "blocks.0.attn.q_norm.weight",
+            np.zeros(12, np.float32),
+            "blocks.0.attn.q_norm.weight: norms of queries",
+        ),
         ("reg_token", np.zeros((1, 4, 24), np.float32), "reg_token: register tokens"),
         ("fc_norm.weight", np.zeros(24, np.float32), "fc_norm.weight: a head on pooled tokens"),
         ("blocks.9.norm1.weight", np.zeros(24, np.float32), "missing tensor blocks.4.norm1.weight"),
@@ -353,9 +373,15 @@ def test_messages_name_the_keys_of_the_file(vit: Model, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("missing", "says"),
-    [("top_k", "--top-k is needed"), ("heads", "--heads is needed"), ("image_size", "--image-size is needed")],
+    [
+        ("top_k", "--top-k is needed"),
+        ("heads", "--heads is needed"),
+        ("image_size", "--image-size is needed"),
+    ],
 )
-def test_m3vit_asks_for_what_the_file_does_not_say(m3vit: Model, tmp_path: Path, missing: str, says: str) -> None:
+def test_m3vit_asks_for_what_the_file_does_not_say(
+    m3vit: Model, tmp_path: Path, missing: str, says: str
+) -> None:
     path = saved(tmp_path / "m.pth", m3vit_state(m3vit))
     fails(path, dataclasses.replace(M3VIT, **{missing: None}), says)
 

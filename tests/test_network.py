@@ -56,7 +56,7 @@ def test_reference_torch_and_onnxruntime_agree(name: str, tmp_path: Path) -> Non
     session = onnxruntime.InferenceSession(path, options)
     for number, task in enumerate(spec.tasks):
         expected = reference.run(model, images, number).tokens
-        head = reference.apply_head(model, task, expected)
+        head: Any = reference.apply_head(model, task, expected)
         with torch.no_grad():
             tokens = network(fed(images), task)
             assert_allclose(tokens.numpy(), expected, atol=2e-5)
@@ -74,7 +74,10 @@ def test_reference_torch_and_onnxruntime_agree(name: str, tmp_path: Path) -> Non
         {},
         {"moe": None, "tasks": ["depth"], "qkv_bias": False},
         {"moe": {"shared_gate": True, "gate_bias": True, "layers": [0, 2], "gate": "topk-softmax"}},
-        {"moe": {"layers": "all", "top_k": 1}, "task_heads": {"depth": {"kind": "token-linear", "out_channels": 2, "norm": False}}},
+        {
+            "moe": {"layers": "all", "top_k": 1},
+            "task_heads": {"depth": {"kind": "token-linear", "out_channels": 2, "norm": False}},
+        },
     ],
 )
 def test_round_trip_through_torch(micro_with: MakeModel, tmp_path: Path, changes: dict[str, Any]) -> None:
@@ -109,7 +112,7 @@ def test_ties_go_to_the_lowest_expert(micro_with: MakeModel) -> None:
 def test_gradients_reach_every_parameter(micro: Model) -> None:
     network = Network.from_model(micro).train()
     images = fed(edgemoe.random_images(micro, 6))
-    sum(network.predict(images, task).square().mean() for task in micro.spec.tasks).backward()  # type: ignore[union-attr]
+    sum(network.predict(images, task).square().mean() for task in micro.spec.tasks).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
@@ -175,8 +178,16 @@ def test_fake_quantised_weights_are_the_designs(micro: Model, images: Any, prese
         (fake.blocks[0].qkv, network.blocks[0].attn.qkv.weight, design.tensors["blocks.0.qkv.weight"]),
         (fake.blocks[0].fc1[0], network.blocks[0].mlp.fc1.weight, design.tensors["blocks.0.fc1.weight"]),
         (fake.blocks[1].proj, network.blocks[1].attn.proj.weight, design.tensors["blocks.1.proj.weight"]),
-        (fake.blocks[1].fc2[3], network.blocks[1].moe.fc2.weight[3], design.tensors["blocks.1.fc2.weight"][3]),
-        (fake.blocks[3].gates[1], network.blocks[3].moe.gate.weight[1], design.tensors["blocks.3.gate.weight"][1]),
+        (
+            fake.blocks[1].fc2[3],
+            network.blocks[1].moe.fc2.weight[3],
+            design.tensors["blocks.1.fc2.weight"][3],
+        ),
+        (
+            fake.blocks[3].gates[1],
+            network.blocks[3].moe.gate.weight[1],
+            design.tensors["blocks.3.gate.weight"][1],
+        ),
     ]
     for layer, weight, expected in pairs:
         found = layer.weights.integers(weight).numpy()
@@ -211,7 +222,9 @@ def test_fine_tuning_lowers_the_loss(micro: Model, images: Any, designs: dict[st
     assert np.isfinite(network.to_model().weights["blocks.1.moe.gate.weight"]).all()
 
 
-def test_fake_quantisation_needs_a_fitting_design(micro: Model, plain: Model, designs: dict[str, Design]) -> None:
+def test_fake_quantisation_needs_a_fitting_design(
+    micro: Model, plain: Model, designs: dict[str, Design]
+) -> None:
     with pytest.raises(InputError, match="precision 'iccad23' is not supported"):
         FakeQuantized(Network.from_model(micro), designs["iccad23"])
     with pytest.raises(InputError, match="another network"):

@@ -26,7 +26,10 @@ class ManualAttention(nn.Module):
         batch, count, dim = x.shape
         size = dim // self.heads
         if self.style == "split":
-            q, k, v = (layer(x).view(batch, count, self.heads, size).transpose(1, 2) for layer in (self.q, self.k, self.v))
+            q, k, v = (
+                layer(x).view(batch, count, self.heads, size).transpose(1, 2)
+                for layer in (self.q, self.k, self.v)
+            )
         else:
             q, k, v = self.qkv(x).reshape(batch, count, 3, self.heads, size).permute(2, 0, 3, 1, 4).unbind(0)
         if self.style == "scaled-queries":
@@ -59,7 +62,9 @@ class TorchAttention(nn.Module):
 
 
 class ForeignBlock(nn.Module):
-    def __init__(self, dim: int, heads: int, hidden: int, style: str, activation: nn.Module, eps: float) -> None:
+    def __init__(
+        self, dim: int, heads: int, hidden: int, style: str, activation: nn.Module, eps: float
+    ) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(dim, eps=eps), nn.LayerNorm(dim, eps=eps)
         if style == "torchvision":

@@ -76,7 +76,15 @@ def render(folder: Path, *, moe_weights: tuple[str, ...]) -> list[Path]:
         "moe_weights": moe_weights,
     }
     written = []
-    for name in ("types.h", "tables.h", "tables.cpp", "arithmetic.h", "units.h", "units.cpp", "edgemoe_layers.h"):
+    for name in (
+        "types.h",
+        "tables.h",
+        "tables.cpp",
+        "arithmetic.h",
+        "units.h",
+        "units.cpp",
+        "edgemoe_layers.h",
+    ):
         path = folder / name
         path.write_text(environment.get_template(f"{name}.j2").render(names), encoding="utf-8")
         written.append(path)
@@ -88,7 +96,9 @@ def _literals(values: list[int]) -> str:
     return ",\n".join("    " + ", ".join(map(str, row)) for row in rows)
 
 
-def convert(model: Any, shapes: list[tuple[int, ...]], inputs: list[Format], folder: str | Path, **options: Any) -> Any:
+def convert(
+    model: Any, shapes: list[tuple[int, ...]], inputs: list[Format], folder: str | Path, **options: Any
+) -> Any:
     """Convert a torch model with these layers to an hls4ml model, ready to compile.
 
     Args:
@@ -107,7 +117,11 @@ def convert(model: Any, shapes: list[tuple[int, ...]], inputs: list[Format], fol
     shape: Any = [(None, *one) for one in shapes]
     # Tokens are rows already; hls4ml would turn them around as it does with the channels of images.
     config = hls4ml.utils.config_from_pytorch_model(
-        model, shape if len(shape) > 1 else shape[0], granularity="name", backend=BACKEND, channels_last_conversion="off"
+        model,
+        shape if len(shape) > 1 else shape[0],
+        granularity="name",
+        backend=BACKEND,
+        channels_last_conversion="off",
     )
     layers = [name for name in config["LayerName"] if name in _placeholders(model)]
     for name, fmt in zip(layers, inputs, strict=True):

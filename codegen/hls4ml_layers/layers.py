@@ -9,7 +9,13 @@ from hls4ml.backends.template import FunctionCallTemplate, LayerConfigTemplate
 from hls4ml.model.layers import Layer
 from hls4ml.model.types import FixedPrecisionType, IntegerPrecisionType
 
-from codegen.hls4ml_layers.modules import TableGelu, IntegerModule, ExactLayerNorm, MixtureOfExperts, SinglePassSoftmax
+from codegen.hls4ml_layers.modules import (
+    ExactLayerNorm,
+    IntegerModule,
+    MixtureOfExperts,
+    SinglePassSoftmax,
+    TableGelu,
+)
 from pysim.datapath import NORM_WEIGHT_WIDTH
 from pysim.errors import InputError
 from pysim.formats import Format
@@ -46,7 +52,10 @@ class EdgeMoeLayer(Layer):
         self.add_output_variable(list(variable.shape), precision=precision_of(self.get_attr("module").result))
         for name, values, bits, signed in self.arrays():
             self.add_weights_variable(
-                name=name, var_name=f"{name}{{index}}", precision=IntegerPrecisionType(bits, signed), data=values
+                name=name,
+                var_name=f"{name}{{index}}",
+                precision=IntegerPrecisionType(bits, signed),
+                data=values,
             )
 
     def arrays(self) -> list[tuple[str, Any, int, bool]]:

@@ -125,7 +125,8 @@ class ExactLayerNorm(IntegerModule):
         channels = len(gamma)
         if largest_variance(source.width, channels) + epsilon >= 1 << 64:
             raise InputError(
-                f"LayerNorm over {channels} channels of {source}: its sums leave 64 bits", hint="use fewer bits"
+                f"LayerNorm over {channels} channels of {source}: its sums leave 64 bits",
+                hint="use fewer bits",
             )
         self.gamma, self.beta = np.asarray(gamma, np.int64), np.asarray(beta, np.int64)
         self.gamma_frac, self.epsilon = gamma_frac, max(epsilon, MIN_EPSILON)
@@ -179,7 +180,9 @@ class MixtureOfExperts(IntegerModule):
         """
         precision, moe = design.precision, design.spec.moe
         if precision.arithmetic != "requantise":
-            raise InputError(f"precision {precision.name!r} has no layer for hls4ml", hint="use w8a8 or w16a16")
+            raise InputError(
+                f"precision {precision.name!r} has no layer for hls4ml", hint="use w8a8 or w16a16"
+            )
         if moe is None or layer not in design.spec.moe_layers:
             raise InputError(
                 f"layer {layer} has no experts", hint=f"layers with experts: {sorted(design.spec.moe_layers)}"
@@ -201,7 +204,10 @@ class MixtureOfExperts(IntegerModule):
             ("gate", "gate", (self.gate,)),
         ):
             shift = tensors[f"{name}.{key}.shift"][index]
-            kinds = {"multiplier": tensors.get(f"{name}.{key}.multiplier", np.ones(1, np.int64)), "shift": shift}
+            kinds = {
+                "multiplier": tensors.get(f"{name}.{key}.multiplier", np.ones(1, np.int64)),
+                "shift": shift,
+            }
             if f"{name}.{key}.multiplier" in tensors:
                 kinds["multiplier"] = kinds["multiplier"][index]
             if part != "hidden":
@@ -222,5 +228,3 @@ class MixtureOfExperts(IntegerModule):
         engines = RequantiseEngines(self.design)
         routing = engines.route(engines.logits(self.layer, self.task, gate_tokens))
         return engines.experts(self.layer, routing, tokens, np.zeros_like(tokens))[0]
-
-
