@@ -261,7 +261,14 @@ def _torch_error(path: Path, error: Exception) -> InputError:
             f"{path}: a TorchScript archive, which holds code beside tensors",
             hint="save the state_dict of the module instead: torch.save(model.state_dict(), ...)",
         )
-    detail = text.strip().splitlines()[0][:200] if text.strip() else type(error).__name__
+    # Of torch's page of advice, which ends in reading the file unsafely, only the reason is of use.
+    reason = re.search(r"WeightsUnpickler error:\s*(.+)", text)
+    if reason is not None:
+        detail = reason[1][:200]
+    elif "Weights only load failed" in text or not text.strip():
+        detail = "no pickle of tensors in it"
+    else:
+        detail = text.strip().splitlines()[0][:200]
     return InputError(
         f"{path}: not a readable PyTorch checkpoint: {detail}",
         hint="the file may be truncated: copy it again",

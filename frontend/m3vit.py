@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frontend.checkpoint import State, prefix_of
-from frontend.options import Imported, Options, model_name, required
+from frontend.options import Imported, Options, model_name
 from frontend.transformer import TransformerReader
 from pysim.errors import InputError
 from pysim.files import Tensors, validate
@@ -75,12 +75,26 @@ def import_m3vit(state: State, options: Options) -> Imported:
 class _M3vit:
     def __init__(self, state: State, options: Options, skipped: dict[str, list[str]]) -> None:
         self.state, self.options = state, options
-        self.reader = TransformerReader(state, options)
-        left_out = [f"{kind} ({len(keys)} tensors)" for kind, keys in skipped.items() if keys]
-        self.remarks = [f"left out, as only training reads them: {', '.join(left_out)}"] if left_out else []
         numbers = {int(match[1]) for key in state.entries if (match := _EXPERTS.match(key))}
         self.moe_layers = sorted(numbers)
+        self._ask()
+        self.reader = TransformerReader(state, options)
+        left_out = [f"{kind} ({len(keys)})" for kind, keys in skipped.items() if keys]
+        self.remarks = [f"left out, as only training reads them: {', '.join(left_out)}"] if left_out else []
         self.learned_noise = any(key.endswith(".w_noise") for keys in skipped.values() for key in keys)
+
+    def _ask(self) -> None:
+        """Ask for everything that the file does not say, at once."""
+        needed = {"--heads": self.options.heads, "--image-size": self.options.image_size}
+        if self.moe_layers:
+            needed["--top-k"] = self.options.top_k
+        missing = [option for option, value in needed.items() if value is None]
+        if missing:
+            raise InputError(
+                f"{self.state.source}: {', '.join(missing)} needed: the file does not say",
+                hint="of M3ViT's networks, tiny has 3 heads and images of 128x256, small and base 12 heads; "
+                "configurations say top-k 2, the published command 4",
+            )
 
     def read(self) -> Imported:
         state, reader = self.state, self.reader
@@ -130,12 +144,6 @@ class _M3vit:
     def _moe(self) -> tuple[list[str], dict[str, object]]:
         """Names of the tasks and the mixture of experts, with the gates read."""
         experts, hidden, _ = self._expert_shape()
-        top_k = required(
-            self.options.top_k,
-            "--top-k",
-            self.state.source,
-            "M3ViT's configurations say 2, its published command passes 4",
-        )
         first = f"blocks.{self.moe_layers[0]}.mlp.gate"
         separate = [
             int(match[1])
@@ -158,7 +166,7 @@ class _M3vit:
             "layers": "odd" if odd else self.moe_layers,
             "experts": experts,
             "hidden_dim": hidden,
-            "top_k": top_k,
+            "top_k": self.options.top_k,
             "gate": "topk-softmax" if self.learned_noise else "softmax-topk",
             "shared_gate": shared,
             "gate_bias": conditioned,
@@ -183,7 +191,7 @@ class _M3vit:
             tasks = decoders or ["task0"]
         elif decoders:
             raise InputError(
-                f"{self.state.source}: tasks {', '.join(decoders)}: --tasks is needed, as their order is not known",
+                f"{self.state.source}: tasks {', '.join(decoders)}: --tasks needed, as their order is not known",
                 hint="--tasks semseg,depth: every task, in the order of their gates",
             )
         else:

@@ -92,7 +92,7 @@ class _Importer:
             height, width = given
         if height is None or width is None:
             raise InputError(
-                f"{source}: --image-size is needed: the graph leaves it open",
+                f"{source}: --image-size needed: the graph leaves it open",
                 hint="--image-size HxW, such as 224x224",
             )
         shape = (batch or 1, channels or 3, height, width)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from frontend.pixels import Normalization
-from pysim.errors import InputError
 from pysim.files import Tensors, write_folder
 from pysim.model import Model
 
@@ -64,9 +63,3 @@ def model_name(source: str) -> str:
     stem = path.name if path.is_dir() else path.stem
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:64] or "imported"
 
-
-def required(value: int | None, option: str, source: str, hint: str) -> int:
-    """An option that the source cannot do without."""
-    if value is None:
-        raise InputError(f"{source}: {option} is needed: the file does not say it", hint=hint)
-    return value

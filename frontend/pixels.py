@@ -95,7 +95,7 @@ def fold_normalization(given: Normalization | None, channels: int, where: str) -
     """
     if given is None and channels != len(IMAGENET.mean):
         raise InputError(
-            f"{where}: {channels} channels: --normalize is needed, as ImageNet's mean and std are for 3",
+            f"{where}: {channels} channels: --normalize needed, as ImageNet's mean and std are for 3",
             hint="--normalize half, unit, none, or MEAN/STD such as 0.5/0.5",
         )
     chosen = given or IMAGENET

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frontend.checkpoint import FloatArray, State
-from frontend.options import Options, required
+from frontend.options import Options
 from frontend.pixels import fold_normalization
 from pysim.errors import InputError
 from pysim.files import Tensors
@@ -43,12 +43,12 @@ class TransformerReader:
         self.qkv_bias = any(f"blocks.0.attn.{name}.bias" in state for name in ("qkv", "q", "k", "v"))
         tokens = state.shape("pos_embed", 3)[1]
         self.patches = tokens - 1
-        self.heads = required(
-            options.heads,
-            "--heads",
-            state.source,
-            f"dim = {self.dim}: ViT and DeiT have {max(self.dim // 64, 1)} heads at this size; M3ViT small has 12",
-        )
+        if options.heads is None:
+            raise InputError(
+                f"{state.source}: --heads needed: the file does not say",
+                hint=f"ViT and DeiT of dim {self.dim} have {max(self.dim // 64, 1)}",
+            )
+        self.heads = options.heads
 
     def _count_blocks(self) -> int:
         numbers = {
@@ -73,7 +73,7 @@ class TransformerReader:
             if not guess_square or side * side != self.patches or not side:
                 raise InputError(
                     f"{where}: {self.patches} patches of {self.patch_size} x {self.patch_size} pixels: "
-                    "--image-size is needed, the file does not say it",
+                    "--image-size needed: the file does not say",
                     hint="--image-size HxW, such as 128x256",
                 )
             return side * self.patch_size, side * self.patch_size

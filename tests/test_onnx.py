@@ -275,7 +275,7 @@ def test_inputs(proto: onnx.ModelProto, tmp_path: Path) -> None:
     dims = proto.graph.input[0].type.tensor_type.shape.dim
     dims[2].ClearField("dim_value")
     path = rewritten(proto, tmp_path / "open.onnx")
-    fails(path, "--image-size is needed")
+    fails(path, "--image-size needed")
     assert import_model(path, Options(image_size=(8, 16))).model.spec.image_size == (8, 16)
     fails(path, "images of Nonex16", options=Options(image_size=(8, 20)))
     dims[2].dim_value = 10**9
