@@ -32,6 +32,7 @@ format: setup
 
 bench: setup
 	$(BIN)/python scripts/bench_pysim.py
+	$(BIN)/python scripts/bench_import.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

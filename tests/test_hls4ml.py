@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import warnings
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,15 @@ def test_bad_arguments(designs: dict[str, Design], make: Any, says: str) -> None
     assert set(designs) == set(PRESETS)
     with pytest.raises(InputError, match=says):
         make(designs)
+
+
+def test_the_example_finds_no_mismatch(capsys: pytest.CaptureFixture[str]) -> None:
+    script = Path(__file__).parents[1] / "examples" / "hls4ml_experts.py"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        runpy.run_path(str(script), run_name="__main__")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "compared" in line]
+    assert lines == [
+        "Experts: 3456 values compared, 0 mismatches",
+        "Elementwise: 3456 values compared, 0 mismatches",
+    ]
