@@ -28,10 +28,6 @@ from pysim.simulator import simulate
 
 MakeModel = Callable[..., Model]
 
-SMALL_DEPTH = 2
-"""Blocks of a large network that are compared: one dense, one with experts."""
-
-
 def fed(images: Any) -> torch.Tensor:
     return torch.from_numpy(images).float() / 256
 
@@ -42,20 +38,20 @@ def decibels(found: Any, exact: Any) -> float:
 
 @pytest.mark.parametrize("name", zoo_names())
 def test_reference_torch_and_onnxruntime_agree(name: str, tmp_path: Path) -> None:
-    """Every shape of the zoo, the large ones on small images and with the first of their equal pairs of blocks."""
+    """Every shape of the zoo, on small images."""
     spec = find_spec(name)
-    depth = min(spec.depth, SMALL_DEPTH)
     size = (2 * spec.patch_size, 3 * spec.patch_size)
-    model = init_model(spec.model_copy(update={"image_size": size, "depth": depth}), seed=1)
-    images = edgemoe.random_images(model, 2, seed=3)
+    model = init_model(spec.model_copy(update={"image_size": size}), seed=1)
+    images = edgemoe.random_images(model, 1, seed=3)
     network = Network.from_model(model)
     path = tmp_path / "net.onnx"
     export_model(model, path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(path, options)
-    for number, task in enumerate(spec.tasks):
-        expected = reference.run(model, images, number).tokens
+    for number in sorted({0, len(spec.tasks) - 1}):
+        task, expected = spec.tasks[number], reference.run(model, images, number).tokens
         head: Any = reference.apply_head(model, task, expected)
         with torch.no_grad():
             tokens = network(fed(images), task)
