@@ -43,6 +43,7 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python scripts/bench_pysim.py
 	$(BIN)/python scripts/bench_host.py
+	$(BIN)/python scripts/bench_import.py
 
 clean:
 	rm -rf $(VENV) $(PYNQ_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from codegen.performance import Performance
     from codegen.project import Build
     from edgemoe.accelerator import Accelerator
+    from frontend.options import Imported, Options
     from pysim.compare import Comparison
     from pysim.design import Design
     from pysim.model import Model
@@ -37,7 +38,9 @@ __all__ = [
     "InputError",
     "compare",
     "estimate",
+    "export_onnx",
     "generate",
+    "import_model",
     "init_model",
     "load_design",
     "load_images",
@@ -81,6 +84,26 @@ def init_model(config: str | Path, seed: int = 0) -> Model:
     from pysim.model import init_model as initialise
 
     return initialise(find_spec(str(config)), seed)
+
+
+def import_model(source: str | Path, options: Options | None = None, kind: str | None = None) -> Imported:
+    """Read a network from elsewhere: a checkpoint of M3ViT, Edge-MoE, timm, torchvision or Hugging Face, or ONNX.
+
+    Args:
+        source: a file or folder.
+        options: what the source cannot tell, such as `Options(heads=3, top_k=2, image_size=(128, 256))`.
+        kind: m3vit, edge-moe, vit or onnx; guessed from the source where it is not given.
+    """
+    from frontend.importing import import_model as run
+
+    return run(Path(source), options, kind)
+
+
+def export_onnx(model: Model, path: str | Path) -> None:
+    """Write the float network to a new ONNX file."""
+    from frontend.onnx_export import export_model
+
+    export_model(model, Path(path))
 
 
 def load_design(folder: str | Path) -> Design:

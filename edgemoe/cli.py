@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,19 +12,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import edgemoe
-from edgemoe import board, hardware
+from edgemoe import board, hardware, models
 from edgemoe.console import Console
 from pysim.errors import EdgeMoeError, InputError
 
 if TYPE_CHECKING:
     from edgemoe.evaluate import TaskRun
     from pysim.design import Design
-    from pysim.model import Model
 
 FEW_IMAGES = 8
 """Calibration on fewer images than this draws a warning."""
-
-IMPORT_KINDS = ("edge-moe",)
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -75,57 +71,9 @@ def init(
     from pysim.files import require_new
 
     require_new(output)
-    _save_model(ctx.obj, edgemoe.init_model(config, seed), output)
-
-
-@app.command("import")
-def import_(
-    ctx: typer.Context,
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The original Edge-MoE's weight folder.")],
-    output: NewFolder,
-    kind: Annotated[str, typer.Option(help=f"What SOURCE is: {', '.join(IMPORT_KINDS)}.")] = "edge-moe",
-    top_k: Annotated[int | None, typer.Option(min=1, help="Experts a token.")] = None,
-    heads: Annotated[int | None, typer.Option(min=1, help="Attention heads.")] = None,
-    image_size: Annotated[str | None, typer.Option(metavar="HxW", help="Height and width in pixels.")] = None,
-    fill_missing_experts: Annotated[
-        int | None, typer.Option(min=0, metavar="SEED", help="Fill missing expert weights with random ones.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Make a Model from weights of another project."""
-    from frontend.edge_moe import Geometry, import_edge_moe
-    from pysim.files import require_new
-
-    if kind not in IMPORT_KINDS:
-        raise InputError(f"--kind {kind}: unknown", hint=f"this release imports {', '.join(IMPORT_KINDS)}")
-    require_new(output)
-    given = {"top_k": top_k, "heads": heads, "image_size": image_size and _image_size(image_size)}
-    geometry = Geometry(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    _save_model(ctx.obj, import_edge_moe(source, geometry, fill_missing_experts=fill_missing_experts), output)
-
-
-def _image_size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
-    if match is None:
-        raise InputError(f"--image-size {text!r}: expected HxW, such as 128x256")
-    return int(match[1]), int(match[2])
-
-
-def _save_model(console: Console, model: Model, output: Path) -> None:
+    model = edgemoe.init_model(config, seed)
     model.save(output)
-    spec = model.spec
-    if spec.notes:
-        console.warn(spec.notes)
-    console.show(f"{output}: {spec.name}, {model.parameters:,} parameters, tasks {', '.join(spec.tasks)}")
-    console.result(
-        {
-            "model": str(output),
-            "name": spec.name,
-            "parameters": model.parameters,
-            "tasks": spec.tasks,
-            "notes": spec.notes,
-        }
-    )
+    models.show_model(ctx.obj, model, output)
 
 
 @app.command()
@@ -296,6 +244,7 @@ def zoo(ctx: typer.Context, json: Json = False) -> None:
     console.result({"zoo": entries})
 
 
+models.register(app)
 hardware.register(app)
 board.register(app)
 

@@ -122,13 +122,24 @@ def _check_names(path: Path, present: set[str], expected: set[str]) -> None:
             )
 
 
-def write_folder(folder: Path, toml: Mapping[str, Any], tensors: Tensors, *, stem: str) -> None:
-    """Write `{stem}.toml` and `weights.safetensors` into a new folder, all or nothing."""
+def write_folder(
+    folder: Path,
+    toml: Mapping[str, Any],
+    tensors: Tensors,
+    *,
+    stem: str,
+    others: Mapping[str, Tensors] | None = None,
+) -> None:
+    """Write `{stem}.toml` and `weights.safetensors` into a new folder, all or nothing.
+
+    `others` are further safetensors files by their stems.
+    """
     with new_folder(folder) as temporary:
         (temporary / f"{stem}.toml").write_bytes(tomli_w.dumps(toml).encode())
         # Not save_file, which makes files that only their owner can read.
-        contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        (temporary / "weights.safetensors").write_bytes(save(contiguous))
+        for name, content in ({"weights": tensors} | dict(others or {})).items():
+            contiguous = {key: np.ascontiguousarray(tensor) for key, tensor in content.items()}
+            (temporary / f"{name}.safetensors").write_bytes(save(contiguous))
 
 
 def require_new(path: Path) -> None:

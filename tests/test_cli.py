@@ -65,7 +65,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def test_version_and_help(run: Run) -> None:
     assert run("--version").out == f"edgemoe {edgemoe.__version__}\n"
     text = run("--help").out
-    for command in ("init", "import", "quantize", "simulate", "demo", "zoo"):
+    for command in ("init", "import", "export", "quantize", "simulate", "demo", "zoo"):
         assert command in text
         assert "--json" in run(command, "--help").out
 
@@ -227,8 +227,8 @@ def test_import(run: Run, tmp_path: Path) -> None:
     result = run("import", source, "-o", tmp_path / "model", code=2)
     assert result.err.startswith(f"error: {source}: no layer in this folder\nhint: ")
     run("import", source, "-o", tmp_path / "model", "--image-size", "128", code=2)
-    result = run("import", source, "-o", tmp_path / "model", "--kind", "onnx", code=2)
-    assert result.err == "error: --kind onnx: unknown\nhint: this release imports edge-moe\n"
+    result = run("import", source, "-o", tmp_path / "model", "--kind", "pickle", code=2)
+    assert result.err == "error: --kind pickle: unknown\nhint: this release imports m3vit, edge-moe, vit, onnx\n"
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
@@ -247,7 +247,7 @@ def wrong_arguments(folders: Path, out: Path) -> list[tuple[Sequence[object], st
         (("init", "macro", "-o", out), "macro: neither a file nor a name in the zoo"),
         (("init", "micro", "-o", out, "--seed", "x"), "--seed"),
         (("init", "micro", "-o", out, "--seed", "-1"), "--seed"),
-        (("import", folders / "nothing", "-o", out), "nothing: no such folder"),
+        (("import", folders / "nothing", "-o", out), "nothing: no such file or folder"),
         ((*quantize,), "Missing option"),
         ((*quantize, "--images", images, "--precision", "w4a4"), "precision 'w4a4' is unknown"),
         ((*quantize, "--images", images, "--attention-rows", 0), "--attention-rows"),

@@ -1,0 +1,230 @@
+"""The parts of a transformer in an ONNX graph: embedding, attention, MLP, mixture of experts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from frontend.onnx_eval import Array, gelu, softmax
+from frontend.onnx_graph import Node
+from frontend.onnx_match import LAYOUT, LINEAR, FloatArray, LinearLayer, Matcher, Norm
+from pysim.files import Tensors
+
+_GELU = LAYOUT | {"Add", "Div", "Erf", "Gelu", "Mul"}
+"""Operations of a GELU: of its own, or x / 2 * (1 + erf(x / sqrt(2))) in any order."""
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Patch embedding and positions.
+
+    Attributes:
+        node: the convolution.
+        weight: (dim, channels, patch, patch).
+        bias: (dim,).
+        position: (tokens, dim), the class token in row 0.
+        output: name of the tokens.
+    """
+
+    node: Node
+    weight: FloatArray
+    bias: FloatArray
+    position: FloatArray
+    output: str
+
+
+def read_embedding(matcher: Matcher, image: str) -> Embedding:
+    """From the image to the tokens of the first block."""
+    node = matcher.next(
+        matcher.forward(image, ("Identity", "Cast")), "Conv", what="the convolution that makes patches"
+    )
+    weight_name, *rest = node.inputs[1:]
+    if not all(matcher.is_constant(name) for name in (weight_name, *rest)):
+        raise matcher.mismatch(node, "expected a convolution with constant weights")
+    weight = matcher.value(weight_name)
+    if weight.ndim != 4 or weight.shape[2] != weight.shape[3]:
+        raise matcher.mismatch(node, f"expected square patches, found weights of shape {weight.shape}")
+    bias = matcher.value(rest[0]) if rest and rest[0] else np.zeros(len(weight), np.float32)
+    dim, patches = len(weight), matcher.value(node.outputs[0])[0, 0].size
+    position, x, last = np.zeros((patches + 1, dim), np.float32), node.outputs[0], node
+    joined = False
+    while True:
+        x = matcher.forward(x)
+        readers = matcher.readers(x)
+        if len(readers) != 1 or readers[0].op not in ("Add", "Concat"):
+            break
+        last = readers[0]
+        if last.op == "Add":
+            other = matcher.constant_operand(last, of=x)
+            if other is None:
+                raise matcher.mismatch(last, "expected positions, a constant added to the tokens")
+            position[0 if joined else 1 :] += _rows(
+                matcher, last, matcher.value(other), patches + joined, dim
+            )
+        else:
+            front = list(last.inputs)
+            if joined or len(front) != 2 or front[1] != x or not matcher.is_constant(front[0]):
+                raise matcher.mismatch(last, "expected one constant class token in front of the patches")
+            position[0] = _rows(matcher, last, matcher.value(front[0])[:1], 1, dim)[0]
+            joined = True
+        x = last.outputs[0]
+    if not joined:
+        reader = readers[0] if readers else last
+        raise matcher.mismatch(reader, "expected a class token in front of the patches")
+    # The tokens once more, from what was read.
+    maps = matcher.value(node.outputs[0])
+    tokens = np.concatenate(
+        [np.zeros((len(maps), 1, dim), np.float32), maps.reshape(len(maps), dim, -1).swapaxes(1, 2)], 1
+    )
+    matcher.prove(
+        last, matcher.value(x), tokens + position, "patches in rows with a class token and positions"
+    )
+    return Embedding(node, weight, bias, position, x)
+
+
+def _rows(matcher: Matcher, node: Node, value: Array, rows: int, dim: int) -> Array:
+    if value.size not in (rows * dim, dim) or value.shape[-1] != dim:
+        raise matcher.mismatch(
+            node, f"a constant of shape {value.shape}, expected {rows} rows of {dim} channels"
+        )
+    return value.reshape(-1, dim)
+
+
+def read_attention(matcher: Matcher, norm: Norm, branch: Node, block: str, weights: Tensors) -> int:
+    """Attention from a norm to the residual sum `branch`; returns the number of heads."""
+    end = _branch_end(branch, matcher, norm)
+    region = matcher.between(norm.output, end)
+    soft = [node for node in region if node.op == "Softmax"]
+    if len(soft) != 1:
+        node = soft[1] if soft else (region[0] if region else branch)
+        raise matcher.mismatch(node, "expected attention, which has one softmax")
+    scores_name = matcher.backward(
+        soft[0].inputs[0], lambda node: matcher.is_layout(node) or matcher.is_scaling(node)
+    )
+    scores = matcher.graph.producer[scores_name]
+    if scores.op != "MatMul":
+        raise matcher.mismatch(scores, "expected the product of queries and keys in front of the softmax")
+    mixed = matcher.next(
+        matcher.forward(soft[0].outputs[0]), "MatMul", what="the product of attention weights and values"
+    )
+    operands = (scores.inputs[0], scores.inputs[1], mixed.inputs[1])
+    layers = [_projection(matcher, name, norm) for name in operands]
+    query = matcher.value(operands[0])
+    y = matcher.value(norm.output)
+    tokens, dim = y.shape[1:]
+    if query.ndim < 3 or query.shape[-2] != tokens or dim % query.shape[-1]:
+        raise matcher.mismatch(
+            scores, f"queries of shape {query.shape}, expected (images, heads, {tokens}, head_dim)"
+        )
+    heads = dim // query.shape[-1]
+    weight, bias = _joined(matcher, layers, dim)
+    weights[f"{block}.attn.qkv.weight"] = weight
+    if bias is not None:
+        weights[f"{block}.attn.qkv.bias"] = bias
+
+    qkv = y @ weight.T + (0 if bias is None else bias)
+    q, k, v = qkv.reshape(len(y), tokens, 3, heads, -1).transpose(2, 0, 3, 1, 4)
+    expected = softmax(q @ k.swapaxes(-1, -2) / np.float32(math.sqrt(q.shape[-1])))
+    matcher.prove(
+        soft[0],
+        matcher.value(soft[0].outputs[0]),
+        expected,
+        "softmax(q k / sqrt(head_dim)) of heads in order",
+    )
+    output = (expected @ v).swapaxes(1, 2).reshape(y.shape)
+    projection = matcher.linear(mixed.outputs[0], "the projection of attention")
+    _shaped(matcher, projection, (dim, dim))
+    weights[f"{block}.attn.proj.weight"] = projection.weight
+    weights[f"{block}.attn.proj.bias"] = projection.bias_or_zero
+    matcher.prove(branch, matcher.value(end), projection(output), "the residual sum of projected attention")
+    return heads
+
+
+def _branch_end(branch: Node, matcher: Matcher, norm: Norm) -> str:
+    """The operand of a residual sum that is not the stream: the one behind the norm."""
+    for name in branch.inputs:
+        if matcher.between(norm.output, name):
+            return name
+    raise matcher.mismatch(branch, "expected a residual sum of a block that starts with its norm")
+
+
+def _projection(matcher: Matcher, name: str, norm: Norm) -> LinearLayer:
+    """The linear layer that queries, keys or values come from, through layout and scaling."""
+    before = matcher.backward(name, lambda node: matcher.is_layout(node) or matcher.is_scaling(node))
+    node = matcher.graph.producer.get(before)
+    if node is not None and node.op == "Add":
+        products = [given for given in node.inputs if given in matcher.tainted]
+        node = matcher.graph.producer.get(products[0]) if len(products) == 1 else node
+    if node is None or node.op not in LINEAR:
+        where = node or norm.node
+        raise matcher.mismatch(where, "expected the linear layer of queries, keys and values")
+    layer = matcher.linear_at(node, node.inputs[0], "the linear layer of queries, keys and values")
+    if layer.output != before or matcher.backward(node.inputs[0], matcher.is_layout) != norm.output:
+        raise matcher.mismatch(node, "expected a linear layer right behind the norm")
+    return layer
+
+
+def _joined(matcher: Matcher, layers: list[LinearLayer], dim: int) -> tuple[FloatArray, FloatArray | None]:
+    """Weight (3 * dim, dim) and bias of queries, keys and values, from one layer or from three."""
+    query, key, value = layers
+    if query.node is key.node is value.node:
+        _shaped(matcher, query, (3 * dim, dim))
+        return query.weight, query.bias
+    for layer in layers:
+        _shaped(matcher, layer, (dim, dim))
+    biases = (
+        None
+        if all(layer.bias is None for layer in layers)
+        else np.concatenate([layer.bias_or_zero for layer in layers])
+    )
+    return np.concatenate([layer.weight for layer in layers]), biases
+
+
+def _shaped(matcher: Matcher, layer: LinearLayer, shape: tuple[int, ...]) -> None:
+    if layer.weight.shape != shape:
+        raise matcher.mismatch(layer.node, f"weights of shape {layer.weight.shape}, expected {shape}")
+
+
+def read_mlp(
+    matcher: Matcher, norm: Norm, branch: Node, block: str, weights: Tensors, task: str | None
+) -> dict[str, Any]:
+    """MLP or experts from a norm to the residual sum `branch`; returns their sizes."""
+    end = _branch_end(branch, matcher, norm)
+    region = matcher.between(norm.output, end)
+    if any(node.op == "TopK" for node in region):
+        from frontend.onnx_experts import read_experts
+
+        return read_experts(matcher, norm, region, branch, end, block, weights, task)
+    dim = len(norm.weight)
+    first = matcher.linear(norm.output, "the first linear layer of an MLP")
+    products = [node for node in region if node.op in LINEAR and node.index > first.node.index]
+    if not products:
+        raise matcher.mismatch(region[-1], "expected the second linear layer of an MLP")
+    after_gelu(matcher, first, products[0])
+    second = matcher.linear_at(products[0], products[0].inputs[0], "the second linear layer of an MLP")
+    hidden = len(first.weight)
+    _shaped(matcher, first, (hidden, dim))
+    _shaped(matcher, second, (dim, hidden))
+    for name, layer in (("fc1", first), ("fc2", second)):
+        weights[f"{block}.mlp.{name}.weight"] = layer.weight
+        weights[f"{block}.mlp.{name}.bias"] = layer.bias_or_zero
+    activated = matcher.value(second.node.inputs[0])
+    matcher.prove(second.node, matcher.value(end), second(activated), "the second linear layer of an MLP")
+    return {"hidden": hidden}
+
+
+def after_gelu(matcher: Matcher, first: LinearLayer, second: Node) -> None:
+    """Refuse anything but a GELU between a linear layer and the product of the next one."""
+    behind = second.inputs[0]
+    activation = matcher.between(first.output, behind)
+    for node in activation:
+        if node.op not in _GELU:
+            raise matcher.mismatch(node, "expected a GELU between two linear layers")
+    if not activation:
+        raise matcher.mismatch(second, "expected a GELU between two linear layers")
+    matcher.prove(
+        activation[0], matcher.value(behind), gelu(matcher.value(first.output)), "the exact GELU, x * Phi(x)"
+    )

@@ -1,0 +1,234 @@
+"""Safe reading of ONNX files: nodes in order, constants as arrays, external data from beside the file only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pysim.errors import InputError
+
+Array = NDArray[Any]
+
+_FLOATS = ("float16", "float32", "float64", "bfloat16")
+_INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation.
+
+    Attributes:
+        index: its place in the file's order.
+        op: type of the operation.
+        name: what messages call it.
+        inputs: names of tensors; "" where an optional one is left out.
+        outputs: the same.
+        attributes: by name.
+    """
+
+    index: int
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"node {self.name} ({self.op})"
+
+
+@dataclass(frozen=True)
+class GraphInput:
+    """A tensor that the graph is fed: unknown axes are None."""
+
+    name: str
+    is_float: bool
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An ONNX file, read.
+
+    Attributes:
+        source: what messages call it.
+        nodes: in the file's order, which is topological.
+        constants: initialisers; floats are float32, integers int64.
+        inputs: what must be fed.
+        outputs: names of the results.
+        metadata: of the file, by key.
+        producer: node that makes a tensor.
+        consumers: nodes that read a tensor.
+    """
+
+    source: str
+    nodes: tuple[Node, ...]
+    constants: Mapping[str, Array]
+    inputs: tuple[GraphInput, ...]
+    outputs: tuple[str, ...]
+    metadata: Mapping[str, str]
+    producer: dict[str, Node] = field(default_factory=dict)
+    consumers: dict[str, list[Node]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        known = {"", *self.constants, *(given.name for given in self.inputs)}
+        for node in self.nodes:
+            for name in node.inputs:
+                if name not in known:
+                    raise InputError(
+                        f"{self.source}: {node}: input {name!r} is not made by any node before it"
+                    )
+                self.consumers.setdefault(name, []).append(node)
+            for name in node.outputs:
+                if name and name in known:
+                    raise InputError(f"{self.source}: {node}: output {name!r} exists already")
+                known.add(name)
+                self.producer[name] = node
+        for name in self.outputs:
+            if name not in known:
+                raise InputError(f"{self.source}: output {name!r} is not made by any node")
+
+
+def read_graph(path: Path) -> Graph:
+    """Read an ONNX file.
+
+    Raises:
+        InputError: unreadable file; external data that is missing, too short or outside the file's folder; operations
+            of other domains; tensors of types that no float network has.
+    """
+    try:
+        import onnx
+    except ModuleNotFoundError:
+        raise InputError(f"{path}: reading ONNX needs onnx", hint="pip install 'edgemoe[onnx]'") from None
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+        if model.functions:
+            from onnx.inliner import inline_local_functions
+
+            model = inline_local_functions(model)
+        return _read_model(path, model)
+    except InputError:
+        raise
+    except Exception as error:  # what a damaged file makes of a protocol buffer can fail anywhere
+        detail = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise InputError(f"{path}: not a readable ONNX file: {detail}") from None
+
+
+def _read_model(path: Path, model: Any) -> Graph:
+    graph = model.graph
+    if not graph.node:
+        raise InputError(f"{path}: not a readable ONNX file: no nodes in it")
+    constants = {tensor.name: _read_tensor(path, tensor) for tensor in graph.initializer}
+    nodes = tuple(_read_node(path, index, proto) for index, proto in enumerate(graph.node))
+    inputs = tuple(_read_input(value) for value in graph.input if value.name not in constants)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    return Graph(str(path), nodes, constants, inputs, tuple(value.name for value in graph.output), metadata)
+
+
+def _read_node(path: Path, index: int, proto: Any) -> Node:
+    import onnx
+
+    name = proto.name or next(iter(proto.output), f"number {index}")
+    if proto.domain not in ("", "ai.onnx"):
+        raise InputError(
+            f"{path}: node {name} ({proto.domain}.{proto.op_type}): an operation of its own domain",
+            hint="export with torch.onnx.export, which uses standard operations only",
+        )
+    attributes: dict[str, Any] = {}
+    for attribute in proto.attribute:
+        if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+            raise InputError(
+                f"{path}: node {name} ({proto.op_type}): a graph inside a graph: no ViT needs one"
+            )
+        value = onnx.helper.get_attribute_value(attribute)
+        if attribute.type == onnx.AttributeProto.TENSOR:
+            value = _read_tensor(path, value)
+        attributes[attribute.name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return Node(index, proto.op_type, name, tuple(proto.input), tuple(proto.output), attributes)
+
+
+def _read_input(value: Any) -> GraphInput:
+    import onnx
+
+    kind = value.type.tensor_type
+    floats = (
+        onnx.TensorProto.FLOAT,
+        onnx.TensorProto.FLOAT16,
+        onnx.TensorProto.DOUBLE,
+        onnx.TensorProto.BFLOAT16,
+    )
+    shape = tuple(
+        dimension.dim_value if dimension.HasField("dim_value") and dimension.dim_value > 0 else None
+        for dimension in kind.shape.dim
+    )
+    return GraphInput(value.name, kind.elem_type in floats, shape)
+
+
+def _read_tensor(path: Path, tensor: Any) -> Array:
+    import onnx
+
+    where = f"{path}: tensor {tensor.name}"
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    except KeyError:
+        raise InputError(f"{where}: unknown type {tensor.data_type}") from None
+    if dtype.name not in _FLOATS + _INTEGERS:
+        raise InputError(f"{where}: type {dtype}, expected floats of 16, 32 or 64 bits, or integers")
+    shape = tuple(int(size) for size in tensor.dims)
+    if any(size < 0 for size in shape):
+        raise InputError(f"{where}: shape {shape}, expected no negative size")
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        array = _read_external(path, where, tensor, dtype, shape)
+    else:
+        array = onnx.numpy_helper.to_array(tensor)
+    if array.shape != shape:
+        raise InputError(f"{where}: {array.size} values, expected shape {shape}")
+    if dtype.name in _INTEGERS:
+        return array.astype(np.int64)
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        count = array.size - int(np.isfinite(array).sum())
+        raise InputError(f"{where}: {count} of {array.size} values are not finite in float32")
+    return array
+
+
+def _read_external(
+    path: Path, where: str, tensor: Any, dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> Array:
+    """A tensor whose values are in a file beside the ONNX file, and nowhere else."""
+    said = {entry.key: entry.value for entry in tensor.external_data}
+    location = said.get("location", "")
+    folder = path.parent.resolve()
+    file = (folder / location).resolve() if location and "\0" not in location else folder
+    if Path(location).is_absolute() or not file.is_relative_to(folder) or file == folder:
+        raise InputError(
+            f"{where}: external data in {location!r}, outside the folder of the ONNX file",
+            hint="external data must lie beside or below the ONNX file",
+        )
+    if not file.is_file():
+        raise InputError(
+            f"{where}: external data missing: {file}", hint=f"copy {location} beside {path.name}"
+        )
+    offset, length = (said.get(key, "0") for key in ("offset", "length"))
+    needed = math.prod(shape) * dtype.itemsize
+    if not offset.isdecimal() or not length.isdecimal() or (int(length) or needed) != needed:
+        raise InputError(f"{where}: external data of {length} bytes at {offset}, expected {needed} bytes")
+    if int(offset) + needed > file.stat().st_size:
+        raise InputError(
+            f"{where}: external data ends at byte {int(offset) + needed}, but {file} has {file.stat().st_size}",
+            hint="the file may be truncated: copy it again",
+        )
+    with file.open("rb") as stream:
+        stream.seek(int(offset))
+        content = stream.read(needed)
+    little = np.frombuffer(content, dtype.newbyteorder("<") if dtype.byteorder not in ("|", "=") else dtype)
+    return little.reshape(shape)

@@ -1,0 +1,326 @@
+"""Importer of ONNX graphs: ViTs, and mixtures of experts as this package's torch network exports them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from frontend.onnx_blocks import read_attention, read_embedding, read_mlp
+from frontend.onnx_eval import Array
+from frontend.onnx_export import IMAGE, METADATA, TASK
+from frontend.onnx_graph import Graph, GraphInput, Node, read_graph
+from frontend.onnx_match import LINEAR, Matcher, Norm
+from frontend.options import Imported, Options, model_name
+from frontend.pixels import NONE, fold_normalization
+from frontend.vit import TASK as PLAIN_TASK
+from pysim.errors import InputError
+from pysim.files import Tensors, validate
+from pysim.model import Model, tensor_shapes
+from pysim.spec import ModelSpec
+
+LONGEST_SIDE = 1 << 13
+"""Pixels: an image that a damaged file claims must not fill the memory."""
+
+
+def import_onnx(path: Path, options: Options) -> Imported:
+    """Read the network of an ONNX file.
+
+    Args:
+        path: the file.
+        options: image_size where the graph leaves it open; names of the tasks; the images' normalisation.
+
+    Raises:
+        InputError: unreadable file; a graph that is no such network, naming the first node that does not fit and why.
+    """
+    # Numbers of a graph that is no such network may overflow: the comparisons that follow refuse it.
+    with np.errstate(all="ignore"):
+        importer = _Importer(read_graph(path), options)
+        try:
+            return importer.read()
+        except (
+            ValueError,
+            IndexError,
+        ) as error:  # shapes that no network has, found while they were compared
+            raise InputError(
+                f"{path}: {importer.place} does not fit together: {str(error).splitlines()[0][:160]}",
+                hint="the graph is damaged, or not one that torch.onnx.export makes of a ViT",
+            ) from None
+
+
+class _Importer:
+    def __init__(self, graph: Graph, options: Options) -> None:
+        self.graph, self.options = graph, options
+        image, task = self._inputs()
+        self.shape = self._image_shape(image)
+        pixels = np.random.default_rng(0).standard_normal(self.shape, dtype=np.float32)
+        feeds: dict[str, Array] = {image.name: pixels}
+        if task is not None:
+            feeds[task.name] = np.zeros(tuple(size or 1 for size in task.shape), np.int64)
+        self.matcher = Matcher(graph, feeds, image.name)
+        self.image, self.task = image.name, task.name if task is not None else None
+        self.weights: Tensors = {}
+        self.remarks: list[str] = []
+        self.epsilons: dict[float, Node] = {}
+        self.place = "the embedding"
+
+    def _inputs(self) -> tuple[GraphInput, GraphInput | None]:
+        images = [given for given in self.graph.inputs if given.is_float]
+        others = [given for given in self.graph.inputs if not given.is_float]
+        if len(images) != 1 or len(others) > 1:
+            shown = ", ".join(given.name for given in self.graph.inputs) or "none"
+            raise InputError(
+                f"{self.graph.source}: inputs {shown}, expected one float image and at most one task number",
+                hint=f"torch.onnx.export(model, (images,)), or edgemoe export, whose inputs are {IMAGE} and {TASK}",
+            )
+        return images[0], others[0] if others else None
+
+    def _image_shape(self, image: GraphInput) -> tuple[int, int, int, int]:
+        source = f"{self.graph.source}: input {image.name}"
+        if len(image.shape) != 4:
+            raise InputError(f"{source}: shape {image.shape}, expected (batch, channels, height, width)")
+        batch, channels, height, width = image.shape
+        given = self.options.image_size
+        if given is not None:
+            if (height or given[0], width or given[1]) != given:
+                raise InputError(
+                    f"{source}: images of {height}x{width}, but --image-size says {given[0]}x{given[1]}"
+                )
+            height, width = given
+        if height is None or width is None:
+            raise InputError(
+                f"{source}: --image-size needed: the graph leaves it open",
+                hint="--image-size HxW, such as 224x224",
+            )
+        shape = (batch or 1, channels or 3, height, width)
+        if max(shape) > LONGEST_SIDE:
+            raise InputError(f"{source}: shape {shape}, expected no more than {LONGEST_SIDE} on any axis")
+        return shape
+
+    def read(self) -> Imported:
+        matcher = self.matcher
+        embedding = read_embedding(matcher, self.image)
+        x, dim = embedding.output, embedding.weight.shape[0]
+        layers: list[dict[str, Any]] = []
+        matcher.value.keep(x)
+        while (branch := self._residual(x)) is not None:
+            block = self.place = f"blocks.{len(layers)}"
+            norm = self._norm(x, f"{block}.norm1", "the LayerNorm in front of attention")
+            heads = read_attention(matcher, norm, branch, block, self.weights)
+            x = branch.outputs[0]
+            matcher.value.keep(x)
+            second = self._residual(x)
+            if second is None:
+                raise self._ended(x, "the residual sum of an MLP")
+            norm = self._norm(x, f"{block}.norm2", "the LayerNorm in front of an MLP")
+            layers.append(read_mlp(matcher, norm, second, block, self.weights, self.task) | {"heads": heads})
+            x = second.outputs[0]
+            matcher.value.keep(x)
+        if not layers:
+            raise self._ended(x, "a transformer block: a LayerNorm, attention and a residual sum")
+        return self._finish(embedding, layers, x, dim)
+
+    def _ended(self, x: str, expected: str) -> InputError:
+        readers = self.matcher.readers(x)
+        if readers:
+            return self.matcher.mismatch(readers[0], f"expected {expected}")
+        return InputError(f"{self.graph.source}: the graph ends at {x!r}, expected {expected}")
+
+    def _residual(self, x: str) -> Node | None:
+        """The sum of the stream and a branch that starts from it."""
+        sums = [
+            node
+            for node in self.matcher.readers(x)
+            if node.op == "Add" and all(name in self.matcher.tainted for name in node.inputs)
+        ]
+        if len(sums) > 1:
+            raise self.matcher.mismatch(sums[1], "a second sum with the residual stream of the same block")
+        return sums[0] if sums else None
+
+    def _norm(self, x: str, name: str, what: str) -> Norm:
+        norm = self.matcher.norm(x, what)
+        self.weights[f"{name}.weight"], self.weights[f"{name}.bias"] = norm.weight, norm.bias
+        self._note_epsilon(norm)
+        return norm
+
+    def _note_epsilon(self, norm: Norm) -> None:
+        self.epsilons.setdefault(norm.epsilon, norm.node)
+        if len(self.epsilons) > 1:
+            first = next(iter(self.epsilons))
+            raise self.matcher.mismatch(
+                norm.node, f"epsilon {norm.epsilon:g}, but {first:g} in the norms before it"
+            )
+
+    def _finish(self, embedding: Any, layers: list[dict[str, Any]], x: str, dim: int) -> Imported:
+        self.place = "a task head"
+        outputs = self._read_heads(x)
+        spec = self._spec(layers, outputs, dim, embedding.weight.shape)
+        own = self._own_spec(spec)
+        if own is not None and self.options.normalization is None:
+            normalization = NONE
+        else:
+            normalization, shown = fold_normalization(
+                self.options.normalization,
+                embedding.weight.shape[1],
+                f"{self.graph.source}: {embedding.node}",
+            )
+            self.remarks.append(shown)
+        weight, bias = normalization.fold(
+            embedding.weight.astype(np.float64), embedding.bias.astype(np.float64)
+        )
+        self.weights["patch_embed.weight"] = weight.astype(np.float32)
+        self.weights["patch_embed.bias"] = bias.astype(np.float32)
+        self.weights["pos_embed"] = embedding.position
+        if spec.qkv_bias:
+            for layer in range(spec.depth):
+                self.weights.setdefault(f"blocks.{layer}.attn.qkv.bias", np.zeros(3 * dim, np.float32))
+        weights = {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in self.weights.items()}
+        return Imported(Model(own or spec, weights), remarks=tuple(self.remarks))
+
+    def _read_heads(self, x: str) -> dict[str, dict[str, Any]]:
+        """Task heads by the names of their outputs, with their weights kept."""
+        heads: dict[str, dict[str, Any]] = {}
+        for output in self.graph.outputs:
+            if output not in self.matcher.tainted:
+                raise InputError(f"{self.graph.source}: output {output!r} does not depend on the image")
+            rows = self.matcher.backward(output, self.matcher.is_layout)
+            if rows != x:
+                head = self._read_head(x, rows, output)
+                heads |= {self._task_name(output): head} if head else {}
+        return heads
+
+    def _read_head(self, x: str, rows: str, output: str) -> dict[str, Any] | None:
+        """A norm, if any, and a linear layer between the last tokens and a result; None for a norm alone."""
+        matcher = self.matcher
+        path = matcher.between(x, rows)
+        products = [node for node in path if node.op in LINEAR]
+        norms = [node for node in path if node.op in ("LayerNormalization", "ReduceMean")]
+        tokens, norm = matcher.value(x), None
+        if norms:
+            with matcher.along(path):
+                norm = matcher.norm(norms[0].inputs[0], "the LayerNorm of a head")
+            self._note_epsilon(norm)
+            tokens = norm(tokens)
+        if not products and norm is not None and norm.output == rows:
+            self.remarks.append(f"output {output}: the final norm is left to whoever reads the tokens")
+            return None
+        if len(products) != 1:
+            node = products[1] if products else self.graph.producer[rows]
+            raise matcher.mismatch(node, f"expected {output!r} to be one linear layer on the last tokens")
+        layer = matcher.linear_at(products[0], products[0].inputs[0], "a linear task head")
+        if layer.output != rows:
+            raise matcher.mismatch(
+                self.graph.producer[rows], f"expected {output!r} to be a linear layer's result"
+            )
+        result, found = layer(tokens), matcher.value(rows)
+        if matcher.agree(found, result[:, 0]):
+            kind = "cls-linear"
+        elif matcher.agree(found, result[:, 1:]):
+            kind = "token-linear"
+        else:
+            raise matcher.mismatch(layer.node, "reads neither the class token alone nor all patch tokens")
+        name = f"heads.{self._task_name(output)}"
+        self.weights[f"{name}.weight"], self.weights[f"{name}.bias"] = layer.weight, layer.bias_or_zero
+        if norm is not None:
+            self.weights[f"{name}.norm.weight"], self.weights[f"{name}.norm.bias"] = norm.weight, norm.bias
+        return {"kind": kind, "out_channels": len(layer.weight), "norm": norm is not None}
+
+    def _task_name(self, output: str) -> str:
+        if self.options.tasks is not None and len(self.graph.outputs) == len(self.options.tasks) == 1:
+            return self.options.tasks[0]
+        if len(self.graph.outputs) == 1:
+            return PLAIN_TASK
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", output.removeprefix("head_")).lstrip("._-")[:64] or PLAIN_TASK
+
+    def _spec(
+        self, layers: list[dict[str, Any]], heads: dict[str, Any], dim: int, patch: tuple[int, ...]
+    ) -> ModelSpec:
+        moe_layers = [number for number, layer in enumerate(layers) if "experts" in layer]
+        dense = [layer["hidden"] for layer in layers if "experts" not in layer]
+        self._check_alike(layers, "heads", dense, moe_layers)
+        gates = layers[moe_layers[0]]["gates"] if moe_layers else None
+        moe = None
+        if moe_layers:
+            first = layers[moe_layers[0]]
+            moe = {name: first[name] for name in ("experts", "hidden_dim", "top_k", "gate", "gate_bias")}
+            moe["shared_gate"] = gates == 1 and first["gate_tasks"] > 1
+            moe["layers"] = "odd" if moe_layers == list(range(1, len(layers), 2)) else moe_layers
+        tasks = self._tasks(list(heads), layers[moe_layers[0]]["gate_tasks"] if moe_layers else None)
+        if any(f"heads.{task}.weight" in self.weights and task not in tasks for task in heads):
+            raise InputError(
+                f"{self.graph.source}: outputs {', '.join(heads)}, but the tasks are {', '.join(tasks)}"
+            )
+        return validate(
+            ModelSpec,
+            {
+                "name": model_name(self.graph.source),
+                "image_size": self.shape[2:],
+                "in_channels": patch[1],
+                "patch_size": patch[2],
+                "dim": dim,
+                "depth": len(layers),
+                "heads": layers[0]["heads"],
+                "mlp_dim": dense[0] if dense else layers[moe_layers[0]]["hidden_dim"],
+                "qkv_bias": any(
+                    f"blocks.{layer}.attn.qkv.bias" in self.weights for layer in range(len(layers))
+                ),
+                "norm_eps": next(iter(self.epsilons)),
+                "tasks": tasks,
+                "moe": moe,
+                "task_heads": heads,
+            },
+            self.graph.source,
+        )
+
+    def _check_alike(
+        self, layers: list[dict[str, Any]], name: str, dense: list[int], moe_layers: list[int]
+    ) -> None:
+        """Refuse layers of different sizes, which one accelerator does not run."""
+        kinds = [{layer[name] for layer in layers}, set(dense)]
+        described = ("experts", "hidden_dim", "top_k", "gate", "gate_bias", "gates")
+        kinds.append({tuple(layers[number][key] for key in described) for number in moe_layers})
+        for kind in kinds:
+            if len(kind) > 1:
+                raise InputError(f"{self.graph.source}: layers of different sizes: {sorted(kind, key=str)}")
+
+    def _tasks(self, heads: list[str], gates: int | None) -> list[str]:
+        if self.options.tasks is not None:
+            tasks = list(self.options.tasks)
+        elif gates is None or gates == len(heads):
+            tasks = heads or [PLAIN_TASK]
+        elif gates == 1 and len(heads) > 1:
+            tasks = heads
+        else:
+            tasks = [f"task{number}" for number in range(gates)]
+        if gates not in (None, 1) and len(tasks) != gates:
+            raise InputError(
+                f"{self.graph.source}: gates for {gates} tasks, but {len(tasks)} are named: {', '.join(tasks)}",
+                hint="name every task with --tasks, in the order of their gates",
+            )
+        return tasks
+
+    def _own_spec(self, spec: ModelSpec) -> ModelSpec | None:
+        """What `edgemoe export` noted about the network, if the graph still is that network."""
+        text = self.graph.metadata.get(METADATA)
+        if text is None:
+            return None
+        try:
+            own = ModelSpec.model_validate(json.loads(text))
+        except (ValueError, RecursionError):
+            own = None
+        same = (
+            own is not None and tensor_shapes(own) == tensor_shapes(spec) and _numbers(own) == _numbers(spec)
+        )
+        if not same:
+            self.remarks.append(f"metadata {METADATA!r} does not fit the graph and was ignored")
+        return own if same else None
+
+
+def _numbers(spec: ModelSpec) -> tuple[Any, ...]:
+    """What shapes do not show but results depend on."""
+    moe = spec.moe
+    gate = None if moe is None else (moe.top_k, moe.normalize_over_selected, sorted(spec.moe_layers))
+    return spec.image_size, spec.patch_size, spec.heads, spec.norm_eps, gate

@@ -1,0 +1,294 @@
+"""Recognising the parts of a ViT in an ONNX graph: norms, linear layers, what lies between them.
+
+A part is found by its operations and proved by its numbers: the graph is run once on a random image, and what a
+part is taken for must give the values that the graph gives. Layout operations (reshapes, transpositions, slices)
+are therefore only stepped over here; one that does not do what it should shows in the values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frontend.onnx_eval import OPERATIONS, Array, Evaluator, image_dependent, layer_norm
+from frontend.onnx_graph import Graph, Node
+from pysim.errors import InputError
+
+FloatArray = NDArray[np.float32]
+
+LAYOUT = frozenset(
+    (
+        "Cast",
+        "CastLike",
+        "Dropout",
+        "Expand",
+        "Flatten",
+        "Identity",
+        "Reshape",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    )
+)
+"""Operations that only rearrange."""
+SELECTION = frozenset(("Gather", "Slice", "Split"))
+"""Operations that only pick a part."""
+LINEAR = frozenset(("MatMul", "Gemm"))
+
+_TWO = "Add Conv Div Equal Expand Gather GatherElements Gemm LayerNormalization MatMul Mod Mul Pow Reshape Sub TopK"
+_THREE = "Range ScatterElements Slice Where"
+_OPERANDS = dict.fromkeys(_TWO.split(), 2) | dict.fromkeys(_THREE.split(), 3)
+"""Inputs that an operation cannot do without, where they are more than one."""
+
+TOLERANCE = 1e-3
+"""Of values that must agree, relative to the largest: float32 sums in another order differ by far less."""
+
+
+@dataclass(frozen=True)
+class LinearLayer:
+    """A product with constant weights and the sum with constant biases after it.
+
+    Attributes:
+        node: the product.
+        weight: (outputs, inputs), or (experts, outputs, inputs).
+        bias: (outputs,) or (experts, outputs); None where nothing is added.
+        output: name of the result.
+    """
+
+    node: Node
+    weight: FloatArray
+    bias: FloatArray | None
+    output: str
+
+    def __call__(self, x: Array) -> Array:
+        """The layer's result for (..., inputs)."""
+        product = x @ self.weight.swapaxes(-1, -2)
+        return (
+            product
+            if self.bias is None
+            else product + (self.bias[..., None, :] if self.weight.ndim == 3 else self.bias)
+        )
+
+    @property
+    def bias_or_zero(self) -> FloatArray:
+        """The bias, zeros where there is none."""
+        return np.zeros(self.weight.shape[:-1], np.float32) if self.bias is None else self.bias
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A LayerNorm: its parameters and the name of its result."""
+
+    node: Node
+    weight: FloatArray
+    bias: FloatArray
+    epsilon: float
+    output: str
+
+    def __call__(self, x: Array) -> Array:
+        """The norm of (..., channels)."""
+        return layer_norm(x, self.weight, self.bias, self.epsilon)
+
+
+class Matcher:
+    """A graph together with a run of it, and the questions that recognition asks.
+
+    Attributes:
+        graph: the graph.
+        value: values of tensors in the run.
+        tainted: tensors that depend on the image.
+    """
+
+    def __init__(self, graph: Graph, feeds: dict[str, Array], image: str) -> None:
+        self.graph, self.value = graph, Evaluator(graph, feeds)
+        self.tainted = image_dependent(graph, image)
+        self._path: set[int] | None = None
+        for node in graph.nodes:
+            if node.op not in OPERATIONS:
+                raise self.mismatch(
+                    node, "no operation of a ViT with exact GELU that the accelerator could run"
+                )
+            fewest = _OPERANDS.get(node.op, 0 if node.op == "Constant" else 1)
+            if (
+                len(node.inputs) < fewest
+                or not all(node.inputs[:fewest])
+                or not node.outputs
+                or not node.outputs[0]
+            ):
+                raise self.mismatch(node, f"expected {fewest} inputs and a result")
+
+    def mismatch(self, node: Node, why: str) -> InputError:
+        """The error that names the first node which does not fit."""
+        return InputError(
+            f"{self.graph.source}: {node}: {why}",
+            hint="docs/models.md says which graphs are recognised; import the state_dict instead, if there is one",
+        )
+
+    def readers(self, name: str) -> list[Node]:
+        """Nodes that read the values of a tensor, not only its shape."""
+        readers = [node for node in self.graph.consumers.get(name, []) if node.op != "Shape"]
+        return readers if self._path is None else [node for node in readers if node.index in self._path]
+
+    @contextmanager
+    def along(self, path: Iterable[Node]) -> Iterator[None]:
+        """Within the block, only these nodes count as readers: of several branches, one is followed."""
+        self._path = {node.index for node in path}
+        try:
+            yield
+        finally:
+            self._path = None
+
+    def is_constant(self, name: str) -> bool:
+        """True for a tensor that does not depend on the image."""
+        return name not in self.tainted
+
+    def constant_operand(self, node: Node, *, of: str) -> str | None:
+        """The constant one of the two operands of a node, the other one of which is the tensor `of`."""
+        others = [name for name in node.inputs[:2] if name != of]
+        return others[0] if len(others) == 1 and self.is_constant(others[0]) else None
+
+    def scalar_operand(self, node: Node, *, of: str) -> bool:
+        """True where the other operand is one constant number."""
+        other = self.constant_operand(node, of=of)
+        return other is not None and self.value(other).size == 1
+
+    def forward(self, name: str, ops: Iterable[str] = LAYOUT) -> str:
+        """The tensor after all of these operations that follow in a chain."""
+        allowed = set(ops)
+        while True:
+            readers = self.readers(name)
+            if len(readers) != 1 or readers[0].op not in allowed or name not in readers[0].inputs[:1]:
+                return name
+            name = readers[0].outputs[0]
+
+    def backward(self, name: str, accept: Callable[[Node], bool]) -> str:
+        """The tensor before all operations in a chain that are accepted."""
+        while (node := self.graph.producer.get(name)) is not None and accept(node):
+            name = next(given for given in node.inputs if given in self.tainted)
+        return name
+
+    def is_layout(self, node: Node) -> bool:
+        """True for operations that rearrange or pick values of the image."""
+        return node.op in LAYOUT | SELECTION and node.inputs[0] in self.tainted
+
+    def is_scaling(self, node: Node) -> bool:
+        """True for a product with, or a quotient by, one constant number."""
+        image = [name for name in node.inputs if name in self.tainted]
+        return node.op in ("Mul", "Div") and len(image) == 1 and self.scalar_operand(node, of=image[0])
+
+    def next(self, name: str, *ops: str, what: str) -> Node:
+        """The one reader of a tensor that is of these types."""
+        readers = self.readers(name)
+        found = [node for node in readers if node.op in ops]
+        if len(found) == 1:
+            return found[0]
+        if not readers:
+            raise InputError(f"{self.graph.source}: tensor {name!r} ends the graph, expected {what} after it")
+        raise self.mismatch(readers[0], f"expected {what}")
+
+    def linear(self, name: str, what: str) -> LinearLayer:
+        """The linear layer that reads a tensor, maybe rearranged."""
+        name = self.forward(name)
+        return self.linear_at(self.next(name, *LINEAR, what=what), name, what)
+
+    def linear_at(self, node: Node, name: str, what: str) -> LinearLayer:
+        """The linear layer of a product of `name`."""
+        other = self.constant_operand(node, of=name)
+        if other is None or node.inputs[0] != name:
+            raise self.mismatch(node, f"expected {what}, a product with constant weights")
+        weight, bias = self.value(other), None
+        output = node.outputs[0]
+        if node.op == "Gemm":
+            get = node.attributes.get
+            if get("transA", 0) or get("alpha", 1.0) != 1.0 or get("beta", 1.0) != 1.0:
+                raise self.mismatch(node, f"expected {what}, a plain product and sum")
+            weight = weight if get("transB", 0) else weight.swapaxes(-1, -2)
+            if len(node.inputs) > 2 and node.inputs[2]:
+                bias = self.value(node.inputs[2])
+        else:
+            weight = weight.swapaxes(-1, -2)
+        if weight.ndim not in (2, 3):
+            raise self.mismatch(node, f"expected {what}, weights of 2 axes and not {weight.ndim}")
+        readers = self.readers(output)
+        if bias is None and len(readers) == 1 and readers[0].op == "Add":
+            added = self.constant_operand(readers[0], of=output)
+            if added is not None and self.value(added).size == weight[..., 0].size:
+                bias, output = self.value(added), readers[0].outputs[0]
+        shaped = None if bias is None else np.asarray(bias, np.float32).reshape(weight.shape[:-1])
+        return LinearLayer(node, np.asarray(weight, np.float32), shaped, output)
+
+    def norm(self, x: str, what: str) -> Norm:
+        """The LayerNorm that reads a tensor: one operation, or what older exporters make of it."""
+        fused = [node for node in self.readers(x) if node.op == "LayerNormalization"]
+        if fused:
+            node = fused[0]
+            parameters = [name for name in node.inputs[1:] if name]
+            if not all(self.is_constant(name) for name in parameters):
+                raise self.mismatch(node, f"expected {what} with constant parameters")
+            weight = self.value(parameters[0])
+            bias = self.value(parameters[1]) if len(parameters) > 1 else np.zeros_like(weight)
+            found = Norm(node, weight, bias, _epsilon(node.attributes.get("epsilon", 1e-5)), node.outputs[0])
+        else:
+            found = self._decomposed_norm(x, what)
+        channels = self.value(x).shape[-1]
+        if found.weight.shape != (channels,) or found.bias.shape != (channels,):
+            raise self.mismatch(found.node, f"expected {what} with parameters for {channels} channels")
+        self.prove(found.node, self.value(found.output), found(self.value(x)), what)
+        return found
+
+    def _decomposed_norm(self, x: str, what: str) -> Norm:
+        mean = self.next(x, "ReduceMean", what=what)
+        centred = self.next(mean.outputs[0], "Sub", what=what).outputs[0]
+        square = self.next(centred, "Pow", "Mul", what=what)
+        variance = self.next(square.outputs[0], "ReduceMean", what=what)
+        shifted = self.next(variance.outputs[0], "Add", what=what)
+        root = self.next(shifted.outputs[0], "Sqrt", what=what)
+        quotient = self.next(root.outputs[0], "Div", what=what)
+        scaled = self.next(quotient.outputs[0], "Mul", what=what)
+        moved = self.next(scaled.outputs[0], "Add", what=what)
+        constants = [
+            self.constant_operand(node, of=before.outputs[0])
+            for before, node in ((variance, shifted), (quotient, scaled), (scaled, moved))
+        ]
+        if any(name is None for name in constants):
+            raise self.mismatch(mean, f"expected {what} with constant parameters")
+        epsilon, weight, bias = (self.value(name) for name in constants if name is not None)
+        if epsilon.size != 1:
+            raise self.mismatch(shifted, f"expected the epsilon of {what}")
+        return Norm(mean, weight, bias, _epsilon(epsilon.ravel()[0]), moved.outputs[0])
+
+    def between(self, first: str, last: str) -> list[Node]:
+        """Nodes on a path from one tensor to another, in order."""
+        after, nodes = {first}, []
+        for node in self.graph.nodes:
+            if node.op != "Shape" and after.intersection(node.inputs):
+                after.update(node.outputs)
+                nodes.append(node)
+        wanted, kept = {last}, []
+        for node in reversed(nodes):
+            if wanted.intersection(node.outputs):
+                wanted.update(node.inputs)
+                kept.append(node)
+        return kept[::-1]
+
+    def agree(self, found: Array, expected: Array) -> bool:
+        """True where two results are the same but for rounding; axes of one image's rows may be joined."""
+        if found.size != expected.size or found.shape[-1] != expected.shape[-1]:
+            return False
+        found, expected = found.reshape(expected.shape), np.asarray(expected)
+        limit = TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0)))
+        return bool(np.isfinite(found).all() and np.abs(found - expected).max(initial=0.0) <= limit)
+
+    def prove(self, node: Node, found: Array, expected: Array, what: str) -> None:
+        """Refuse a part that the graph computes otherwise."""
+        if not self.agree(found, expected):
+            raise self.mismatch(node, f"computes something else than {what}")
+
+
+def _epsilon(value: float) -> float:
+    """An epsilon that float32 has made 9.99999997e-07 of, as it was meant."""
+    return float(f"{float(value):.6g}")

@@ -1,0 +1,65 @@
+"""What importers are told, and what they return."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from frontend.pixels import Normalization
+from pysim.files import Tensors, write_folder
+from pysim.model import Model
+
+DECODERS = "decoders"
+"""Stem of the file beside `model.toml` that holds convolutional decoders."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a source cannot tell about itself; None where it was not said.
+
+    Attributes:
+        top_k: experts a token.
+        heads: attention heads.
+        image_size: height and width in pixels.
+        normalization: of the images that the network was trained on.
+        tasks: names of the tasks, in the order of their gates.
+        norm_eps: epsilon of the LayerNorms.
+        fill_missing_experts: seed of random weights for experts that are missing (Edge-MoE's folder only).
+    """
+
+    top_k: int | None = None
+    heads: int | None = None
+    image_size: tuple[int, int] | None = None
+    normalization: Normalization | None = None
+    tasks: tuple[str, ...] | None = None
+    norm_eps: float | None = None
+    fill_missing_experts: int | None = None
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A network from elsewhere.
+
+    Attributes:
+        model: the backbone with its linear task heads.
+        decoders: tensors of convolutional decoders, `<task>.<layer>.<parameter>`, which run on the tokens.
+        remarks: what was folded, assumed or left out, for people.
+    """
+
+    model: Model
+    decoders: Tensors = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    def save(self, folder: Path) -> None:
+        """Write a new Model folder, with `decoders.safetensors` where there are any."""
+        others = {DECODERS: self.decoders} if self.decoders else {}
+        write_folder(folder, self.model.spec.to_toml(), self.model.weights, stem="model", others=others)
+
+
+def model_name(source: str) -> str:
+    """A name that `model.toml` takes, made of the source's."""
+    path = Path(source).absolute()
+    stem = path.name if path.is_dir() else path.stem
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:64] or "imported"
+

@@ -1,0 +1,134 @@
+"""ViTs as other people write them in torch, to export to ONNX in every style the importer must recognise."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class ManualAttention(nn.Module):
+    """timm without fused attention: scores scaled after the product, or queries before it; q, k, v joined or apart."""
+
+    def __init__(self, dim: int, heads: int, style: str) -> None:
+        super().__init__()
+        self.heads, self.style = heads, style
+        if style == "split":
+            self.q, self.k, self.v = (nn.Linear(dim, dim) for _ in range(3))
+        else:
+            self.qkv = nn.Linear(dim, 3 * dim, bias=style != "no-bias")
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, count, dim = x.shape
+        size = dim // self.heads
+        if self.style == "split":
+            q, k, v = (
+                layer(x).view(batch, count, self.heads, size).transpose(1, 2)
+                for layer in (self.q, self.k, self.v)
+            )
+        else:
+            q, k, v = self.qkv(x).reshape(batch, count, 3, self.heads, size).permute(2, 0, 3, 1, 4).unbind(0)
+        if self.style == "scaled-queries":
+            scores = (q * size**-0.5) @ k.transpose(-2, -1)
+        elif self.style == "wrong-scale":
+            scores = q @ k.transpose(-2, -1)
+        else:
+            scores = (q @ k.transpose(-2, -1)) / size**0.5
+        mixed = scores.softmax(dim=-1) @ v
+        return self.proj(mixed.transpose(1, 2).reshape(batch, count, dim))
+
+
+class FusedAttention(ManualAttention):
+    def forward(self, x: Tensor) -> Tensor:
+        batch, count, dim = x.shape
+        q, k, v = self.qkv(x).reshape(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.proj(mixed.transpose(1, 2).reshape(batch, count, dim))
+
+
+class TorchAttention(nn.Module):
+    """torchvision: nn.MultiheadAttention."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
+class ForeignBlock(nn.Module):
+    def __init__(
+        self, dim: int, heads: int, hidden: int, style: str, activation: nn.Module, eps: float
+    ) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(dim, eps=eps), nn.LayerNorm(dim, eps=eps)
+        if style == "torchvision":
+            self.attn: nn.Module = TorchAttention(dim, heads)
+        elif style == "fused":
+            self.attn = FusedAttention(dim, heads, style)
+        else:
+            self.attn = ManualAttention(dim, heads, style)
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), activation, nn.Linear(hidden, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class ForeignVit(nn.Module):
+    """A ViT with a classifier on the normalised class token."""
+
+    def __init__(
+        self,
+        style: str = "manual",
+        activation: nn.Module | None = None,
+        *,
+        eps: float = 1e-6,
+        cls_token: bool = True,
+        norm_pre: bool = False,
+        pool: bool = False,
+        dim: int = 24,
+        heads: int = 2,
+    ) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.patch = nn.Conv2d(3, dim, 4, stride=4)
+        self.cls = nn.Parameter(torch.randn(1, 1, dim))
+        self.has_cls, self.pool = cls_token, pool
+        self.position = nn.Parameter(torch.randn(1, 8 + cls_token, dim))
+        self.norm_pre = nn.LayerNorm(dim) if norm_pre else nn.Identity()
+        blocks = (ForeignBlock(dim, heads, 40, style, activation or nn.GELU(), eps) for _ in range(2))
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.LayerNorm(dim, eps=eps)
+        self.head = nn.Linear(dim, 5)
+        with torch.no_grad():  # fresh norms and biases would hide what is mixed up
+            for name, parameter in self.named_parameters():
+                if "norm" in name or name.endswith("bias"):
+                    parameter += 0.2 * torch.randn_like(parameter)
+
+    def features(self, images: Tensor) -> Tensor:
+        x = self.patch(images).flatten(2).transpose(1, 2)
+        if self.has_cls:
+            x = torch.cat([self.cls.expand(images.shape[0], -1, -1), x], dim=1)
+        return self.blocks(self.norm_pre(x + self.position))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.norm(self.features(images))
+        return self.head(x.mean(1) if self.pool else x[:, 0])
+
+
+def export(module: nn.Module, path: Path, example: Any, *, dynamo: bool, **options: Any) -> Path:
+    """Export with one of torch's exporters, whose remarks are left out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if dynamo:
+            program = torch.onnx.export(module.eval(), example, dynamo=True, verbose=False, **options)
+            program.save(path)
+        else:
+            torch.onnx.export(module.eval(), example, path, dynamo=False, **options)
+    return path
