@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from codegen.block_design import write_block_design
 from codegen.host_files import require_model_of, write_host
 from codegen.performance import Performance, estimate, on_board, require_fit
 from codegen.render import render
+from codegen.rtl.blackbox import chosen, write_blackboxes
 from codegen.rtl.project import write_rtl
 from codegen.testdata import write_test_data
 from pysim.design import Design
@@ -118,6 +119,7 @@ def generate(
     batch: int = 1,
     must_fit: bool = True,
     model: Model | None = None,
+    blackboxes: Sequence[str] = (),
     progress: Callable[[int, int], Any] | None = None,
 ) -> tuple[Build, Performance]:
     """Write the hardware of a Design for a board: HLS project, scripts and host files.
@@ -131,6 +133,7 @@ def generate(
         batch: images that the accelerator holds on chip together.
         must_fit: refuse a design that the board has no room for; without it, the C++ can still be verified.
         model: the float network, whose task heads the host takes along to decode results.
+        blackboxes: function units that the HLS project calls as RTL blackboxes.
         progress: called with steps done and in total.
 
     Raises:
@@ -142,6 +145,7 @@ def generate(
     design = on_board(design, board, batch)
     performance = require_fit(design, board) if must_fit else estimate(design, board)
     architecture = Architecture(design)
+    boxes = chosen(architecture, blackboxes)
     if images is None:
         shape = (batch, design.spec.in_channels, *design.spec.image_size)
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -155,7 +159,8 @@ def generate(
     )
     report = progress or (lambda done, total: None)
     with new_folder(folder) as temporary:
-        render(architecture, temporary / "hls", board)
+        render(architecture, temporary / "hls", board, boxes)
+        write_blackboxes(architecture, boxes, temporary / "hls/blackbox")
         report(1, STEPS)
         data = temporary / "hls/tb/tb_data"
         data.mkdir()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -32,6 +32,9 @@ from pysim import datapath, tables
 from pysim.errors import InputError
 from pysim.iccad23_quantizer import PARAMETER_WIDTH
 from pysim.kernels import iccad23
+
+if TYPE_CHECKING:
+    from codegen.rtl.blackbox import Blackbox
 
 TOP = "edgemoe_top"
 """Name of the kernel, the same in C++, in the tool scripts and in the IP."""
@@ -237,13 +240,28 @@ def _templates(arithmetic: str) -> dict[Path, Path]:
     return templates
 
 
-def render(architecture: Architecture, folder: Path, board: Board) -> list[Path]:
-    """Render every template into `folder`, formatted; returns the files."""
+def render(
+    architecture: Architecture, folder: Path, board: Board, blackboxes: Sequence[Blackbox] = ()
+) -> list[Path]:
+    """Render every template into `folder`, formatted; returns the files.
+
+    Args:
+        architecture: of the design.
+        folder: of the project.
+        board: the board.
+        blackboxes: function units that the engines call as RTL blackboxes.
+    """
     env = environment(architecture)
+    replaced = {box.unit for box in blackboxes}
+    env.globals["unit"] = lambda name: f"{name}_{'rtl' if name in replaced else 'unit'}"
     sources = sorted(f"src/{path.stem}" for path in (TEMPLATES / "src").glob("*.cpp.j2"))
     names = context(architecture) | script_context(architecture, board, sources)
+    names |= {"blackboxes": blackboxes}
+    templates = _templates(architecture.arithmetic)
+    if blackboxes:
+        templates |= {Path("src") / path.stem: path for path in (TEMPLATES / "blackbox").glob("*[hp].j2")}
     written = []
-    for file, template in sorted(_templates(architecture.arithmetic).items()):
+    for file, template in sorted(templates.items()):
         target = folder / file
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(env.get_template(template.relative_to(TEMPLATES).as_posix()).render(names))

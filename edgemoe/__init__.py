@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -203,6 +203,7 @@ def generate(
     batch: int = 1,
     must_fit: bool = True,
     model: Model | None = None,
+    blackboxes: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Build:
     """Write the hardware of a Design for a board into a new folder: HLS project, scripts and host files.
@@ -215,6 +216,7 @@ def generate(
         batch: images that the accelerator holds on chip together.
         must_fit: refuse a design that the board has no room for; without it, the C++ can still be verified.
         model: the float network, whose task heads the host takes along to decode results.
+        blackboxes: function units that the HLS project calls as RTL blackboxes: exp2, gelu, reciprocal, rsqrt.
         progress: called with steps done and in total.
     """
     from codegen.project import generate as run
@@ -229,6 +231,7 @@ def generate(
         batch=batch,
         must_fit=must_fit,
         model=model,
+        blackboxes=blackboxes,
         progress=progress,
     )
     return build

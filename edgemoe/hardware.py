@@ -64,6 +64,12 @@ def generate(
         Path | None,
         typer.Option(metavar="MODEL_DIR", help="Take the task heads of this float network along."),
     ] = None,
+    blackbox: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="UNIT", help="Function unit to place as RTL: exp2, gelu, reciprocal, rsqrt; repeatable."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Generate the hardware of a Design: HLS project, test bench, scripts, and files for the board."""
@@ -83,6 +89,7 @@ def generate(
             batch=batch,
             must_fit=not any_size,
             model=network,
+            blackboxes=blackbox or (),
             progress=progress,
         )
     sources = sorted(

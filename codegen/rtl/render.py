@@ -34,7 +34,7 @@ AXI_LITE_SIGNALS = tuple(
 def environment() -> Environment:
     """The Jinja environment. Verilog is full of double braces: names stand in `${ ... }` instead."""
     env = Environment(
-        loader=FileSystemLoader(TEMPLATES / "rtl"),
+        loader=FileSystemLoader([TEMPLATES / "rtl", TEMPLATES]),
         undefined=StrictUndefined,
         variable_start_string="${",
         variable_end_string="}",

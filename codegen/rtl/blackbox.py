@@ -1,0 +1,224 @@
+"""Function units as RTL blackboxes of the HLS project: Vitis HLS schedules them by their exact latency and II."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codegen.architecture import Architecture
+from codegen.rtl.kernels import has_kernels
+from codegen.rtl.kernels.base import Source
+from codegen.rtl.kernels.units import (
+    EXP2_SOURCES,
+    GELU_OUTPUT_BITS,
+    GELU_SOURCES,
+    RECIPROCAL_SOURCES,
+    RSQRT_SOURCES,
+)
+from codegen.rtl.render import environment, rtl_context
+from codegen.rtl.simulation import build, simulate
+from codegen.rtl.streams import Field, IntArray
+from codegen.rtl.timing import UNIT_LATENCY
+from pysim.datapath import EXPONENTIAL, GELU_INPUT, MANTISSA_FRAC, SCORE
+from pysim.errors import InputError
+
+INITIATION_INTERVAL = 1
+CONTROL_SIGNALS = ("idle", "start", "ready", "done", "continue")
+
+
+@dataclass(frozen=True)
+class Blackbox:
+    """One unit, with arguments and results of native C++ types: a blackbox takes no others for certain.
+
+    Attributes:
+        unit: its name.
+        argument: name of its argument.
+        argument_type: in C++.
+        result_type: in C++.
+        taken: what the unit reads of the argument.
+        outputs: what it gives, from the lowest bit of the result on.
+        sources: of the unit.
+        latency: cycles from an argument to its result.
+        resources: as Yosys counts them for UltraScale+ (`docs/rtl-resources.md`).
+    """
+
+    unit: str
+    argument: str
+    argument_type: str
+    result_type: str
+    taken: Field
+    outputs: tuple[Field, ...]
+    sources: tuple[Source, ...]
+    latency: int
+    resources: dict[str, int]
+
+    @property
+    def function(self) -> str:
+        """Name of the C++ function and of the Verilog module, which must be the same."""
+        return f"edgemoe_{self.unit}_blackbox"
+
+    @property
+    def argument_bits(self) -> int:
+        """Of its port."""
+        return _BITS[self.argument_type]
+
+    @property
+    def result_bits(self) -> int:
+        """Of its port."""
+        return _BITS[self.result_type]
+
+    def description(self) -> dict[str, Any]:
+        """What Vitis HLS must know of it (UG1399, JSON file for RTL blackbox)."""
+        common = {"module_clock": "ap_clk", "module_reset": "ap_rst", "module_clock_enable": "ap_ce"}
+        common |= {f"ap_ctrl_chain_protocol_{signal}": f"ap_{signal}" for signal in CONTROL_SIGNALS}
+        return {
+            "c_function_name": self.function,
+            "rtl_top_module_name": self.function,
+            "c_files": [{"c_file": "../src/blackbox.cpp", "cflag": "-std=c++14 -I../src"}],
+            "rtl_files": [f"{self.function}.v", *(source.file for source in self.sources)],
+            "c_parameters": [
+                {
+                    "c_name": self.argument,
+                    "c_port_direction": "in",
+                    "rtl_ports": {"data_read_in": self.argument},
+                }
+            ],
+            "c_return": {"c_port_direction": "out", "rtl_ports": {"data_write_out": "ap_return"}},
+            "rtl_common_signal": common,
+            "rtl_performance": {"latency": str(self.latency), "II": str(INITIATION_INTERVAL)},
+            "rtl_resource_usage": {name: str(count) for name, count in self.resources.items()},
+        }
+
+
+_BITS = {"unsigned": 32, "int": 32, "unsigned long long": 64, "long long": 64}
+_MANTISSA_OUTPUTS = (Field("mantissa", MANTISSA_FRAC + 1, False), Field("position", 6, False))
+
+
+def _mantissa(unit: str, sources: tuple[Source, ...], lut: int, ff: int) -> Blackbox:
+    value = Field("value", 64, False)
+    latency = UNIT_LATENCY["mantissa"]
+    used = {"FF": ff, "LUT": lut, "BRAM": 0, "URAM": 0, "DSP": 1}
+    return Blackbox(
+        unit, "value", "unsigned long long", "unsigned", value, _MANTISSA_OUTPUTS, sources, latency, used
+    )
+
+
+BLACKBOXES = {
+    box.unit: box
+    for box in (
+        Blackbox(
+            "exp2",
+            "difference",
+            "unsigned",
+            "unsigned",
+            Field("difference", SCORE.width + 1, False),
+            (Field("exponential", EXPONENTIAL.width, False),),
+            EXP2_SOURCES,
+            UNIT_LATENCY["exp2"],
+            {"FF": 165, "LUT": 257, "BRAM": 0, "URAM": 0, "DSP": 1},
+        ),
+        Blackbox(
+            "gelu",
+            "x",
+            "int",
+            "long long",
+            Field("x", GELU_INPUT.width),
+            (Field("y", GELU_OUTPUT_BITS),),
+            GELU_SOURCES,
+            UNIT_LATENCY["gelu"],
+            {"FF": 176, "LUT": 67, "BRAM": 1, "URAM": 0, "DSP": 1},
+        ),
+        _mantissa("reciprocal", RECIPROCAL_SOURCES, lut=543, ff=172),
+        _mantissa("rsqrt", RSQRT_SOURCES, lut=523, ff=174),
+    )
+}
+"""Units that can be blackboxes, by name."""
+
+
+def chosen(architecture: Architecture, names: Sequence[str]) -> tuple[Blackbox, ...]:
+    """The blackboxes of these names, each once.
+
+    Raises:
+        InputError: a name that is none, or a Design of the original's arithmetic.
+    """
+    unknown = [name for name in names if name not in BLACKBOXES]
+    if unknown:
+        raise InputError(f"blackbox {unknown[0]!r} is unknown", hint=f"there are {', '.join(BLACKBOXES)}")
+    if names and not has_kernels(architecture):
+        raise InputError(
+            f"precision {architecture.design.precision.name}: no RTL blackboxes",
+            hint="the original's arithmetic exists as C++ only; choose w16a16 or w8a8",
+        )
+    return tuple(box for name, box in BLACKBOXES.items() if name in names)
+
+
+def write_blackboxes(architecture: Architecture, boxes: Sequence[Blackbox], folder: Path) -> None:
+    """Write the Verilog of blackboxes, and a JSON file for each, into a new folder (none where there are none)."""
+    if not boxes:
+        return
+    folder.mkdir(parents=True)
+    env, names = environment(), rtl_context(architecture)
+    for box in boxes:
+        own = Source(f"{box.function}.v", "blackbox/blackbox.v", {"box": box})
+        for source in (own, *box.sources):
+            template = env.get_template(f"{source.template}.j2")
+            (folder / source.file).write_text(template.render(names | dict(source.names)))
+        (folder / f"{box.unit}.json").write_text(json.dumps(box.description(), indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class BlackboxRun:
+    """What cocotb saw of a blackbox.
+
+    Attributes:
+        outputs: by name, for each argument: in a free run, then in one with stalls.
+        latency: cycles from every argument to its result in the free run; all of them, if they differ.
+        interval: cycles between arguments that it took in the free run; all of them, if they differ.
+        idle: whether it said that it was idle after both runs.
+    """
+
+    outputs: tuple[dict[str, IntArray], dict[str, IntArray]]
+    latency: tuple[int, ...]
+    interval: tuple[int, ...]
+    idle: bool
+
+
+def run_blackbox(box: Blackbox, folder: Path, values: NDArray[Any]) -> BlackboxRun:
+    """Play arguments on the Verilog of a blackbox in `folder`, without and with random stalls.
+
+    Raises:
+        InputError: no Verilator, no compiler, or code that Verilator refuses.
+        CheckError: the simulation ended abnormally.
+    """
+    files = [folder / f"{box.function}.v", *(folder / source.file for source in box.sources)]
+    compiled = build(files, box.function, ports=("ap_*", box.argument))
+    with tempfile.TemporaryDirectory(prefix="edgemoe-rtl-") as temporary:
+        job = Path(temporary)
+        raw = values.astype(np.int64 if values.dtype.kind == "i" else np.uint64).view(np.uint64)
+        mask = np.uint64((1 << box.argument_bits) - 1)
+        np.savez(job / "inputs.npz", values=raw & mask, argument=np.array(box.argument), seed=np.array(1))
+        simulate(box.function, "codegen.rtl.blackbox_bench", compiled, job)
+        with np.load(job / "outputs.npz", allow_pickle=False) as saved:
+            outputs = _unpacked(box, saved["free.results"]), _unpacked(box, saved["stalled.results"])
+            started, given = saved["free.started"], saved["free.given"]
+            idle = bool(saved["free.idle"]) and bool(saved["stalled.idle"])
+    latency = np.unique(given[: len(started)] - started[: len(given)])
+    return BlackboxRun(outputs, tuple(latency.tolist()), tuple(np.unique(np.diff(started)).tolist()), idle)
+
+
+def _unpacked(box: Blackbox, results: NDArray[np.uint64]) -> dict[str, IntArray]:
+    outputs, first = {}, 0
+    for output in box.outputs:
+        bits = (results >> np.uint64(first)) & np.uint64((1 << output.bits) - 1)
+        value = bits.astype(np.int64)
+        sign = np.int64(1) << (output.bits - 1)
+        outputs[output.name] = (value ^ sign) - sign if output.signed else value
+        first += output.bits
+    return outputs
