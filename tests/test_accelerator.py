@@ -523,6 +523,23 @@ class TestFaults:
         finally:
             signal.signal(signal.SIGINT, handler)
 
+    def test_interrupted_between_start_and_wait(
+        self,
+        accelerator: Accelerator,
+        kernel: FaultyKernel,
+        images: Pixels,
+        expected: Expected,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def interrupted(self: object) -> int:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(host_call.Caller, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            accelerator.run(images[0])
+        monkeypatch.undo()
+        self.works(accelerator, kernel, images, expected)
+
     def test_bad_timeout(self, built: Build, board: EmulatedBoard) -> None:
         for timeout in (0, -1, float("nan")):
             with pytest.raises(InputError, match="more than 0 seconds"):
