@@ -117,7 +117,6 @@ class EmulatedKernel:
         fault: why the kernel is stuck; empty while it is not.
         interrupt: set when the interrupt rises.
         calls: how often the compiled kernel ran to its end.
-        writes: (offset, value) of every write to a register, in order.
     """
 
     def __init__(self, library: Path, manifest: Manifest, kernel: Kernel, memory: EmulatedMemory) -> None:
@@ -145,7 +144,6 @@ class EmulatedKernel:
         self._running: threading.Thread | None = None
         self._generation = 0
         self.interrupt = threading.Event()
-        self.writes: list[tuple[int, int]] = []
         self.calls = 0
         self._clear()
 
@@ -194,7 +192,6 @@ class EmulatedKernel:
         """Set a register; setting the start bit starts the kernel."""
         registers = self.kernel.registers
         with self._lock:
-            self.writes.append((offset, value))
             if offset == registers["CTRL"]:
                 if value & START and self._flags & IDLE:
                     self._start()
