@@ -46,11 +46,12 @@ class Accelerator(host.Accelerator):
 
 
 def emulated_board(build: Path, progress: Callable[[int, int], Any] | None = None) -> Board:
-    """An emulated board for a build folder; compiles the kernel."""
+    """An emulated board for a build folder, or for the host folder in one; compiles the kernel."""
     from codegen.csim import build_library
     from codegen.project import Build
     from host.emulated import EmulatedBoard
-    from host.manifest import Manifest
+    from host.manifest import FILE, Manifest
 
-    loaded = Build.load(build)
+    inside = (build / FILE).is_file() and (build.parent / "build.toml").is_file()
+    loaded = Build.load(build.parent if inside else build)
     return EmulatedBoard(Manifest.load(loaded.host), build_library(loaded.hls, progress))

@@ -236,7 +236,9 @@ def _verify(demo: Demo, build: Path, console: Console) -> None:
     """Generate the C++ of a preset, compile it, and run its test bench on held-out scenes."""
     design, images = demo.designs[BUILT_PRESET], demo.scenes.images[:VERIFIED_SCENES]
     with console.progress(f"{BUILT_PRESET}: generating C++") as progress:
-        edgemoe.generate(design, build, BOARD, images, batch=VERIFIED_SCENES, progress=progress)
+        edgemoe.generate(
+            design, build, BOARD, images, batch=VERIFIED_SCENES, model=demo.model, progress=progress
+        )
     with console.progress(f"{BUILT_PRESET}: compiling and running C++") as progress:
         try:
             demo.verification = edgemoe.verify(build, progress=progress)

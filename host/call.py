@@ -51,6 +51,8 @@ class Caller:
         Raises:
             AcceleratorError: the kernel is running already, or claims to be done with what nobody started.
         """
+        # An interrupt between a start and its wait leaves a call that nobody waits for any more.
+        self.settle()
         control = self.registers.control()
         if control & DONE or not control & IDLE:
             state = self.registers.state()

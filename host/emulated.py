@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,10 @@ class EmulatedMemory:
         return None
 
 
+_library_locks: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
+"""A library has one set of on-chip memories, however many boards of this process it stands for."""
+
+
 class EmulatedKernel:
     """The compiled kernel behind the registers of a `.hwh`.
 
@@ -117,7 +122,6 @@ class EmulatedKernel:
         fault: why the kernel is stuck; empty while it is not.
         interrupt: set when the interrupt rises.
         calls: how often the compiled kernel ran to its end.
-        writes: (offset, value) of every write to a register, in order.
     """
 
     def __init__(self, library: Path, manifest: Manifest, kernel: Kernel, memory: EmulatedMemory) -> None:
@@ -137,15 +141,14 @@ class EmulatedKernel:
         except (OSError, AttributeError) as error:
             raise InputError(f"{library}: not a compiled kernel: {error}") from None
         self._function.restype = None
+        self._library_lock = _library_locks[library.resolve()]
         self.kernel, self._manifest, self._memory = kernel, manifest, memory
         self._names: dict[int, tuple[str, int]] = {}
         self._valid: dict[int, str] = {}
         self._connect(kernel)
         self._lock = threading.RLock()
-        self._running: threading.Thread | None = None
         self._generation = 0
         self.interrupt = threading.Event()
-        self.writes: list[tuple[int, int]] = []
         self.calls = 0
         self._clear()
 
@@ -194,7 +197,6 @@ class EmulatedKernel:
         """Set a register; setting the start bit starts the kernel."""
         registers = self.kernel.registers
         with self._lock:
-            self.writes.append((offset, value))
             if offset == registers["CTRL"]:
                 if value & START and self._flags & IDLE:
                     self._start()
@@ -215,32 +217,23 @@ class EmulatedKernel:
         """Forget everything; a call that is running ends unheard, in memory that it keeps for itself."""
         with self._lock:
             self._generation += 1
-            running = self._running
-            self._running = None
             self._clear()
-        if running is not None:
-            # One library has one set of on-chip memories: the next call must not share them with this one.
-            running.join()
 
     def _start(self) -> None:
         self._flags = START
         generation = self._generation
         arguments = dict(self._values)
-        self._running = threading.Thread(target=self._run, args=(generation, arguments), daemon=True)
-        self._running.start()
+        threading.Thread(target=self._run, args=(generation, arguments), daemon=True).start()
 
     def _run(self, generation: int, arguments: dict[str, int]) -> None:
         outputs = self.execute(arguments)
         with self._lock:
-            if generation != self._generation:
-                return
-            if outputs is None:
+            if generation != self._generation or outputs is None:
                 return
             self.calls += 1
             self._values.update(outputs)
             self._new.update(outputs)
             self._flags = DONE | IDLE | READY
-            self._running = None
             if self._enabled & 1:
                 self._status |= 1
                 if self._global_enable:
@@ -270,7 +263,7 @@ class EmulatedKernel:
         clock, outputs = np.ones(1, np.uint64), np.zeros(2, np.uint64)
         words = [ctypes.c_void_p(part.ctypes.data) for part in (clock, outputs[:1], outputs[1:])]
         scalars = [ctypes.c_int(batch), ctypes.c_int(arguments["task"])]
-        with _Clock(clock, manifest.clock_mhz):
+        with self._library_lock, _Clock(clock, manifest.clock_mhz):
             self._function(*[ctypes.c_void_p(p.ctypes.data) for p in pointers], *scalars, *words)
         return {"design_id": int(outputs[0]), "cycles": int(outputs[1])}
 

@@ -176,7 +176,10 @@ class PynqBoard:
 def wait_for_interrupt(interrupt: Any, seconds: float) -> bool:
     """Wait for a PYNQ interrupt; False where its event loop is busy, as in a notebook: then there is polling."""
     try:
-        loop = asyncio.get_event_loop()
+        with warnings.catch_warnings():
+            # PYNQ tied the interrupt to this loop when it made it, in the same way.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            loop = asyncio.get_event_loop()
     except RuntimeError:  # Not the main thread.
         return False
     if loop.is_running():

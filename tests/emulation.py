@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from host.emulated import EmulatedBoard, EmulatedKernel
+from host.emulated import EmulatedBoard, EmulatedKernel, EmulatedMemory
+from host.hwh import Kernel
 from host.manifest import Manifest
 from host.registers import DONE
 
@@ -15,10 +16,21 @@ class FaultyKernel(EmulatedKernel):
 
     never: a call does not end. nothing: it ends at once without running. done: it claims to be done all the time.
     id: it reports another design. hold: a call ends only when `go` is set.
+
+    Attributes:
+        writes: (offset, value) of every write to a register, in order.
     """
 
     mode = ""
-    go = threading.Event()
+
+    def __init__(self, library: Path, manifest: Manifest, kernel: Kernel, memory: EmulatedMemory) -> None:
+        super().__init__(library, manifest, kernel, memory)
+        self.go = threading.Event()
+        self.writes: list[tuple[int, int]] = []
+
+    def write(self, offset: int, value: int) -> None:
+        self.writes.append((offset, value))
+        super().write(offset, value)
 
     def execute(self, arguments: dict[str, int]) -> dict[str, int] | None:
         if self.mode == "never":
@@ -41,5 +53,4 @@ def faulty_board(host: Path, library: Path) -> tuple[EmulatedBoard, FaultyKernel
     """An emulated board and its kernel."""
     board = EmulatedBoard(Manifest.load(host), library, FaultyKernel)
     assert isinstance(board.hardware, FaultyKernel)
-    board.hardware.go = threading.Event()
     return board, board.hardware

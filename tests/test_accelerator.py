@@ -208,6 +208,24 @@ class TestResults:
         check([accelerator.run(images[0])], expected["semseg"][:1])
 
 
+def test_two_boards_side_by_side(built: Build, library: Path, images: Pixels, expected: Expected) -> None:
+    """Two boards of one process share the library, whose on-chip memories are only there once."""
+    boards = [faulty_board(built.host, library)[0] for _ in range(2)]
+    results: dict[int, list[Result]] = {}
+
+    def work(number: int, board: EmulatedBoard) -> None:
+        with Accelerator(built.folder, board=board) as accelerator:
+            results[number] = [accelerator.run(image, number) for image in images]
+
+    threads = [threading.Thread(target=work, args=arguments) for arguments in enumerate(boards)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number, tokens in enumerate(expected.values()):
+        check(results[number], tokens)
+
+
 class TestCache:
     """The emulated cache shows what `flush` and `invalidate` are for."""
 
@@ -522,6 +540,23 @@ class TestFaults:
                 self.works(accelerator, kernel, images, expected)
         finally:
             signal.signal(signal.SIGINT, handler)
+
+    def test_interrupted_between_start_and_wait(
+        self,
+        accelerator: Accelerator,
+        kernel: FaultyKernel,
+        images: Pixels,
+        expected: Expected,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def interrupted(self: object) -> int:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(host_call.Caller, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            accelerator.run(images[0])
+        monkeypatch.undo()
+        self.works(accelerator, kernel, images, expected)
 
     def test_bad_timeout(self, built: Build, board: EmulatedBoard) -> None:
         for timeout in (0, -1, float("nan")):

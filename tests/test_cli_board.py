@@ -54,16 +54,17 @@ class TestRun:
 
     def test_text_and_file(self, built: Build, folders: Path, tmp_path: Path, capsys: Captured) -> None:
         picture, out = folders / "images" / "00.png", tmp_path / "out" / "results.npz"
-        arguments = ("run", built.host, "--image", picture, "--task", "depth", "--emulate", "--out", out)
-        # The emulated board needs the C++, which the host folder alone does not have.
-        _, err = output(capsys, *arguments, code=2)
+        arguments = ("--image", picture, "--task", "depth", "--emulate", "--out", out)
+        # The emulated board needs the C++, which a host folder alone does not have.
+        shutil.copytree(built.host, tmp_path / "alone")
+        _, err = output(capsys, "run", tmp_path / "alone", *arguments, code=2)
         assert "build.toml" in err and not out.exists()
-        text, _ = output(capsys, "run", built.folder, *arguments[2:])
+        text, _ = output(capsys, "run", built.host, *arguments)
         assert re.search(r"00.png: depth: map 2x4, \S+ to \S+; \S+ s emulated; tokens [0-9a-f]{16}\n", text)
         with np.load(out) as archive:
             assert set(archive.files) == {"0.image", "0.depth.integers", "0.depth.output"}
             assert archive["0.depth.integers"].shape == (9, 24)
-        _, err = output(capsys, "run", built.folder, *arguments[2:], code=2)
+        _, err = output(capsys, "run", built.folder, *arguments, code=2)
         assert "exists already" in err
 
     @pytest.mark.parametrize(

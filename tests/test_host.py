@@ -28,6 +28,7 @@ from codegen.hwh import control_registers
 from codegen.manifest import kernel_arguments
 from codegen.project import Build
 from codegen.weight_image import pack_weights, port_images
+from emulation import faulty_board
 from host import Accelerator, Manifest
 from host.driver import locate
 from host.emulated import HWH, EmulatedBoard
@@ -176,11 +177,11 @@ class TestDamagedFiles:
     @pytest.fixture
     def opened(self, library: Path) -> Callable[[Path], None]:
         def attempt(folder: Path) -> None:
-            board = EmulatedBoard(Manifest.load(folder), library)
+            board, kernel = faulty_board(folder, library)
             try:
                 Accelerator(folder, board=board)
             finally:
-                assert not board.memory.buffers and not board.hardware.writes
+                assert not board.memory.buffers and not kernel.writes
 
         return attempt
 
