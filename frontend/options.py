@@ -62,4 +62,3 @@ def model_name(source: str) -> str:
     path = Path(source).absolute()
     stem = path.name if path.is_dir() else path.stem
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:64] or "imported"
-

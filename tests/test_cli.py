@@ -228,7 +228,9 @@ def test_import(run: Run, tmp_path: Path) -> None:
     assert result.err.startswith(f"error: {source}: no layer in this folder\nhint: ")
     run("import", source, "-o", tmp_path / "model", "--image-size", "128", code=2)
     result = run("import", source, "-o", tmp_path / "model", "--kind", "pickle", code=2)
-    assert result.err == "error: --kind pickle: unknown\nhint: this release imports m3vit, edge-moe, vit, onnx\n"
+    assert (
+        result.err == "error: --kind pickle: unknown\nhint: this release imports m3vit, edge-moe, vit, onnx\n"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 

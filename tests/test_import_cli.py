@@ -84,7 +84,9 @@ def test_facade(m3vit: Path, tmp_path: Path) -> None:
     assert edgemoe.import_model(tmp_path / "net.onnx").model.spec == imported.model.spec
 
 
-def test_bad_input_ends_with_2_and_leaves_nothing(run: Run, m3vit: Path, folders: Path, tmp_path: Path) -> None:
+def test_bad_input_ends_with_2_and_leaves_nothing(
+    run: Run, m3vit: Path, folders: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     text = tmp_path / "text.pth"
     text.write_bytes(b"hello")
@@ -101,7 +103,10 @@ def test_bad_input_ends_with_2_and_leaves_nothing(run: Run, m3vit: Path, folders
         (("import", m3vit, "-o", out, *M3VIT, "--tasks", "a b,c"), "tasks"),
         (("import", m3vit, "-o", out, *M3VIT, "--norm-eps", "-1"), "norm_eps"),
         (("import", m3vit, "-o", out, *M3VIT, "--kind", "zip"), "--kind zip: unknown"),
-        (("import", m3vit, "-o", out, *M3VIT, "--fill-missing-experts", 1), "--fill-missing-experts does not apply"),
+        (
+            ("import", m3vit, "-o", out, *M3VIT, "--fill-missing-experts", 1),
+            "--fill-missing-experts does not apply",
+        ),
         (("import", nan, "-o", out, *M3VIT), "blocks.0.norm1.bias: 24 of 24 values are not finite"),
         (("import", text, "-o", out), "text.pth: not a readable PyTorch checkpoint"),
         (("import", graph, "-o", out), "text.onnx: not a readable ONNX file"),

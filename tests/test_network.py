@@ -28,6 +28,7 @@ from pysim.simulator import simulate
 
 MakeModel = Callable[..., Model]
 
+
 def fed(images: Any) -> torch.Tensor:
     return torch.from_numpy(images).float() / 256
 

@@ -16,11 +16,11 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import edgemoe
-from foreign import m3vit_state, saved, with_head
+from foreign import m3vit_state, saved, with_head, with_heads
 from frontend.decoder import load_decoder
 from frontend.importing import import_model
 from frontend.network import Network
-from frontend.onnx_export import export_decoder, export_model
+from frontend.onnx_export import export_decoder, export_model, has_task_input
 from frontend.options import Options
 from frontend.pixels import NONE, parse_normalization
 from pysim import reference
@@ -92,6 +92,7 @@ def test_round_trip_through_onnx_is_exact(micro: Model, exported: Path) -> None:
 VARIANTS: dict[str, dict[str, Any]] = {
     "renormalised": {"moe": {"gate": "topk-softmax"}},
     "shared gate with biases": {"moe": {"shared_gate": True, "gate_bias": True, "layers": [0, 2]}},
+    "shared gate": {"moe": {"shared_gate": True}},
     "gate biases": {"moe": {"gate_bias": True, "top_k": 1}},
     "plain": {"moe": None, "tasks": ["depth"], "qkv_bias": False},
     "one task": {"tasks": ["semseg"], "moe": {"layers": "all", "top_k": 5}},
@@ -103,7 +104,7 @@ def test_variants_without_our_metadata(micro_with: MakeModel, tmp_path: Path, na
     """As anyone exports our torch network, with the older exporter: nothing is known but the graph."""
     model = micro_with(**VARIANTS[name])
     network = Network.from_model(model)
-    by_task = len(model.spec.tasks) > 1
+    by_task = has_task_input(model)
 
     class Graph(nn.Module):
         def __init__(self) -> None:
@@ -350,6 +351,15 @@ def test_decoders_that_cannot_run(micro: Model, tmp_path: Path) -> None:
     file.write_bytes(b"cut")
     with pytest.raises(InputError, match="not a readable safetensors file"):
         load_decoder(tmp_path / "model", micro.spec, "depth")
+
+
+def test_tasks_with_names_of_the_graphs_own(micro_with: MakeModel, tmp_path: Path) -> None:
+    heads = {name: {"kind": "token-linear", "out_channels": 2} for name in ("tokens", "image")}
+    model = with_heads(micro_with(moe=None, depth=1, tasks=["tokens", "image"]), heads)
+    export_model(model, tmp_path / "net.onnx")
+    imported = import_model(tmp_path / "net.onnx").model
+    assert imported.spec == model.spec
+    assert_same(imported, model)
 
 
 def test_plain_vit_with_a_classifier(micro_with: MakeModel, tmp_path: Path) -> None:
