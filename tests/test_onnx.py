@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime
@@ -231,14 +232,20 @@ def test_external_data(exported: Path, proto: onnx.ModelProto, micro: Model, tmp
         fails(rewritten(changed, inner / "external.onnx"), "outside the folder of the ONNX file")
 
 
-def test_half_precision_is_converted(proto: onnx.ModelProto, micro: Model, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("external", [False, True])
+def test_half_precision_is_converted(
+    proto: onnx.ModelProto, micro: Model, tmp_path: Path, dtype: Any, external: bool
+) -> None:
     for tensor in proto.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
             array = numpy_helper.to_array(tensor)
-            tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float16), tensor.name))
-    imported = import_model(rewritten(proto, tmp_path / "half.onnx")).model
+            tensor.CopyFrom(numpy_helper.from_array(array.astype(dtype), tensor.name))
+    path = tmp_path / "half.onnx"
+    onnx.save(proto, path, save_as_external_data=external, location="half.data", size_threshold=0)
+    imported = import_model(path).model
     name = "blocks.1.moe.fc1.weight"
-    assert_array_equal(imported.weights[name], micro.weights[name].astype(np.float16).astype(np.float32))
+    assert_array_equal(imported.weights[name], micro.weights[name].astype(dtype).astype(np.float32))
 
 
 def test_values_that_are_not_finite(proto: onnx.ModelProto, tmp_path: Path) -> None:
