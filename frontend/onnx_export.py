@@ -60,7 +60,7 @@ def export_model(model: Model, path: Path) -> str:
     if by_task:
         example = (*example, torch.tensor(0))
     inputs = [IMAGE, TASK][: len(example)]
-    names = [f"{TASKS_PREFIX}{task}" if task == TOKENS else task for task in heads]
+    names = [output_of(task) for task in heads]
     _export(Graph().eval(), example, path, inputs, [TOKENS, *names], {METADATA: spec.model_dump_json()})
     shown = f"inputs {', '.join(inputs)}; outputs {', '.join([TOKENS, *names])}"
     return f"{spec.name}, {model.parameters:,} parameters, opset {OPSET}; {shown}"
@@ -80,7 +80,9 @@ def export_decoder(folder: Path, model: Model, task: str, path: Path) -> str:
     return f"decoder of {task}: input {TOKENS}, output {task} of {height}x{width}, opset {OPSET}"
 
 
-TASKS_PREFIX = "head_"
+def output_of(task: str) -> str:
+    """Name of the output of a task's head: the task's, unless the graph has another use for it."""
+    return f"head_{task}" if task in (IMAGE, TASK, TOKENS) else task
 
 
 def has_task_input(model: Model) -> bool:

@@ -15,7 +15,8 @@ from pysim.errors import InputError
 
 Array = NDArray[Any]
 
-_FLOATS = ("float16", "float32", "float64", "bfloat16")
+_FLOATS = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+"""Relative precision of each float type."""
 _INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 
@@ -63,6 +64,7 @@ class Graph:
         inputs: what must be fed.
         outputs: names of the results.
         metadata: of the file, by key.
+        precision: relative precision of the coarsest float type among the initialisers.
         producer: node that makes a tensor.
         consumers: nodes that read a tensor.
     """
@@ -73,6 +75,7 @@ class Graph:
     inputs: tuple[GraphInput, ...]
     outputs: tuple[str, ...]
     metadata: Mapping[str, str]
+    precision: float = 2.0**-24
     producer: dict[str, Node] = field(default_factory=dict)
     consumers: dict[str, list[Node]] = field(default_factory=dict)
 
@@ -123,6 +126,8 @@ def read_graph(path: Path) -> Graph:
 
 
 def _read_model(path: Path, model: Any) -> Graph:
+    import onnx
+
     graph = model.graph
     if not graph.node:
         raise InputError(f"{path}: not a readable ONNX file: no nodes in it")
@@ -130,7 +135,10 @@ def _read_model(path: Path, model: Any) -> Graph:
     nodes = tuple(_read_node(path, index, proto) for index, proto in enumerate(graph.node))
     inputs = tuple(_read_input(value) for value in graph.input if value.name not in constants)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return Graph(str(path), nodes, constants, inputs, tuple(value.name for value in graph.output), metadata)
+    types = {onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).name for tensor in graph.initializer}
+    precision = max((_FLOATS[name] for name in types if name in _FLOATS), default=_FLOATS["float32"])
+    outputs = tuple(value.name for value in graph.output)
+    return Graph(str(path), nodes, constants, inputs, outputs, metadata, precision)
 
 
 def _read_node(path: Path, index: int, proto: Any) -> Node:
@@ -180,7 +188,7 @@ def _read_tensor(path: Path, tensor: Any) -> Array:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     except KeyError:
         raise InputError(f"{where}: unknown type {tensor.data_type}") from None
-    if dtype.name not in _FLOATS + _INTEGERS:
+    if dtype.name not in (*_FLOATS, *_INTEGERS):
         raise InputError(f"{where}: type {dtype}, expected floats of 16, 32 or 64 bits, or integers")
     shape = tuple(int(size) for size in tensor.dims)
     if any(size < 0 for size in shape):
@@ -230,5 +238,4 @@ def _read_external(
     with file.open("rb") as stream:
         stream.seek(int(offset))
         content = stream.read(needed)
-    little = np.frombuffer(content, dtype.newbyteorder("<") if dtype.byteorder not in ("|", "=") else dtype)
-    return little.reshape(shape)
+    return np.frombuffer(content, dtype.newbyteorder("<")).reshape(shape)

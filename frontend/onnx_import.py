@@ -11,7 +11,7 @@ import numpy as np
 
 from frontend.onnx_blocks import read_attention, read_embedding, read_mlp
 from frontend.onnx_eval import Array
-from frontend.onnx_export import IMAGE, METADATA, TASK
+from frontend.onnx_export import IMAGE, METADATA, TASK, TOKENS, output_of
 from frontend.onnx_graph import Graph, GraphInput, Node, read_graph
 from frontend.onnx_match import LINEAR, Matcher, Norm
 from frontend.options import Imported, Options, model_name
@@ -188,8 +188,10 @@ class _Importer:
                 raise InputError(f"{self.graph.source}: output {output!r} does not depend on the image")
             rows = self.matcher.backward(output, self.matcher.is_layout)
             if rows != x:
-                head = self._read_head(x, rows, output)
-                heads |= {self._task_name(output): head} if head else {}
+                head, name = self._read_head(x, rows, output), self._task_name(output)
+                if head is not None and name in heads:
+                    raise InputError(f"{self.graph.source}: two outputs for one task, {name!r}")
+                heads |= {name: head} if head is not None else {}
         return heads
 
     def _read_head(self, x: str, rows: str, output: str) -> dict[str, Any] | None:
@@ -233,7 +235,9 @@ class _Importer:
             return self.options.tasks[0]
         if len(self.graph.outputs) == 1:
             return PLAIN_TASK
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", output.removeprefix("head_")).lstrip("._-")[:64] or PLAIN_TASK
+        reserved = {output_of(name): name for name in (IMAGE, TASK, TOKENS)}
+        name = reserved.get(output, output)
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-")[:64] or PLAIN_TASK
 
     def _spec(
         self, layers: list[dict[str, Any]], heads: dict[str, Any], dim: int, patch: tuple[int, ...]
@@ -241,14 +245,13 @@ class _Importer:
         moe_layers = [number for number, layer in enumerate(layers) if "experts" in layer]
         dense = [layer["hidden"] for layer in layers if "experts" not in layer]
         self._check_alike(layers, "heads", dense, moe_layers)
-        gates = layers[moe_layers[0]]["gates"] if moe_layers else None
+        first = layers[moe_layers[0]] if moe_layers else None
+        tasks = self._tasks(list(heads), None if first is None else first["gate_tasks"])
         moe = None
-        if moe_layers:
-            first = layers[moe_layers[0]]
+        if first is not None:
             moe = {name: first[name] for name in ("experts", "hidden_dim", "top_k", "gate", "gate_bias")}
-            moe["shared_gate"] = gates == 1 and first["gate_tasks"] > 1
+            moe["shared_gate"] = first["gates"] == 1 and len(tasks) > 1
             moe["layers"] = "odd" if moe_layers == list(range(1, len(layers), 2)) else moe_layers
-        tasks = self._tasks(list(heads), layers[moe_layers[0]]["gate_tasks"] if moe_layers else None)
         if any(f"heads.{task}.weight" in self.weights and task not in tasks for task in heads):
             raise InputError(
                 f"{self.graph.source}: outputs {', '.join(heads)}, but the tasks are {', '.join(tasks)}"
@@ -263,7 +266,7 @@ class _Importer:
                 "dim": dim,
                 "depth": len(layers),
                 "heads": layers[0]["heads"],
-                "mlp_dim": dense[0] if dense else layers[moe_layers[0]]["hidden_dim"],
+                "mlp_dim": dense[0] if dense else layers[0]["hidden_dim"],
                 "qkv_bias": any(
                     f"blocks.{layer}.attn.qkv.bias" in self.weights for layer in range(len(layers))
                 ),

@@ -46,6 +46,8 @@ _OPERANDS = dict.fromkeys(_TWO.split(), 2) | dict.fromkeys(_THREE.split(), 3)
 
 TOLERANCE = 1e-3
 """Of values that must agree, relative to the largest: float32 sums in another order differ by far less."""
+COARSE_TOLERANCE = 12.0
+"""The same in units of the precision of a half-precision file, whose constants (scales above all) are rounded."""
 
 
 @dataclass(frozen=True)
@@ -280,7 +282,8 @@ class Matcher:
         if found.size != expected.size or found.shape[-1] != expected.shape[-1]:
             return False
         found, expected = found.reshape(expected.shape), np.asarray(expected)
-        limit = TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0)))
+        tolerance = max(TOLERANCE, COARSE_TOLERANCE * self.graph.precision)
+        limit = tolerance * max(1.0, float(np.abs(expected).max(initial=0.0)))
         return bool(np.isfinite(found).all() and np.abs(found - expected).max(initial=0.0) <= limit)
 
     def prove(self, node: Node, found: Array, expected: Array, what: str) -> None:

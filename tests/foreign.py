@@ -27,8 +27,14 @@ def random(rng: np.random.Generator, *shape: int) -> FloatArray:
 
 def with_head(model: Model, out_channels: int, **head: Any) -> Model:
     """The shape of a Model of one task with a classifier, and other weights."""
-    data = model.spec.model_dump()
-    data["task_heads"] = {model.spec.tasks[0]: {"kind": "cls-linear", "out_channels": out_channels} | head}
+    return with_heads(
+        model, {model.spec.tasks[0]: {"kind": "cls-linear", "out_channels": out_channels} | head}
+    )
+
+
+def with_heads(model: Model, heads: dict[str, Any]) -> Model:
+    """The shape of a Model with these task heads, and other weights."""
+    data = model.spec.model_dump() | {"task_heads": heads}
     return init_model(ModelSpec.model_validate(data), seed=4)
 
 

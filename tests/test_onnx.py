@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime
@@ -16,11 +17,11 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import edgemoe
-from foreign import m3vit_state, saved, with_head
+from foreign import m3vit_state, saved, with_head, with_heads
 from frontend.decoder import load_decoder
 from frontend.importing import import_model
 from frontend.network import Network
-from frontend.onnx_export import export_decoder, export_model
+from frontend.onnx_export import export_decoder, export_model, has_task_input
 from frontend.options import Options
 from frontend.pixels import NONE, parse_normalization
 from pysim import reference
@@ -92,6 +93,7 @@ def test_round_trip_through_onnx_is_exact(micro: Model, exported: Path) -> None:
 VARIANTS: dict[str, dict[str, Any]] = {
     "renormalised": {"moe": {"gate": "topk-softmax"}},
     "shared gate with biases": {"moe": {"shared_gate": True, "gate_bias": True, "layers": [0, 2]}},
+    "shared gate": {"moe": {"shared_gate": True}},
     "gate biases": {"moe": {"gate_bias": True, "top_k": 1}},
     "plain": {"moe": None, "tasks": ["depth"], "qkv_bias": False},
     "one task": {"tasks": ["semseg"], "moe": {"layers": "all", "top_k": 5}},
@@ -103,7 +105,7 @@ def test_variants_without_our_metadata(micro_with: MakeModel, tmp_path: Path, na
     """As anyone exports our torch network, with the older exporter: nothing is known but the graph."""
     model = micro_with(**VARIANTS[name])
     network = Network.from_model(model)
-    by_task = len(model.spec.tasks) > 1
+    by_task = has_task_input(model)
 
     class Graph(nn.Module):
         def __init__(self) -> None:
@@ -230,14 +232,20 @@ def test_external_data(exported: Path, proto: onnx.ModelProto, micro: Model, tmp
         fails(rewritten(changed, inner / "external.onnx"), "outside the folder of the ONNX file")
 
 
-def test_half_precision_is_converted(proto: onnx.ModelProto, micro: Model, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("external", [False, True])
+def test_half_precision_is_converted(
+    proto: onnx.ModelProto, micro: Model, tmp_path: Path, dtype: Any, external: bool
+) -> None:
     for tensor in proto.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
             array = numpy_helper.to_array(tensor)
-            tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float16), tensor.name))
-    imported = import_model(rewritten(proto, tmp_path / "half.onnx")).model
+            tensor.CopyFrom(numpy_helper.from_array(array.astype(dtype), tensor.name))
+    path = tmp_path / "half.onnx"
+    onnx.save(proto, path, save_as_external_data=external, location="half.data", size_threshold=0)
+    imported = import_model(path).model
     name = "blocks.1.moe.fc1.weight"
-    assert_array_equal(imported.weights[name], micro.weights[name].astype(np.float16).astype(np.float32))
+    assert_array_equal(imported.weights[name], micro.weights[name].astype(dtype).astype(np.float32))
 
 
 def test_values_that_are_not_finite(proto: onnx.ModelProto, tmp_path: Path) -> None:
@@ -350,6 +358,15 @@ def test_decoders_that_cannot_run(micro: Model, tmp_path: Path) -> None:
     file.write_bytes(b"cut")
     with pytest.raises(InputError, match="not a readable safetensors file"):
         load_decoder(tmp_path / "model", micro.spec, "depth")
+
+
+def test_tasks_with_names_of_the_graphs_own(micro_with: MakeModel, tmp_path: Path) -> None:
+    heads = {name: {"kind": "token-linear", "out_channels": 2} for name in ("tokens", "image")}
+    model = with_heads(micro_with(moe=None, depth=1, tasks=["tokens", "image"]), heads)
+    export_model(model, tmp_path / "net.onnx")
+    imported = import_model(tmp_path / "net.onnx").model
+    assert imported.spec == model.spec
+    assert_same(imported, model)
 
 
 def test_plain_vit_with_a_classifier(micro_with: MakeModel, tmp_path: Path) -> None:
