@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -240,6 +240,12 @@ def _templates(arithmetic: str) -> dict[Path, Path]:
     return templates
 
 
+def unit_functions(blackboxes: Sequence[Blackbox] = ()) -> Callable[[str], str]:
+    """What the engines call for a function unit: the unit, or the blackbox in its place."""
+    replaced = {box.unit for box in blackboxes}
+    return lambda name: f"{name}_{'rtl' if name in replaced else 'unit'}"
+
+
 def render(
     architecture: Architecture, folder: Path, board: Board, blackboxes: Sequence[Blackbox] = ()
 ) -> list[Path]:
@@ -252,8 +258,7 @@ def render(
         blackboxes: function units that the engines call as RTL blackboxes.
     """
     env = environment(architecture)
-    replaced = {box.unit for box in blackboxes}
-    env.globals["unit"] = lambda name: f"{name}_{'rtl' if name in replaced else 'unit'}"
+    env.globals["unit"] = unit_functions(blackboxes)
     sources = sorted(f"src/{path.stem}" for path in (TEMPLATES / "src").glob("*.cpp.j2"))
     names = context(architecture) | script_context(architecture, board, sources)
     names |= {"blackboxes": blackboxes}

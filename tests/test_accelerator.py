@@ -149,8 +149,8 @@ class TestResults:
         assert result.cycles == low | high << 32
         assert accelerator.clock_mhz == 300
         assert result.latency_ms == pytest.approx(result.cycles / 300e3)
-        # The emulated clock is a thread: on a busy computer it may miss a call.
-        assert any(accelerator.run(image).cycles for image in images)
+        # The emulated clock is a thread: on a busy computer it may miss many calls, which are short.
+        assert any(accelerator.run(image).cycles for _ in range(100) for image in images)
 
     def test_decoded_as_the_model_does(
         self, accelerator: Accelerator, design: Design, micro: Model, images: Pixels, expected: Expected

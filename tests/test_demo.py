@@ -42,7 +42,7 @@ def test_demo_prints_and_keeps_everything(tmp_path: Path, capsys: pytest.Capture
         "w8a8",
         "iccad23",
         "Tokens per expert, task segment",
-        "Compiled C++ against the simulator",
+        "Against the simulator",
         f"{data['verify']['values']:,} values compared, 0 mismatches",
         f"{data['estimate']['cycles']:,} cycles",
     ):

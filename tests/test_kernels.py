@@ -64,16 +64,32 @@ COMPILED_LACKS = """
 """
 """Cases that the compiled C++ does not express: patterns, and why."""
 
+RTL_LACKS = """
+    embed-* requantise-* moe-* iccad23_*: no kernels of their own; the original's arithmetic is in C++ only
+    linear-edges-16-by-16-by-16 linear-edges-8-by-8-by-8 linear-edges-8-by-16-by-16 linear-edges-4-by-4-by-8:
+        only results as wide as the residual stream are added to something
+    linear-*-18-by-18-by-24: stored weights have 8 or 16 bits
+    linear-long-sums: more words than the tests' kernels hold
+    attention-8-bit-results-of-16-bit-values attention-output-saturates-8-bit
+    attention-rounding-of-the-alignment attention-rounding-of-the-alignment-of-equal-keys
+    layernorm-wide-stream layernorm-shift-0: widths that none of the Designs has
+"""
+"""Cases that the SystemVerilog kernels do not express: patterns, and why."""
+
+
+def lacking(stated: str) -> set[str]:
+    patterns = [word.rstrip(":;") for word in stated.split() if word.count("-") or "_*" in word]
+    return {case.id for case in CASES if any(fnmatchcase(case.id, pattern) for pattern in patterns)}
+
 
 def test_backends_lack_no_more_than_is_stated() -> None:
-    assert set(BACKENDS) == {"pysim", "csim"}
+    assert set(BACKENDS) == {"pysim", "csim", "rtl"}
     assert BACKENDS["pysim"].kernels == set(oracles.ORACLES)
     assert BACKENDS["csim"].kernels == set(oracles.ORACLES) - {"embed"}
     assert all(BACKENDS["pysim"].has(case) for case in CASES)
-    patterns = [word.rstrip(":") for word in COMPILED_LACKS.split() if word.count("-")]
-    lacks = {case.id for case in CASES if any(fnmatchcase(case.id, pattern) for pattern in patterns)}
-    assert {case.id for case in CASES if not BACKENDS["csim"].has(case)} == lacks
-    assert {case.kernel for name, case in RUNS if name == "csim"} == BACKENDS["csim"].kernels
+    for backend, stated in (("csim", COMPILED_LACKS), ("rtl", RTL_LACKS)):
+        assert {case.id for case in CASES if not BACKENDS[backend].has(case)} == lacking(stated)
+        assert {case.kernel for name, case in RUNS if name == backend} == BACKENDS[backend].kernels
 
 
 @pytest.mark.parametrize(

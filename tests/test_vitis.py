@@ -47,6 +47,7 @@ CONTEXT: dict[str, Any] = {
     "version": "0.1",
     "vendor": "edgemoe",
     "design_id": "0123456789abcdef",
+    "blackboxes": [],
 }
 TCLSH = shutil.which("tclsh")
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from codegen.render import unit_functions
 from hls import TEMPLATES
 from pysim import datapath, tables
 from pysim.errors import InputError
@@ -67,12 +68,14 @@ def render(folder: Path, *, moe_weights: tuple[str, ...]) -> list[Path]:
         keep_trailing_newline=True,
     )
     environment.filters["literals"] = _literals
+    environment.globals["unit"] = unit_functions()
     names = {
         **datapath.FORMATS,
         "mantissa_frac": datapath.MANTISSA_FRAC,
         "shift_bits": datapath.MAX_SHIFT.bit_length(),
         "softmax_terms_log2": SOFTMAX_TERMS_LOG2,
         "tables": tables.TABLES,
+        "blackboxes": (),
         "moe_weights": moe_weights,
     }
     written = []
