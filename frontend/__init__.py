@@ -1,1 +1,1 @@
-"""Importers of foreign networks, the zoo of shapes, and the data set of the demo."""
+"""Importers of foreign networks, the float network in torch, the zoo of shapes, and the data set of the demo."""

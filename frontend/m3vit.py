@@ -110,6 +110,7 @@ class _M3vit:
                 self._read_experts(layer)
             else:
                 reader.read_mlp(layer, mlp_dim)
+        heads = {task: head for task in tasks if (head := self._linear_head(task)) is not None}
         decoders = self._decoders(tasks)
         state.finish(REASONS)
         spec = validate(
@@ -127,6 +128,7 @@ class _M3vit:
                 "norm_eps": self.options.norm_eps or NORM_EPS,
                 "tasks": tasks,
                 "moe": moe,
+                "task_heads": heads,
             },
             state.source,
         )
@@ -161,13 +163,13 @@ class _M3vit:
             count = self.state.shape("gate_task_represent.fc1.weight", 2)[1] if conditioned else None
             tasks = self._task_names(count)
             self._shared_gate(tasks, experts, conditioned=conditioned)
-        # The gate that chooses before its softmax learns its noise; the other one's is a constant.
         odd = self.moe_layers == list(range(1, self.reader.depth, 2))
         return tasks, {
             "layers": "odd" if odd else self.moe_layers,
             "experts": experts,
             "hidden_dim": hidden,
             "top_k": self.options.top_k,
+            # The gate that chooses before its softmax learns its noise; the other one's is a constant.
             "gate": "topk-softmax" if self.learned_noise else "softmax-topk",
             "shared_gate": shared,
             "gate_bias": conditioned,
@@ -245,6 +247,30 @@ class _M3vit:
         )
         hidden = gelu(np.eye(tasks) @ fc1.T + fc1_bias)
         return layer_norm(hidden @ fc2.T + fc2_bias, gamma, beta, NORM_EPS)
+
+    def _linear_head(self, task: str) -> dict[str, object] | None:
+        """The decoder of a task as a task head, where it is one linear layer (or 1x1 convolution) on each token."""
+        prefix = f"{DECODERS}{task}."
+        own = {key.removeprefix(prefix) for key in self.state.left() if key.startswith(prefix)}
+        norm = {"norm.weight", "norm.bias"}
+        layers = {name.rpartition(".")[0] for name in own - norm}
+        layer = next(iter(layers), "")
+        if (
+            len(layers) != 1
+            or own - norm != {f"{layer}.weight", f"{layer}.bias"}
+            or own & norm not in (norm, set())
+        ):
+            return None
+        shape = self.state.entries[f"{prefix}{layer}.weight"].shape
+        if shape[1:] not in ((self.reader.dim,), (self.reader.dim, 1, 1)):
+            return None
+        weights, name = self.reader.weights, f"heads.{task}"
+        weights[f"{name}.weight"] = self.state.take(f"{prefix}{layer}.weight", shape).reshape(shape[:2])
+        weights[f"{name}.bias"] = self.state.take(f"{prefix}{layer}.bias", shape[:1])
+        if own & norm:
+            self.reader.read_linear(f"{name}.norm", f"{prefix}norm", (self.reader.dim,))
+        self.remarks.append(f"decoder of {task}: a linear layer on each patch token, a head of the model")
+        return {"kind": "token-linear", "out_channels": shape[0], "norm": bool(own & norm)}
 
     def _decoders(self, tasks: list[str]) -> Tensors:
         """Tensors of the task decoders, by names without `decoders.`."""

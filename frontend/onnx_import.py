@@ -41,10 +41,8 @@ def import_onnx(path: Path, options: Options) -> Imported:
         importer = _Importer(read_graph(path), options)
         try:
             return importer.read()
-        except (
-            ValueError,
-            IndexError,
-        ) as error:  # shapes that no network has, found while they were compared
+        # Shapes that no network has, found while they were compared.
+        except (ValueError, IndexError) as error:
             raise InputError(
                 f"{path}: {importer.place} does not fit together: {str(error).splitlines()[0][:160]}",
                 hint="the graph is damaged, or not one that torch.onnx.export makes of a ViT",

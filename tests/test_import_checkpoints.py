@@ -124,6 +124,27 @@ def test_task_conditioned_gates_become_biases(micro_with: MakeModel, tmp_path: P
         assert_allclose(tokens.numpy() @ weight.T + bias, logits.numpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize("convolution", [False, True])
+def test_linear_decoders_become_heads(m3vit: Model, tmp_path: Path, convolution: bool) -> None:
+    state: dict[str, Any] = m3vit_state(m3vit, prefix="")
+    dim = m3vit.spec.dim
+    state = {key: tensor for key, tensor in state.items() if not key.startswith("decoders.depth.")}
+    rng = np.random.default_rng(0)
+    weight, bias, norm = rng.normal(size=(3, dim)), rng.normal(size=3), rng.normal(size=(2, dim))
+    state["decoders.depth.head.weight"] = weight.reshape(3, dim, 1, 1) if convolution else weight
+    state["decoders.depth.head.bias"] = bias
+    if convolution:
+        state |= {"decoders.depth.norm.weight": norm[0], "decoders.depth.norm.bias": norm[1]}
+    imported = import_model(saved(tmp_path / "m.pth", state), M3VIT)
+    head = imported.model.spec.head("depth")
+    assert (head.kind, head.out_channels, head.norm) == ("token-linear", 3, convolution)
+    assert_array_equal(imported.model.weights["heads.depth.weight"], weight.astype(np.float32))
+    assert_array_equal(imported.model.weights["heads.depth.bias"], bias.astype(np.float32))
+    if convolution:
+        assert_array_equal(imported.model.weights["heads.depth.norm.bias"], norm[1].astype(np.float32))
+    assert {key.split(".")[0] for key in imported.decoders} == {"semseg"}
+
+
 def test_shards(m3vit: Model, tmp_path: Path) -> None:
     state, folder = m3vit_state(m3vit), tmp_path / "sharded"
     folder.mkdir()
