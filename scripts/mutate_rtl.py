@@ -117,7 +117,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class TableResult:
-    """Every bit of one table: how many were tried, and the (entry, bit) that nobody missed."""
+    """Every bit of one table: how many were tried, and the (entry, bit) that no check notices."""
 
     tried: int
     survivors: list[tuple[int, int]]
