@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint format bench clean
+.PHONY: setup demo test lint format bench synth clean
 
 setup: $(READY)
 
@@ -32,6 +32,11 @@ format: setup
 
 bench: setup
 	$(BIN)/python scripts/bench_pysim.py
+
+# Minutes the first time, in which Yosys compiles itself.
+synth: setup
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[synth]'
+	$(BIN)/python scripts/synth_rtl.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
