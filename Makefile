@@ -10,7 +10,7 @@ PYNQ_READY := $(PYNQ_VENV)/.ready
 PYTHON310 := $(firstword $(wildcard $(HOME)/.pyenv/versions/3.10*/bin/python3.10 /usr/bin/python3.10 /usr/local/bin/python3.10))
 PYNQ_PYTHON ?= $(or $(PYTHON310),$(PYTHON))
 
-.PHONY: setup demo test lint format bench clean
+.PHONY: setup demo test lint format bench synth clean
 
 setup: $(READY) $(PYNQ_READY)
 
@@ -44,6 +44,11 @@ bench: $(READY)
 	$(BIN)/python scripts/bench_pysim.py
 	$(BIN)/python scripts/bench_host.py
 	$(BIN)/python scripts/bench_import.py
+
+# Minutes the first time, in which Yosys compiles itself.
+synth: setup
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[synth]'
+	$(BIN)/python scripts/synth_rtl.py
 
 clean:
 	rm -rf $(VENV) $(PYNQ_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

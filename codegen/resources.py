@@ -6,13 +6,12 @@ shifters by their widths, with a factor for control.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from codegen.architecture import PRODUCT_SHIFT, ROUTER_LANES, Architecture, ceil_div
 from pysim.datapath import ACCUMULATOR_LIMIT, EXPONENTIAL, GELU_INPUT, NORM_WEIGHT_WIDTH, NORMALIZED, SCORE
 from pysim.kernels.iccad23 import FEATURE
-from pysim.tables import EXP2, GELU_DELTA, RECIPROCAL, RSQRT
+from pysim.tables import EXP2, GELU_DELTA, RECIPROCAL, RSQRT, PiecewiseLinear
 
 LUTRAM_DEPTH = 64
 """Memories up to this depth are built of LUTs."""
@@ -22,6 +21,10 @@ CONTROL_FACTOR = 1.3
 """LUTs of state machines, address counters and multiplexers, on top of the data path's."""
 PORT_LUTS = 1500
 """LUTs of one AXI master."""
+SHIFTER_LUTS = 3 * 64
+"""LUTs of a 64-bit barrel shifter: six levels, of which a LUT takes two."""
+FF_FACTOR = 1.5
+"""Flip-flops for each LUT of logic."""
 
 _BRAM18_SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 _DSP_PORTS = (26, 17)
@@ -98,15 +101,28 @@ class Resources:
         ff: flip-flops.
     """
 
-    dsp: int
-    bram36: float
-    uram: int
-    lut: int
-    ff: int
+    dsp: int = 0
+    bram36: float = 0
+    uram: int = 0
+    lut: int = 0
+    ff: int = 0
+
+    def __add__(self, other: Resources) -> Resources:
+        """Both together."""
+        return Resources(
+            self.dsp + other.dsp,
+            self.bram36 + other.bram36,
+            self.uram + other.uram,
+            self.lut + other.lut,
+            self.ff + other.ff,
+        )
 
 
-def memories(architecture: Architecture) -> list[Memory]:
-    """Every array that the generated C++ keeps on chip."""
+def memories(architecture: Architecture) -> dict[str, list[Memory]]:
+    """Every array that the generated C++ keeps on chip, by the engine that it belongs to.
+
+    What several engines read and write is under `activations`.
+    """
     design, lanes = architecture.design, architecture.lanes
     parallelism, precision, spec = design.parallelism, design.precision, architecture.spec
     tokens, words = architecture.max_tokens, architecture.token_words
@@ -116,25 +132,38 @@ def memories(architecture: Architecture) -> list[Memory]:
     rows = ceil_div(tokens, parallelism.token_tile) * architecture.regions["row"]
     weight_word = architecture.outputs * lanes * precision.weight_width
     gate_word = lanes * ROUTER_LANES * precision.gate_width
-    found = [
-        Memory("weight buffer", 2, parallelism.weight_rows, weight_word),
-        Memory("operands", parallelism.token_tile, rows, lanes * widths.activation),
-        Memory("residual stream", 1, tokens * words, lanes * design.residual.width),
-        Memory("queries, keys, values", 3, tokens * architecture.mixed_words, lanes * widths.attention),
-        Memory("attention scores", slots, spec.tokens, SCORE.width),
-        Memory("query rows", slots, architecture.head_words, lanes * widths.attention),
-        Memory("weighted values", slots, architecture.head_words, lanes * weighted),
-        Memory("norm parameters", 1, words, lanes * (NORM_WEIGHT_WIDTH + ACCUMULATOR_LIMIT)),
-    ]
+    found = {
+        "activations": [
+            Memory("residual stream", 1, tokens * words, lanes * design.residual.width),
+            Memory("queries, keys, values", 3, tokens * architecture.mixed_words, lanes * widths.attention),
+        ],
+        "linear": [
+            Memory("weight buffer", 2, parallelism.weight_rows, weight_word),
+            Memory("operands", parallelism.token_tile, rows, lanes * widths.activation),
+        ],
+        "write-back": [table_memory(GELU_DELTA, lanes)],
+        "attention": [
+            Memory("attention scores", slots, spec.tokens, SCORE.width),
+            Memory("query rows", slots, architecture.head_words, lanes * widths.attention),
+            Memory("weighted values", slots, architecture.head_words, lanes * weighted),
+        ],
+        "layernorm": [Memory("norm parameters", 1, words, lanes * (NORM_WEIGHT_WIDTH + ACCUMULATOR_LIMIT))],
+    }
     if spec.moe_layers:
         queue_width = 17 + tokens.bit_length()
-        found += [
+        found["router"] = [
             Memory("router's tokens", 1, tokens * words, lanes * widths.gate),
             Memory("gate weights", 1, architecture.gate_groups * words, gate_word),
             Memory("logits", 1, architecture.experts * tokens, SCORE.width),
             Memory("queues", 1, architecture.experts * tokens, queue_width),
         ]
     return found
+
+
+def table_memory(table: PiecewiseLinear, copies: int) -> Memory:
+    """A function's table, a word a segment; each reader has a copy."""
+    width = table.base_format.width + table.slope_format.width
+    return Memory(f"table {table.name}", copies, len(table.base), width)
 
 
 def multiplier_dsp(first: int, second: int) -> int:
@@ -184,8 +213,18 @@ def dsp_by_engine(architecture: Architecture) -> dict[str, int]:
     return engines
 
 
-def _luts(architecture: Architecture) -> Iterator[tuple[str, float]]:
-    """LUTs of the data path, by engine: an adder or a two-way choice costs a LUT a bit."""
+def _table_luts(table: PiecewiseLinear) -> int:
+    """LUTs of a table in fabric: one holds 64 entries of a bit."""
+    return ceil_div(len(table.base), 64) * (table.base_format.width + table.slope_format.width)
+
+
+def _mantissa_luts(table: PiecewiseLinear) -> int:
+    """LUTs of a reciprocal or a root: leading one, alignment, table, sum."""
+    return 2 * 64 + SHIFTER_LUTS + _table_luts(table) + table.base_format.width
+
+
+def luts_by_engine(architecture: Architecture) -> dict[str, float]:
+    """LUTs of the data path of each engine: an adder or a two-way choice costs a LUT a bit."""
     design, lanes = architecture.design, architecture.lanes
     precision, parallelism, spec = design.precision, design.parallelism, architecture.spec
     macs = lanes * architecture.outputs * parallelism.token_tile
@@ -193,27 +232,52 @@ def _luts(architecture: Architecture) -> Iterator[tuple[str, float]]:
     # Packed products are corrected and summed in LUTs; products of their own are summed in the DSP cascade.
     per_mac = product + 1 if architecture.packed else 0
     sums = architecture.outputs * parallelism.token_tile
-    yield "linear", macs * per_mac + sums * 2 * ACCUMULATOR_LIMIT
-    # Three 64-bit barrel shifters (six levels, two bits a LUT), three saturations and the residual addition.
-    yield "write-back", lanes * (3 * 64 * 3 + 3 * 64 + 64)
     slots = min(parallelism.attention_rows, spec.tokens)
-    # Two exponential units, with their tables and their products in fabric.
+    # An exponential, with its table and its product in fabric.
     exp2 = 3 * (EXP2.base_format.width + EXP2.slope_format.width) + EXP2.slope_format.width * EXP2.step_bits
     widths = Widths.of(architecture)
-    score_path = 2 * (64 * 3) + 2 * widths.exponential + 2 * exp2
-    yield "attention", slots * (score_path + lanes * (widths.exponential + widths.attention + 7))
-    yield "layernorm", lanes * (3 * 64 * 3 + 4 * 64) + 8 * 64
+    # A shifter, a rounding and a saturation.
+    requantise = SHIFTER_LUTS + 2 * 64
+    score_path = 2 * SHIFTER_LUTS + 2 * widths.exponential + 2 * exp2
+    engines: dict[str, float] = {
+        "linear": macs * per_mac + sums * 2 * ACCUMULATOR_LIMIT,
+        # Three barrel shifters, three saturations and the residual addition.
+        "write-back": lanes * (3 * SHIFTER_LUTS + 3 * 64 + 64),
+        # Of each row its scores and its weighted values; the division of the row that leaves rounds twice a lane.
+        "attention": slots * (score_path + lanes * (widths.exponential + widths.attention + 7))
+        + lanes * 2 * requantise
+        + _mantissa_luts(RECIPROCAL),
+        "layernorm": lanes * (3 * SHIFTER_LUTS + 4 * 64) + 8 * 64,
+    }
     if spec.moe_layers:
-        yield "router", ROUTER_LANES * 64 * 4 + 4 * 64 * 3 + 60 * (spec.moe.top_k if spec.moe else 1)
+        # Requantised logits; two exponentials, each with its shifter; the reciprocal; the lengths of the queues.
+        engines["router"] = (
+            ROUTER_LANES * 64 * 4
+            + 4 * SHIFTER_LUTS
+            + 60 * (spec.moe.top_k if spec.moe else 1)
+            + 2 * (exp2 + SHIFTER_LUTS)
+            + _mantissa_luts(RECIPROCAL)
+            + 2 * architecture.experts * architecture.max_tokens.bit_length()
+        )
+    return engines
+
+
+def engine_resources(architecture: Architecture) -> dict[str, Resources]:
+    """Resources of each engine, of the memories that they share, and of the AXI ports."""
+    arrays, dsp, logic = memories(architecture), dsp_by_engine(architecture), luts_by_engine(architecture)
+    engines = {}
+    for name, held in arrays.items():
+        luts = logic.get(name, 0) * CONTROL_FACTOR
+        shallow = sum(memory.luts for memory in held)
+        blocks = sum(memory.bram18 for memory in held) / 2
+        engines[name] = Resources(dsp.get(name, 0), blocks, 0, round(luts) + shallow, round(FF_FACTOR * luts))
+    ports = architecture.design.parallelism.weight_ports + 2
+    engines["ports"] = Resources(
+        0, ports * PORT_BRAM36, 0, ports * PORT_LUTS, round(FF_FACTOR * ports * PORT_LUTS)
+    )
+    return engines
 
 
 def estimate_resources(architecture: Architecture) -> Resources:
     """Resources of the whole kernel."""
-    design = architecture.design
-    arrays = memories(architecture)
-    ports = design.parallelism.weight_ports + 2
-    dsp = sum(dsp_by_engine(architecture).values())
-    logic = sum(luts for _, luts in _luts(architecture)) * CONTROL_FACTOR + ports * PORT_LUTS
-    bram36 = sum(memory.bram18 for memory in arrays) / 2 + ports * PORT_BRAM36
-    lut = round(logic) + sum(memory.luts for memory in arrays)
-    return Resources(dsp, bram36, 0, lut, round(1.5 * logic))
+    return sum(engine_resources(architecture).values(), Resources())

@@ -18,7 +18,7 @@ from codegen.rtl.kernels.linear import Destination
 from codegen.rtl.streams import Bytes, IntArray
 from codegen.testdata import tested_layers
 from codegen.weight_image import head_channels, pack_weights
-from pysim.datapath import GELU_INPUT, SCORE
+from pysim.datapath import GELU_INPUT, MANTISSA_FRAC, PROBABILITY, SCORE
 from pysim.engines import RequantiseEngines
 from pysim.kernels import units as functions
 from pysim.kernels.attention import first_keys
@@ -108,6 +108,10 @@ def _unit_checks(kernels: _Kernels) -> Iterator[tuple[str, Check]]:
     keys = kernels.architecture.softmax_keys
     scores = generator.normal(0, 3 << SCORE.frac, (SOFTMAX_ROWS, keys)).astype(np.int64)
     scores[0], scores[1] = 0, np.arange(keys) << 6
+    # One key alone: its probability is 1, which the reciprocal's rounding may exceed by a unit.
+    alone = _above_one()[: SOFTMAX_ROWS // 4]
+    scores[2 : 2 + len(alone)] = SCORE.min
+    scores[2 : 2 + len(alone), -1] = -alone
     scores = np.clip(scores, SCORE.min, SCORE.max)
     maxima, sums = single_pass(scores, np.zeros(SOFTMAX_ROWS, np.int64))
     expected = {"maxima": maxima, "sums": sums, "probabilities": probabilities(scores, maxima, sums).ravel()}
@@ -123,6 +127,16 @@ def _unit_checks(kernels: _Kernels) -> Iterator[tuple[str, Check]]:
     call = softmax.call(kernel, "rows of scores", list(scores))
     exact = softmax.cycles(SOFTMAX_ROWS, keys) if keys >= softmax.LEAST_EXACT_KEYS else None
     yield "softmax", Check(call, expected, extract, exact)
+
+
+def _above_one() -> IntArray:
+    """Distances below a whole maximum at which an exponential times its own reciprocal rounds to more than 1."""
+    distances = np.arange(1 << SCORE.frac, dtype=np.int64)
+    exponentials = functions.exp2(distances)
+    mantissas, positions = functions.reciprocal(exponentials.astype(np.uint64))
+    shifts = MANTISSA_FRAC - PROBABILITY.frac + positions
+    rounded = (exponentials * mantissas + (np.int64(1) << (shifts - 1))) >> shifts
+    return distances[rounded > 1 << PROBABILITY.frac]
 
 
 def _unit(kernels: _Kernels, name: str, given: dict[str, IntArray], expected: dict[str, IntArray]) -> Check:

