@@ -5,7 +5,7 @@ Synthesised one by one, they give Verilog on which the test benches of the kerne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,9 @@ SCRIPT = "run_kernels.tcl"
 
 RESULTS = "kernels_rtl"
 """Folder of the script's HLS projects, one for each kernel: what `--rtl-dir` takes."""
+
+AP_INT_BITS = 1024
+"""Widest `ap_int` unless the compiler is told otherwise (UG1399, arbitrary precision data types)."""
 
 _UNIT_TEMPLATE = "kernel_unit.sv"
 """Template of the function units' SystemVerilog, which they share as they share the one of their C++."""
@@ -47,7 +50,7 @@ def write_hls_kernels(
     kernels = kernels_of(architecture)
     env = environment(architecture)
     names = context(architecture) | {
-        "widest_stream": max(stream.width for kernel in kernels.values() for stream in kernel.streams),
+        "widest_stream": _widest_stream(kernels.values()),
         "layer_beats_max": max(architecture.job_beats(name) for name in architecture.job_names),
     }
     target = folder / FOLDER
@@ -59,8 +62,10 @@ def write_hls_kernels(
         file.write_text(template.render(names | dict(kernel.sources[0].names) | {"kernel": kernel}))
     format_cpp(written)
     script = folder / SCRIPT
-    tops = {name: kernel.top for name, kernel in kernels.items()}
-    script.write_text(env.get_template(f"{FOLDER}/{SCRIPT}.j2").render(script_names(architecture, board, tops, blackboxes)))
+    text = env.get_template(f"{FOLDER}/{SCRIPT}.j2").render(
+        script_context(architecture, board, source_files()) | _script_names(architecture, kernels, blackboxes)
+    )
+    script.write_text(text)
     return [*written, script]
 
 
@@ -68,15 +73,20 @@ def _template(kernel: Kernel) -> str:
     return "unit" if kernel.sources[0].template == _UNIT_TEMPLATE else kernel.name
 
 
-def script_names(
-    architecture: Architecture, board: Board, tops: dict[str, str], blackboxes: Sequence[Blackbox]
+def _widest_stream(kernels: Iterable[Kernel]) -> int:
+    return max(stream.width for kernel in kernels for stream in kernel.streams)
+
+
+def _script_names(
+    architecture: Architecture, kernels: Mapping[str, Kernel], blackboxes: Sequence[Blackbox]
 ) -> dict[str, Any]:
-    """What the script needs to know: `tops` are the kernels' top functions by name."""
-    own = {
-        "kernels": tops,
+    """What this script needs to know beside what all scripts do."""
+    return {
+        "kernels": {name: kernel.top for name, kernel in kernels.items()},
         "kernels_folder": FOLDER,
         "results_folder": RESULTS,
         "design_id": architecture.design.design_id,
+        "widest_stream": _widest_stream(kernels.values()),
+        "ap_int_bits": AP_INT_BITS,
         "blackboxes": blackboxes,
     }
-    return script_context(architecture, board, source_files()) | own
