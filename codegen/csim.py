@@ -209,9 +209,7 @@ def _link(objects: Sequence[Path], suffix: str, options: Sequence[str], what: ob
     target = cache_folder("csim") / f"{name}{suffix}"
     if not target.is_file():
         partial = target.with_suffix(f".{os.getpid()}{suffix}")
-        _check(
-            [find_compiler(), *options, *map(str, objects), "-o", str(partial)], f"{what}: does not link"
-        )
+        _check([find_compiler(), *options, *map(str, objects), "-o", str(partial)], f"{what}: does not link")
         partial.replace(target)
     return target
 

@@ -1,4 +1,4 @@
-"""The HLS project's top functions for the kernels: compiled with g++, on the calls that the RTL kernels are checked with.
+"""The HLS project's top functions for the kernels: compiled with g++, on the calls that check the RTL kernels.
 
 Vitis HLS is not installed here: a header of the tests stands for its `ap_axi_sdata.h`, a real Tcl interpreter with
 stub commands runs the script, and our own Verilog stands for the one that it would leave.
@@ -30,7 +30,7 @@ from codegen.project import Build
 from codegen.render import environment, render
 from codegen.rtl.hls_kernels import RESULTS, SCRIPT, write_hls_kernels
 from codegen.rtl.kernels import kernels_of
-from codegen.rtl.kernels.base import Call, Check, Kernel, Result
+from codegen.rtl.kernels.base import Call, Check, Frames, Kernel, Result
 from codegen.rtl.vectors import checks
 from codegen.rtl.verify import verify_rtl, vitis_sources
 from conftest import NARROW
@@ -39,6 +39,7 @@ from hls import TEMPLATES
 from pysim.design import Design
 from pysim.errors import InputError
 from pysim.model import Model
+from pysim.tables import EXP2, RSQRT
 
 TESTS = Path(__file__).parent
 BOARD = load_board("u280")
@@ -107,7 +108,8 @@ def run(project: Project, name: str, calls: Sequence[Call]) -> list[Result]:
 
     results = []
     for _ in calls:
-        malformed, outputs = bool(number()), {}
+        malformed = bool(number())
+        outputs: dict[str, Frames] = {}
         for stream in kernel.outputs:
             outputs[stream.name] = []
             for _ in range(number()):
@@ -136,11 +138,16 @@ def projects(
     return made
 
 
-NAMES = ("exp2", "reciprocal", "rsqrt", "gelu", "softmax", "layernorm", "attention", "linear", "router")
+UNITS = ("exp2", "reciprocal", "rsqrt", "gelu", "softmax")
+"""Of the same widths whatever the precision."""
+
+NAMES = (*UNITS, "layernorm", "attention", "linear", "router")
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("preset", ["w16a16", "w8a8"])
+@pytest.mark.parametrize(
+    ("preset", "name"),
+    [("w8a8", name) for name in NAMES] + [("w16a16", name) for name in NAMES if name not in UNITS],
+)
 def test_a_top_gives_what_the_simulator_gives(projects: dict[str, Project], preset: str, name: str) -> None:
     project = projects[preset]
     kernel, mine = project.kernels[name], project.checks[name]
@@ -150,6 +157,14 @@ def test_a_top_gives_what_the_simulator_gives(projects: dict[str, Project], pres
         assert {stream: len(frames) for stream, frames in result.outputs.items()} == dict(check.call.outputs)
         assert check.mismatches(kernel, result) == 0, check.difference(kernel, result)
         assert not result.malformed
+
+
+@pytest.mark.parametrize(
+    "file", [*(f"kernels/{name}.cpp" for name in UNITS), "src/units.cpp", "src/tables.cpp"]
+)
+def test_units_are_the_same_in_both_precisions(projects: dict[str, Project], file: str) -> None:
+    texts = {(project.folder / file).read_text() for project in projects.values()}
+    assert len(texts) == 1
 
 
 def damaged(call: Call, stream: str, kind: str) -> Call:
@@ -199,6 +214,16 @@ def test_ports_are_those_of_the_verilog(projects: dict[str, Project]) -> None:
         for port in (*(r.name for r in kernel.registers), "return"):
             assert ("s_axilite port = " + port + " bundle = control" in text) == bool(kernel.registers)
         assert ("ap_ctrl_none port = return" in text) != bool(kernel.registers)
+
+
+def test_beats_wider_than_ap_int_are_asked_for(tmp_path: Path, designs: dict[str, Design]) -> None:
+    parallelism = {"linear_in": 32, "linear_out": 32, "token_tile": 2}
+    architecture = Architecture(designs["w16a16"].with_parallelism(**parallelism))
+    widest = kernels_of(architecture)["attention"].stream("qkv").width
+    assert widest == 3 * 32 * 16
+    write_hls_kernels(architecture, tmp_path, BOARD)
+    assert f"static_assert({widest} <= AP_INT_MAX_W" in (tmp_path / "kernels/streams.h").read_text()
+    assert f' -DAP_INT_MAX_W={widest}"' in (tmp_path / SCRIPT).read_text()
 
 
 def test_a_network_without_experts_has_no_router(
@@ -296,3 +321,87 @@ class TestScript:
         done = self.run(built, tmp_path / "my project")
         assert done.returncode == 1
         assert "FAILED: the tool splits" in done.stdout
+
+
+# --- Verilog that Vitis HLS wrote ---------------------------------------------------------------------------
+
+ROM = """
+module {name} (
+    input wire ap_clk,
+    input wire ce,
+    input wire [{address}:0] address,
+    output reg [{base}:0] base,
+    output reg signed [{slope}:0] slope
+);
+  reg [{base}+{slope}+1:0] rom0[0:{last}];
+  initial $readmemh("./{name}.dat", rom0);
+  always @(posedge ap_clk) if (ce) {{base, slope}} <= rom0[address];
+endmodule
+"""
+
+
+def vitis_tree(built: Build, folder: Path) -> Path:
+    """Our Verilog of two kernels, where and as Vitis HLS leaves its own: with time scales, and with ROMs in files."""
+    kernels = kernels_of(Architecture(Design.load(built.folder / "design")))
+    for name, table in (("exp2", EXP2), ("rsqrt", RSQRT)):
+        place = folder / name / "solution/syn/verilog"
+        place.mkdir(parents=True)
+        for source in kernels[name].sources:
+            text = "`timescale 1 ns / 1 ps\n" + (built.rtl / source.file).read_text()
+            (place / source.file).write_text(text)
+        rom = f"edgemoe_rom_{table.name}"
+        base, slope = table.base_format.width, table.slope_format.width
+        sizes = {"address": table.address_bits - 1, "base": base - 1, "slope": slope - 1}
+        (place / f"{rom}.v").write_text(ROM.format(name=rom, last=len(table.base) - 1, **sizes))
+        words = (table.base.astype(np.int64) << slope) | (table.slope.astype(np.int64) & ((1 << slope) - 1))
+        (place / f"{rom}.dat").write_text("".join(f"{word:x}\n" for word in words.tolist()))
+    return folder
+
+
+def test_the_kernels_test_benches_run_on_vitis_verilog(
+    built: Build, images: NDArray[np.uint8], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = vitis_tree(built, tmp_path / RESULTS)
+    (tree / "gelu/solution/syn/verilog").mkdir(parents=True)  # left empty: nothing to verify
+    result = verify_rtl(built, images[:1], rtl_folder=tree)
+    assert set(result.engines) == {"exp2", "rsqrt"}
+    assert all(values > 0 and mismatches == 0 for values, mismatches in result.engines.values())
+    assert result.cycles == (0, 0)  # Vitis schedules as it likes
+    data = tree / "exp2/solution/syn/verilog/edgemoe_rom_exp2.dat"
+    first, _, rest = data.read_text().partition("\n")
+    data.write_text(f"{int(first, 16) ^ 1 << 8:x}\n{rest}")
+    shutil.rmtree(tree / "rsqrt")
+    assert main(["verify", str(built.folder), "--rtl", "--rtl-dir", str(tree)]) == 1
+    assert "edgemoe_exp2, table sweep: table sweep: beat" in capsys.readouterr().err
+
+
+def test_verilog_without_the_top_module(
+    built: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = vitis_tree(built, tmp_path / RESULTS) / "exp2/solution/syn/verilog"
+    (place / "edgemoe_exp2.sv").unlink()
+    assert main(["verify", str(built.folder), "--rtl", "--rtl-dir", str(tmp_path / RESULTS)]) == 2
+    error = capsys.readouterr().err
+    assert "no module edgemoe_exp2" in error
+    assert "its top function has that name" in error
+
+
+@pytest.mark.parametrize(("exists", "message"), [(True, "no kernel's Verilog"), (False, "no such folder")])
+def test_a_folder_without_verilog(
+    built: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str], exists: bool, message: str
+) -> None:
+    folder = tmp_path / RESULTS
+    if exists:
+        folder.mkdir()
+    assert main(["verify", str(built.folder), "--rtl", "--rtl-dir", str(folder)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_verilog_may_also_lie_right_in_the_kernels_folder(built: Build, tmp_path: Path) -> None:
+    kernel = kernels_of(Architecture(Design.load(built.folder / "design")))["exp2"]
+    (tmp_path / "exp2").mkdir()
+    (tmp_path / "exp2/edgemoe_exp2.v").write_text("(* a = 1 *)\nmodule edgemoe_exp2 (\n);\nendmodule\n")
+    assert vitis_sources(tmp_path, kernel) == [tmp_path / "exp2/edgemoe_exp2.v"]
+    with pytest.raises(InputError, match="no module edgemoe_exp2"):
+        (tmp_path / "exp2/edgemoe_exp2.v").write_text("module edgemoe_exp2_x ();\nendmodule\n")
+        vitis_sources(tmp_path, kernel)
