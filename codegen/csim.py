@@ -122,7 +122,7 @@ def build(sources: Sequence[Path], include: Path, compiled: Callable[[], None] =
     Raises:
         InputError: no compiler, no headers, or code that does not compile.
     """
-    return _link(_compile(sources, include, compiled), ".exe", (), include)
+    return link(compile_sources(sources, [include], compiled), include)
 
 
 def build_library(project: Path, progress: Callable[[int, int], Any] | None = None) -> Path:
@@ -139,7 +139,7 @@ def build_library(project: Path, progress: Callable[[int, int], Any] | None = No
     if not sources:
         raise InputError(f"{project}: not a generated HLS project", hint="`edgemoe generate` makes one")
     compiled = _counter(progress, len(sources) + 1)
-    library = _link(_compile(sources, project / "src", compiled), ".so", ("-shared",), project)
+    library = _link(compile_sources(sources, [project / "src"], compiled), ".so", ("-shared",), project)
     compiled()
     return library
 
@@ -156,11 +156,24 @@ def _counter(progress: Callable[[int, int], Any] | None, steps: int) -> Callable
     return count
 
 
-def _compile(sources: Sequence[Path], include: Path, compiled: Callable[[], None]) -> list[Path]:
+def compile_sources(
+    sources: Sequence[Path], includes: Sequence[Path], compiled: Callable[[], None] = lambda: None
+) -> list[Path]:
+    """Objects of C++ files, from the cache where they are there: `build` without the linking.
+
+    Args:
+        sources: C++ files, which include nothing but the headers (`*.h`) in `includes` and system headers.
+        includes: folders of headers.
+        compiled: called after each file.
+
+    Raises:
+        InputError: no compiler, no headers, or code that does not compile.
+    """
     compiler, headers = find_compiler(), header_folder()
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
     common = hashlib.sha256("\n".join([version, *FLAGS]).encode())
-    for header in sorted([*include.glob("*.h"), *headers.rglob("*.h")]):
+    own = [header for include in includes for header in sorted(include.glob("*.h"))]
+    for header in [*own, *sorted(headers.rglob("*.h"))]:
         common.update(header.read_bytes())
     cache = cache_folder("csim")
     cache.mkdir(parents=True, exist_ok=True)
@@ -171,7 +184,8 @@ def _compile(sources: Sequence[Path], include: Path, compiled: Callable[[], None
         target = cache / f"{digest.hexdigest()[:32]}.o"
         if not target.is_file():
             partial = target.with_suffix(f".{os.getpid()}.o")
-            command = [compiler, *FLAGS, "-isystem", str(headers), f"-I{include}", "-c", str(source)]
+            places = [f"-I{include}" for include in includes]
+            command = [compiler, *FLAGS, "-isystem", str(headers), *places, "-c", str(source)]
             _check([*command, "-o", str(partial)], f"{source}: does not compile")
             partial.replace(target)
         compiled()
@@ -181,14 +195,21 @@ def _compile(sources: Sequence[Path], include: Path, compiled: Callable[[], None
         return list(pool.map(compile_one, sources))
 
 
-def _link(objects: Sequence[Path], suffix: str, options: Sequence[str], include: Path) -> Path:
+def link(objects: Sequence[Path], name: object) -> Path:
+    """An executable, in the cache; `name` is for the message if the objects do not link.
+
+    Raises:
+        InputError: no compiler, or something is missing or there twice.
+    """
+    return _link(objects, ".exe", (), name)
+
+
+def _link(objects: Sequence[Path], suffix: str, options: Sequence[str], what: object) -> Path:
     name = hashlib.sha256("".join(map(str, objects)).encode()).hexdigest()[:32]
     target = cache_folder("csim") / f"{name}{suffix}"
     if not target.is_file():
         partial = target.with_suffix(f".{os.getpid()}{suffix}")
-        _check(
-            [find_compiler(), *options, *map(str, objects), "-o", str(partial)], f"{include}: does not link"
-        )
+        _check([find_compiler(), *options, *map(str, objects), "-o", str(partial)], f"{what}: does not link")
         partial.replace(target)
     return target
 

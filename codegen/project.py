@@ -19,6 +19,7 @@ from codegen.host_files import require_model_of, write_host
 from codegen.performance import Performance, estimate, on_board, require_fit
 from codegen.render import render
 from codegen.rtl.blackbox import chosen, write_blackboxes
+from codegen.rtl.hls_kernels import write_hls_kernels
 from codegen.rtl.project import write_rtl
 from codegen.testdata import write_test_data
 from pysim.design import Design
@@ -161,6 +162,7 @@ def generate(
     with new_folder(folder) as temporary:
         render(architecture, temporary / "hls", board, boxes)
         write_blackboxes(architecture, boxes, temporary / "hls/blackbox")
+        write_hls_kernels(architecture, temporary / "hls", board, boxes)
         report(1, STEPS)
         data = temporary / "hls/tb/tb_data"
         data.mkdir()

@@ -259,8 +259,7 @@ def render(
     """
     env = environment(architecture)
     env.globals["unit"] = unit_functions(blackboxes)
-    sources = sorted(f"src/{path.stem}" for path in (TEMPLATES / "src").glob("*.cpp.j2"))
-    names = context(architecture) | script_context(architecture, board, sources)
+    names = context(architecture) | script_context(architecture, board, source_files())
     names |= {"blackboxes": blackboxes}
     templates = _templates(architecture.arithmetic)
     if blackboxes:
@@ -271,11 +270,16 @@ def render(
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(env.get_template(template.relative_to(TEMPLATES).as_posix()).render(names))
         written.append(target)
-    _format([path for path in written if path.suffix in (".cpp", ".h")])
+    format_cpp([path for path in written if path.suffix in (".cpp", ".h")])
     return written
 
 
-def _format(files: list[Path]) -> None:
+def source_files() -> list[str]:
+    """The engines' C++ files, as seen from the folder of the HLS project."""
+    return sorted(f"src/{path.stem}" for path in (TEMPLATES / "src").glob("*.cpp.j2"))
+
+
+def format_cpp(files: Sequence[Path]) -> None:
     """Run clang-format, which the extra `hls` installs beside Python."""
     places = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     tool = shutil.which("clang-format", path=os.pathsep.join(places))

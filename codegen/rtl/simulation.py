@@ -180,6 +180,7 @@ def play(
     *,
     seed: int = 1,
     waves: Path | None = None,
+    data: Sequence[Path] = (),
 ) -> list[list[Result]]:
     """Play scenarios on a built kernel, all in one simulator process.
 
@@ -189,6 +190,7 @@ def play(
         scenarios: what to play.
         seed: of the state that no reset sets.
         waves: file for a waveform, of a build that can record one.
+        data: files that the Verilog reads at run time, by their names alone.
 
     Returns:
         For each scenario, the results of its calls.
@@ -199,6 +201,8 @@ def play(
     with tempfile.TemporaryDirectory(prefix="edgemoe-rtl-") as temporary:
         folder = Path(temporary)
         _write_job(kernel, scenarios, folder)
+        for file in data:
+            shutil.copy(file, folder)
         simulate(kernel.top, "codegen.rtl.bench", build_folder, folder, seed=seed, waves=waves)
         return _read_results(kernel, scenarios, folder)
 

@@ -214,6 +214,11 @@ def vitis_sources(folder: Path, kernel: Kernel) -> list[Path]:
     return []
 
 
+def _data_files(sources: Sequence[Path]) -> list[Path]:
+    """Contents of ROMs, which Vitis HLS writes beside its Verilog; that reads them as `./<name>.dat`."""
+    return sorted(file for folder in {source.parent for source in sources} for file in folder.glob("*.dat"))
+
+
 def _verify_kernel(
     kernel: Kernel,
     sources: Sequence[Path],
@@ -230,7 +235,7 @@ def _verify_kernel(
             f"{smallest.call.name}, after a reset", [smallest.call], reset_after=(smallest.cycles or 40) // 2
         ),
     ]
-    played = play(kernel, folder, scenarios)
+    played = play(kernel, folder, scenarios, data=_data_files(sources))
     values = mismatches = 0
     first: tuple[Scenario, str] | None = None
     for check, scenario, (outcome,) in zip([*mine, smallest, smallest], scenarios, played, strict=True):
