@@ -23,7 +23,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -89,6 +89,7 @@ class Mutant:
         before: the text that goes.
         after: the text that comes in its place.
         start: where it is in the file.
+        index: which of the file's places it is: the same place in the RTL of another Design.
     """
 
     file: str
@@ -97,6 +98,7 @@ class Mutant:
     before: str
     after: str
     start: int
+    index: int = 0
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.kind}: {self.before!r} becomes {self.after!r}"
@@ -170,14 +172,47 @@ def _flip_entry(found: re.Match[str], generator: np.random.Generator) -> str:
 # --- Playing --------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Variant:
+    """A Design on which mutants are tried: small, so that it builds quickly.
+
+    Attributes:
+        renormalize: whether the router's softmax is over the chosen experts.
+        parallelism: of the Design.
+    """
+
+    renormalize: bool
+    parallelism: dict[str, int]
+
+
+VARIANTS: Final = (
+    Variant(
+        False, {"linear_in": 4, "linear_out": 8, "token_tile": 2, "attention_rows": 4, "weight_rows": 12}
+    ),
+    Variant(True, {"linear_in": 2, "linear_out": 4, "token_tile": 3, "attention_rows": 5, "weight_rows": 24}),
+)
+"""Between them: heads of fewer words than a step has cycles, and of as many; softmax over all experts, and over the
+chosen ones; weights in one group, and in many. A mutant survives if it does on all."""
+
+EQUIVALENT: Final = {
+    ("edgemoe_exp2_unit.v", "6'd27"): "a value that is shifted by 27 or more is nothing, however much more",
+}
+"""Changes upwards of a literal that no input can tell, by file and literal, and why."""
+
+
 class Bench:
     """The kernels of a Design with their checks, rendered into a temporary folder."""
 
-    def __init__(self, model: str, precision: str, folder: Path) -> None:
-        network = init_model(find_spec(model), seed=1)
-        spec = network.spec
+    def __init__(self, model: str, precision: str, variant: Variant, folder: Path) -> None:
+        spec = find_spec(model)
+        if spec.moe is not None:
+            spec = spec.model_copy(
+                update={"moe": spec.moe.model_copy(update={"renormalize": variant.renormalize})}
+            )
+        network = init_model(spec, seed=1)
         images = np.random.default_rng(2).integers(0, 256, (4, spec.in_channels, *spec.image_size), np.uint8)
-        self.architecture = Architecture(quantize(network, images, preset(precision)))
+        design = quantize(network, images, preset(precision)).with_parallelism(**variant.parallelism)
+        self.architecture = Architecture(design)
         self.kernels = kernels_of(self.architecture)
         self.checks = checks(self.architecture, images[:1], len(spec.tasks) - 1)
         self.folder = folder
@@ -226,6 +261,13 @@ class Bench:
             else:
                 os.environ["XDG_CACHE_HOME"] = before
             shutil.rmtree(cache, ignore_errors=True)
+
+    def here(self, mutant: Mutant) -> Mutant:
+        """The same place in the RTL of this Design."""
+        (name, *_) = self.containing(mutant.file)
+        text = next(s.read_text() for s in self.sources[name] if s.name == mutant.file)
+        found = list(sites(mutant.file, text, np.random.default_rng(mutant.index)))
+        return replace(found[mutant.index], index=mutant.index)
 
     def outcome(self, mutant: Mutant, kernels: Sequence[str]) -> Outcome:
         """Try one mutant."""
@@ -341,9 +383,9 @@ def sample(bench: Bench, kernels: Sequence[str], kinds: Sequence[str], count: in
     found: dict[str, list[Mutant]] = {kind: [] for kind in kinds}
     for file, text in sorted(bench.texts(kernels).items()):
         if not file.endswith(NOT_PLAYED):
-            for mutant in sites(file, text, generator):
-                if mutant.kind in found:
-                    found[mutant.kind].append(mutant)
+            for index, mutant in enumerate(sites(file, text, generator)):
+                if mutant.kind in found and not _equivalent(mutant):
+                    found[mutant.kind].append(replace(mutant, index=index))
     shuffled = [[some[i] for i in generator.permutation(len(some))] for some in found.values()]
     chosen: list[Mutant] = []
     while len(chosen) < count and any(shuffled):
@@ -351,6 +393,23 @@ def sample(bench: Bench, kernels: Sequence[str], kinds: Sequence[str], count: in
             if some and len(chosen) < count:
                 chosen.append(some.pop())
     return chosen
+
+
+def _equivalent(mutant: Mutant) -> bool:
+    if (mutant.file, mutant.before) not in EQUIVALENT:
+        return False
+    before, after = (int(text.rpartition("d")[2]) for text in (mutant.before, mutant.after))
+    return after > before
+
+
+def tried(benches: Sequence[Bench], mutant: Mutant, kernels: Sequence[str]) -> Outcome:
+    """What becomes of a mutant on one Design after the other, until one catches it."""
+    outcome = Outcome(mutant, "survived")
+    for number, bench in enumerate(benches):
+        outcome = bench.outcome(bench.here(mutant) if number else mutant, kernels)
+        if outcome.state != "survived":
+            break
+    return outcome
 
 
 def main(
@@ -377,7 +436,11 @@ def main(
             tempfile.TemporaryDirectory(prefix="edgemoe-mutants-") as temporary,
             Progress(console=console) as bar,
         ):
-            bench = Bench(model, precision, Path(temporary))
+            benches = [
+                Bench(model, precision, variant, Path(temporary) / str(number))
+                for number, variant in enumerate(VARIANTS)
+            ]
+            bench = benches[0]
             kernels = [name for name in ORDER if name in bench.kernels and name in (kernel or ORDER)]
             if unknown := sorted(set(kernel or []) - set(kernels)):
                 raise InputError(f"no kernel {unknown[0]}", hint=f"there are {', '.join(bench.kernels)}")
@@ -391,7 +454,7 @@ def main(
                 tables[name] = TableResult(len(TABLES[name].base) * len(bits), missed)
             chosen = sample(bench, kernels, kind or KINDS, count, seed)
             for mutant in bar.track(chosen, description="mutants"):
-                outcome = bench.outcome(mutant, kernels)
+                outcome = tried(benches, mutant, kernels)
                 outcomes.append(outcome)
                 console.print(f"{outcome.state}: {mutant}", markup=False, highlight=False)
     except EdgeMoeError as error:
@@ -418,8 +481,10 @@ def main(
             print(f"table of {title}: {result.tried - len(result.survivors)} of {result.tried} bits caught")
             for entry, bit in result.survivors:
                 print(f"  survived: entry {entry}, bit {bit}")
-        tried = states["caught"] + states["survived"]
-        print(f"mutants: {states['caught']} of {tried} caught; {states['refused']} more refused by Verilator")
+        played = states["caught"] + states["survived"]
+        print(
+            f"mutants: {states['caught']} of {played} caught; {states['refused']} more refused by Verilator"
+        )
         for survivor in survivors:
             print(f"  survived: {survivor}")
     if survivors or any(result.survivors for result in tables.values()):
