@@ -323,3 +323,14 @@ def play_cases(
         for number, case in enumerate(cases)
     ]
     return [results[0] for results in play(kernel_of(name, shape), built(name, shape), scenarios)]
+
+
+def record(case: Case, folder: Path) -> Path:
+    """A waveform of a case."""
+    shape = shape_of(case)
+    assert shape is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    waves = folder / f"{case.id}.vcd"
+    scenario = Scenario(case.id, [call_of(case, shape)])
+    play(kernel_of(case.kernel, shape), built(case.kernel, shape, waves=True), [scenario], waves=waves)
+    return waves

