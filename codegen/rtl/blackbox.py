@@ -122,7 +122,7 @@ BLACKBOXES = {
             (Field("exponential", EXPONENTIAL.width, False),),
             EXP2_SOURCES,
             UNIT_LATENCY["exp2"],
-            {"FF": 165, "LUT": 257, "BRAM": 0, "URAM": 0, "DSP": 1},
+            {"FF": 169, "LUT": 404, "BRAM": 0, "URAM": 0, "DSP": 0},
         ),
         Blackbox(
             "gelu",
@@ -133,10 +133,10 @@ BLACKBOXES = {
             (Field("y", GELU_OUTPUT_BITS),),
             GELU_SOURCES,
             UNIT_LATENCY["gelu"],
-            {"FF": 176, "LUT": 67, "BRAM": 1, "URAM": 0, "DSP": 1},
+            {"FF": 180, "LUT": 70, "BRAM": 1, "URAM": 0, "DSP": 1},
         ),
-        _mantissa("reciprocal", RECIPROCAL_SOURCES, lut=543, ff=172),
-        _mantissa("rsqrt", RSQRT_SOURCES, lut=523, ff=174),
+        _mantissa("reciprocal", RECIPROCAL_SOURCES, lut=543, ff=177),
+        _mantissa("rsqrt", RSQRT_SOURCES, lut=515, ff=179),
     )
 }
 """Units that can be blackboxes, by name."""
