@@ -44,7 +44,7 @@ def router_kernel(architecture: Architecture, *, any_size: bool = False) -> Kern
     over_selected = spec.moe.normalize_over_selected
     groups, tokens = architecture.gate_groups, architecture.max_tokens
     longest = interval(words, groups, top_k, True)
-    word_bits, expert_bits, rank_bits = words.bit_length(), experts.bit_length(), top_k.bit_length()
+    expert_bits, rank_bits = experts.bit_length(), top_k.bit_length()
     step_bits = max(words, ROUTER_LANES).bit_length()
     streams = (
         Stream("gate", "in", (Field("byte", 8, False, architecture.beat_bytes),)),
@@ -86,7 +86,6 @@ def router_kernel(architecture: Architecture, *, any_size: bool = False) -> Kern
         "sum_cycles": sum_cycles(lanes),
         "score_cycles": SCORE_CYCLES,
     }
-    assert word_bits <= step_bits
     own = Source("edgemoe_router.sv", "router.sv", names)
     dot = Source("edgemoe_dot.sv", "common/dot.sv", {"packed": False})
     parts = controlled("router", "collector", "adder_tree", "round_saturate")
