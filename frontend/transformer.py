@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +65,18 @@ class TransformerReader:
                 f"{self.state.source}: missing tensor {missing}", hint="is the checkpoint complete?"
             )
         return depth
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """Fields of a `ModelSpec` that the embedding and the blocks tell."""
+        return {
+            "in_channels": self.channels,
+            "patch_size": self.patch_size,
+            "dim": self.dim,
+            "depth": self.depth,
+            "heads": self.heads,
+            "qkv_bias": self.qkv_bias,
+        }
 
     def image_size(self, *, guess_square: bool) -> tuple[int, int]:
         """Height and width: as given, or of a square image with as many patches, where that may be guessed."""
