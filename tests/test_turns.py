@@ -191,12 +191,28 @@ class TestClosing:
         with Accelerator(built.folder, board=board, timeout=5) as again:
             assert again.run(images[0]).integers.any()
 
+    def at_once(self, opened: Accelerator, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Close, and fail if that waits for anybody."""
+
+        def waits(timeout: float) -> None:
+            raise AssertionError("close waits for its own caller")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(opened._turns._changed, "wait", waits)
+            opened.close()
+
     def test_by_the_source_of_a_stream(
-        self, opened: Accelerator, built: Build, board: EmulatedBoard, images: Pixels, expected: Expected
+        self,
+        opened: Accelerator,
+        built: Build,
+        board: EmulatedBoard,
+        images: Pixels,
+        expected: Expected,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         def source() -> Iterator[Pixels]:
             yield from images[:2]
-            opened.close()
+            self.at_once(opened, monkeypatch)
             assert opened.buffers, "the call that is running has its buffers still"
             yield images[2]
 
@@ -261,7 +277,7 @@ class TestClosing:
         monkeypatch.setattr(host_call, "GRACE", 0.3)
 
         def close(*_: object) -> None:
-            opened.close()
+            self.at_once(opened, monkeypatch)
             assert opened.buffers, "freed in the middle of a call"
             kernel.go.set()
 
