@@ -135,7 +135,7 @@ def _interrupt(module: ElementTree.Element) -> bool:
 
 def _clock(module: ElementTree.Element) -> float | None:
     for port in module.iter("PORT"):
-        frequency = port.get("CLKFREQUENCY")
-        if port.get("NAME") == "ap_clk" and frequency and frequency.isdigit():
+        frequency = port.get("CLKFREQUENCY", "")
+        if port.get("NAME") == "ap_clk" and re.fullmatch("[1-9][0-9]{0,10}", frequency):
             return int(frequency) / 1e6
     return None

@@ -486,6 +486,11 @@ class TestHwh:
         assert kernel.instance == "vadd_0" and not kernel.interrupt
         assert kernel.clock_mhz == pytest.approx(299.997009)
 
+    @pytest.mark.parametrize("frequency", ["", "0", "-1", "fast", "²", "9" * 5000])
+    def test_clock_that_is_none(self, tmp_path: Path, frequency: str) -> None:
+        path = self.write(tmp_path, REAL.replace('"299997009"', f'"{frequency}"'))
+        assert read_hwh(path, "vadd").clock_mhz is None
+
     def test_connected_interrupt(self, tmp_path: Path) -> None:
         wired = 'SIGIS="INTERRUPT"><CONNECTIONS><CONNECTION INSTANCE="i" PORT="intr"/></CONNECTIONS></PORT>'
         kernel = read_hwh(self.write(tmp_path, REAL.replace('SIGIS="INTERRUPT"/>', wired)), "vadd")
