@@ -54,7 +54,7 @@ ARITHMETIC_FOLDERS = ("iccad23",)
 """Folders of templates that replace those of `src` for one arithmetic."""
 
 CLOCK_UNCERTAINTY = "27%"
-"""Share of the clock period that synthesis leaves to place and route: the default of Vitis HLS, which full devices need."""
+"""Share of the clock period that synthesis leaves to place and route: the default of Vitis HLS."""
 
 STYLE = "{BasedOnStyle: Google, ColumnLimit: 110}"
 
