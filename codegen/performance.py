@@ -83,7 +83,7 @@ def estimate(
     bandwidth = board.read_gb_s(design.parallelism.clock_mhz)
     stages = Scheduler(architecture, batch, bandwidth * 1e9 / (architecture.beat_bytes * clock)).run(queues)
     cycles = sum(stage.cycles for stage in stages)
-    traffic = dram_bytes(architecture, stages, batch) // batch
+    traffic = dram_bytes(architecture, stages) // batch
     seconds = cycles / clock / batch
     return Performance(
         stages,
