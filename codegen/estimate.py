@@ -309,5 +309,6 @@ def dram_bytes(architecture: Architecture, stages: Sequence[Stage]) -> int:
     for run in (run for stage in stages for run in stage.runs if run.loop.port):
         moved[run.loop.port] += run.iterations
     return (
-        moved["weights"] * architecture.beat_bytes + (moved["image"] + moved["output"]) * architecture.port_bytes
+        moved["weights"] * architecture.beat_bytes
+        + (moved["image"] + moved["output"]) * architecture.port_bytes
     )

@@ -203,6 +203,9 @@ def estimate(
     design_dir: DesignFolder,
     board: BoardName = "zcu102",
     batch: Annotated[int, typer.Option(min=1, max=64, help="Images that share each weight.")] = 1,
+    details: Annotated[
+        bool, typer.Option("--details", help="Every loop with what is assumed of it, and every memory.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Estimate cycles, traffic and resources of a Design on a board."""
@@ -210,6 +213,8 @@ def estimate(
     design, target = edgemoe.load_design(design_dir), find_board(board)
     performance = edgemoe.estimate(design, board, batch=batch)
     _show_estimate(console, performance, target)
+    if details:
+        _show_details(console, performance)
     reference = _original(design)
     if reference is not None:
         console.show(
@@ -240,6 +245,32 @@ def estimate_json(performance: Performance) -> dict[str, Any]:
             name: {"used": used, "available": there, "share": performance.share(name)}
             for name, (used, there) in performance.resources.items()
         },
+        "loops": [
+            {
+                "label": total.loop.label,
+                "function": total.loop.function,
+                "ii": total.loop.ii,
+                "depth": total.loop.depth,
+                "entries": total.entries,
+                "trips": total.iterations,
+                "cycles": total.cycles,
+            }
+            for total in performance.loops
+        ],
+        "memories": [
+            {
+                "name": memory.name,
+                "variable": memory.variable,
+                "engine": engine,
+                "copies": memory.copies,
+                "depth": memory.depth,
+                "width": memory.width,
+                "bram36": memory.bram18 / 2,
+                "lut": memory.luts,
+            }
+            for engine, held in performance.memories.items()
+            for memory in held
+        ],
         "fits": performance.fits,
     }
 
@@ -294,6 +325,40 @@ def _show_estimate(console: Console, performance: Performance, board: Board) -> 
         f"{performance.cycles:,} cycles, {performance.ms:.2f} ms an image; "
         f"{performance.dram_bytes / 1e6:.1f} MB of DRAM traffic an image, {needed:.1f} of {available:.1f} GB/s"
     )
+
+
+def _show_details(console: Console, performance: Performance) -> None:
+    from edgemoe.tables import table
+
+    loops = [
+        (
+            total.loop.label,
+            total.loop.function,
+            str(total.loop.ii),
+            str(total.loop.depth),
+            f"{total.entries:,}",
+            f"{total.iterations:,}",
+            f"{total.cycles:,}",
+        )
+        for total in performance.loops
+    ]
+    columns = ("loop", "function", "II", "depth", "entries", "trips", "cycles")
+    console.show(table("Loops, as if none ran beside another", columns, loops, left=2))
+    held = [
+        (
+            memory.name,
+            memory.variable or "-",
+            memory.built_as,
+            str(memory.copies),
+            f"{memory.depth:,}",
+            f"{memory.width:,}",
+            f"{memory.bram18 / 2:,.10g}",
+        )
+        for memories in performance.memories.values()
+        for memory in memories
+    ]
+    columns = ("memory", "variable", "built as", "banks", "words", "bits", "BRAM36")
+    console.show(table("Memories", columns, held, left=3))
 
 
 def boards(ctx: typer.Context, json: Json = False) -> None:
