@@ -153,8 +153,9 @@ class Scheduler:
         waits = MEMORY_LATENCY * run.requests
         if run.loop.port != "weights":
             return run.cycles + waits
-        beats = run.iterations * run.loop.ii
-        return self._beat_cycles(beats) + (run.cycles - beats) + waits
+        # A beat every `ii` cycles, or as fast as the memory delivers them.
+        asked = run.iterations * run.loop.ii
+        return max(asked, self._beat_cycles(run.iterations)) + (run.cycles - asked) + waits
 
     def _add(self, name: str, runs: Sequence[Run], cycles: int | None = None, header: int = 0) -> None:
         """Add a stage whose runs follow one another, unless its cycles are given."""
