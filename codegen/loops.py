@@ -94,6 +94,9 @@ class Run:
         return self.entries * self.loop.cycles(self.trips)
 
 
+REQUESTED_PORTS = ("weights",)
+"""Ports whose bursts the code asks for itself; of the others the tool has to infer them."""
+
 GROUP_OVERLAP = Overlap("GROUPS", "linear", "load_group", "linear_group", pairs=1)
 """Weights of a group load while the group before computes."""
 

@@ -11,6 +11,7 @@ import edgemoe
 from edgemoe.board import verify_host
 from edgemoe.console import Console
 from edgemoe.kernels import verify_rtl
+from edgemoe.synthesis import verify_synthesis
 from pysim.errors import CheckError, InputError
 
 if TYPE_CHECKING:
@@ -122,7 +123,16 @@ def verify(
     csim: Annotated[
         bool, typer.Option("--csim", help="Compile the C++ with g++ and run its test bench.")
     ] = False,
-    vitis: Annotated[bool, typer.Option("--vitis", help="Run csim, csynth and cosim in Vitis HLS.")] = False,
+    vitis: Annotated[
+        bool,
+        typer.Option("--vitis", help="Run csim, csynth and cosim in Vitis HLS; compare with the estimate."),
+    ] = False,
+    reports: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Compare the reports of a synthesis that was run elsewhere, without Vitis."
+        ),
+    ] = None,
     rtl: Annotated[
         bool, typer.Option("--rtl", help="Simulate the SystemVerilog kernels with Verilator and cocotb.")
     ] = False,
@@ -149,9 +159,10 @@ def verify(
     console: Console = ctx.obj
     build = Build.load(build_dir)
     result = CsimResult()
-    if vitis:
-        _verify_vitis(console, build.hls)
-    if csim or not (vitis or rtl or rtl_dir or host):
+    synthesis = vitis or reports is not None
+    if synthesis:
+        verify_synthesis(console, build, reports)
+    if csim or not (synthesis or rtl or rtl_dir or host):
         with console.progress("compiling") as progress:
             result += edgemoe.verify(build_dir, progress=progress)
     if rtl or rtl_dir:
@@ -167,12 +178,6 @@ def verify(
             f"{build_dir}: {result.failed} of {result.values} values differ from the simulator's",
             hint="the generated code or the test data was changed: generate the build again",
         )
-
-
-def _verify_vitis(console: Console, project: Path) -> None:
-    from codegen.vitis import run_vitis
-
-    run_vitis(project, ("csim", "csynth", "cosim"), project / "vitis.log", console.note)
 
 
 def show_verification(console: Console, result: CsimResult) -> None:
