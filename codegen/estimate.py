@@ -14,10 +14,9 @@ from codegen.architecture import Architecture
 from codegen.loops import (
     Loop,
     Run,
-    clear_trips,
     copy_positions_trips,
     keys_trips,
-    load_gate_runs,
+    load_gate_trips,
     load_group_trips,
     load_pixels_trips,
     load_positions_trips,
@@ -167,7 +166,7 @@ class Scheduler:
             trips[run.loop.engine] = trips.get(run.loop.engine, 0) + run.iterations
         if header:
             trips["load"] = trips.get("load", 0) + header
-            cycles += header + MEMORY_LATENCY
+            cycles += header
         load = sum(run.iterations for run in runs if _moves(run)) + header
         compute = sum(run.iterations for run in runs if not _moves(run))
         busy = max(compute, self._beat_cycles(load))
@@ -182,23 +181,20 @@ class Scheduler:
 
     def _groups(self, shape: str, tokens: int, following: str | None) -> list[Group]:
         """The groups of a layer; the last one loads the first group of whatever follows."""
-        architecture = self.architecture
-        blocks, size = architecture.linear(shape).blocks, architecture.group(shape)
-        sizes = [min(size, blocks - first) for first in range(0, blocks, size)]
-        prefetch = [self._load_group(shape, blocks) for blocks in sizes[1:]] + [self._first(following)]
-        rounds = self.loops["ROUNDS"]
+        layer, rounds = self.architecture.linear(shape), self.loops["ROUNDS"]
+        prefetch = [self._load_group(shape, blocks) for blocks in layer.groups[1:]] + [self._first(following)]
         return [
-            Group(Run(rounds, rounds_trips(architecture, shape, blocks, tokens)), load)
-            for blocks, load in zip(sizes, prefetch, strict=True)
+            Group(Run(rounds, rounds_trips(self.architecture, shape, blocks, tokens)), load)
+            for blocks, load in zip(layer.groups, prefetch, strict=True)
         ]
 
-    def _load_group(self, shape: str, blocks: int) -> Run:
+    def _load_group(self, shape: str, blocks: int) -> Run | None:
         trips = load_group_trips(self.architecture, shape, blocks)
-        return Run(self.loops["LOAD_GROUP"], trips, requests=1)
+        return Run(self.loops["LOAD_GROUP"], trips, requests=1) if trips else None
 
     def _first(self, shape: str | None) -> Run | None:
         """The load of the first group of a layer."""
-        return self._load_group(shape, self.architecture.group(shape)) if shape else None
+        return self._load_group(shape, self.architecture.linear(shape).group) if shape else None
 
     def _group_cycles(self, group: Group) -> int:
         load = self._run_cycles(group.prefetch) if group.prefetch else 0
@@ -218,6 +214,7 @@ class Scheduler:
 
     def _embed(self) -> None:
         architecture, loops = self.architecture, self.loops
+        # The header comes with the request of the table behind it.
         positions = Run(loops["LOAD_POSITIONS"], load_positions_trips(architecture), requests=1)
         copies = Run(loops["COPY_POSITIONS"], copy_positions_trips(architecture, self.batch))
         self._add("positions", [positions, copies], header=HEADER_BEATS)
@@ -245,17 +242,11 @@ class Scheduler:
     def _attention(self, name: str) -> None:
         architecture, loops = self.architecture, self.loops
         heads = self.batch * architecture.spec.heads
-        self._add(
-            name,
-            [
-                Run(loops["CLEAR"], clear_trips(architecture), heads),
-                Run(loops["CYCLES"], keys_trips(architecture), heads),
-            ],
-        )
+        self._add(name, [Run(loops["CYCLES"], keys_trips(architecture), heads)])
 
     def _router(self, name: str) -> None:
-        gate = load_gate_runs(self.architecture, self.loops)
-        self._add(name, [*gate, *router_runs(self.architecture, self.loops, self.tokens)])
+        gate = Run(self.loops["LOAD_GATE"], load_gate_trips(self.architecture), requests=1)
+        self._add(name, [gate, *router_runs(self.architecture, self.loops, self.tokens)])
 
     def _experts(self, name: str, lengths: Sequence[int], after: str | None) -> None:
         active = [length for length in lengths if length]

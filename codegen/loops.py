@@ -97,7 +97,7 @@ class Run:
 REQUESTED_PORTS = ("weights",)
 """Ports whose bursts the code asks for itself; of the others the tool has to infer them."""
 
-GROUP_OVERLAP = Overlap("GROUPS", "linear", "load_group", "linear_group", pairs=1)
+GROUP_OVERLAP = Overlap("GROUP_PAIRS", "linear", "load_group", "linear_group", pairs=2)
 """Weights of a group load while the group before computes."""
 
 
@@ -106,16 +106,15 @@ def loops_of(architecture: Architecture) -> dict[str, Loop]:
     original = architecture.arithmetic == "iccad23"
     divider = DIVIDER_DEPTH if original else 0
     found = [
-        Loop("LOAD_POSITIONS", "load_positions", "load", 5, port="weights"),
-        Loop("COPY_POSITIONS", "load_positions", "load", 4),
+        Loop("LOAD_POSITIONS", "load_header_and_positions", "load", 5, port="weights"),
+        Loop("COPY_POSITIONS", "load_header_and_positions", "load", 5),
         Loop("LOAD_PIXELS", "load_patches", "image", 5, ("LOAD_PATCHES", "LOAD_PATCH_WORDS"), port="image"),
         Loop("PATCH_TOKENS", "embed", "image", 3, ("PATCH_IMAGES",)),
-        Loop("LOAD_SETTINGS", "load_settings", "load", 4, port="weights"),
-        Loop("LOAD_NORM", "load_norm", "load", 4, port="weights"),
+        Loop("LOAD_SETTINGS", "load_settings_and_norm", "load", 4, port="weights"),
+        Loop("LOAD_NORM", "read_norm", "load", 4, port="weights"),
         Loop("LOAD_GROUP", "load_group", "load", 5, port="weights"),
         # The write-back is the longest way: a wide product, a shift, the GELU table, a product, a shift. 45 to 50.
         Loop("ROUNDS", "linear_group", "linear", 48),
-        Loop("CLEAR", "attention_head", "attention", 2),
         # Products and their tree, the score, its exponential; beside it the reciprocal, a weight, a weighted value.
         Loop("CYCLES", "attention_head", "attention", 40 + divider, ("KEYS",)),
         # The latency of the statistics, and the normalisation that reads them.
@@ -125,15 +124,7 @@ def loops_of(architecture: Architecture) -> dict[str, Loop]:
     ]
     if architecture.spec.moe_layers:
         found += [
-            Loop("LOAD_GATE_RECORDS", "load_gate", "load", 4, port="weights"),
-            Loop(
-                "LOAD_GATE_WEIGHTS",
-                "load_gate",
-                "load",
-                4,
-                ("LOAD_GATE_GROUPS", "LOAD_GATE_WORDS"),
-                port="weights",
-            ),
+            Loop("LOAD_GATE", "load_gate", "load", 4, port="weights"),
             # Products and their tree, a sum, then a wide product and a shift.
             Loop("GATE_WORDS", "gate_logits", "router", 24, ("GATE_TOKENS",)),
             Loop("CHOOSE_TOKENS", "choose_experts", "router", 20),
@@ -166,19 +157,19 @@ def load_pixels_trips(architecture: Architecture, batch: int) -> int:
 
 
 def rounds_trips(architecture: Architecture, name: str, blocks: int, tokens: int) -> int:
-    """ROUNDS: cycles of the rounds of a group of blocks of a layer, and of the last write-back."""
+    """ROUNDS: cycles of the rounds of a group of blocks of a layer, and of the last write-back.
+
+    A layer has an even number of groups, of which the last may be empty: it takes no time.
+    """
+    if not blocks:
+        return 0
     tiles = ceil_div(tokens, architecture.design.parallelism.token_tile)
     return (blocks * tiles + 1) * max(architecture.linear(name).in_words, architecture.write_steps)
 
 
 def load_group_trips(architecture: Architecture, name: str, blocks: int) -> int:
     """LOAD_GROUP: beats of a group of blocks of a layer."""
-    return blocks * architecture.block_beats(name)
-
-
-def clear_trips(architecture: Architecture) -> int:
-    """CLEAR: a score of each slot a cycle."""
-    return architecture.spec.tokens
+    return blocks * architecture.linear(name).block_beats
 
 
 def keys_trips(architecture: Architecture) -> int:
@@ -197,13 +188,9 @@ def store_trips(architecture: Architecture, tokens: int) -> int:
     return tokens * architecture.token_words * architecture.output_word_beats
 
 
-def load_gate_runs(architecture: Architecture, loops: Mapping[str, Loop]) -> list[Run]:
-    """One task's gate: its records, and its weights right behind them, in one request."""
-    records = architecture.gate_record_beats
-    return [
-        Run(loops["LOAD_GATE_RECORDS"], records, requests=1),
-        Run(loops["LOAD_GATE_WEIGHTS"], architecture.gate_beats - records),
-    ]
+def load_gate_trips(architecture: Architecture) -> int:
+    """LOAD_GATE: beats of one task's gate, its records and its weights."""
+    return architecture.gate_beats
 
 
 def router_runs(architecture: Architecture, loops: Mapping[str, Loop], tokens: int) -> list[Run]:

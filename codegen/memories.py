@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from codegen.architecture import PRODUCT_SHIFT, RECORD_BYTES, ROUTER_LANES, Architecture, ceil_div
+from codegen.render import function_tables, storage
 from pysim.datapath import (
     ACCUMULATOR_LIMIT,
     EXPONENTIAL,
@@ -15,10 +16,10 @@ from pysim.datapath import (
     SCORE,
 )
 from pysim.kernels.iccad23 import FEATURE
-from pysim.tables import GELU_DELTA, PiecewiseLinear
+from pysim.tables import PiecewiseLinear
 
 LUTRAM_DEPTH: Final = 64
-"""Memories up to this depth are built of LUTs."""
+"""Words of a LUT used as memory; memories up to this depth are built of LUTs, unless the code says otherwise."""
 
 BRAM18_SHAPES: Final = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 """Words and bits of half a BRAM36 with a port to read and a port to write (UG573)."""
@@ -43,6 +44,7 @@ class Memory:
         depth: words of one copy.
         width: bits of a word.
         variable: its name in the C++; empty where the tool makes it.
+        bound: `lutram` or `bram`, where a pragma says what to build it of.
     """
 
     name: str
@@ -50,11 +52,12 @@ class Memory:
     depth: int
     width: int
     variable: str = ""
+    bound: str = ""
 
     @property
     def in_luts(self) -> bool:
-        """Whether it is shallow enough for LUT memory."""
-        return self.depth <= LUTRAM_DEPTH
+        """Whether it is LUT memory: because a pragma says so, or because it is shallow."""
+        return self.bound == "lutram" if self.bound else self.depth <= LUTRAM_DEPTH
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -72,7 +75,11 @@ class Memory:
     @property
     def luts(self) -> int:
         """LUTs, over all copies: eight hold 64 words of seven bits with a port of their own for writing."""
-        return self.copies * ceil_div(self.width * 8, 7) if self.in_luts else 0
+        if not self.in_luts:
+            return 0
+        deep = ceil_div(self.depth, LUTRAM_DEPTH)
+        # A deeper one has several, and a LUT a bit that chooses between two of them.
+        return self.copies * (deep * ceil_div(self.width * 8, 7) + (deep - 1) * self.width)
 
     @property
     def built_as(self) -> str:
@@ -142,10 +149,9 @@ class Widths:
         )
 
 
-def table_memory(table: PiecewiseLinear, copies: int) -> Memory:
+def table_memory(table: PiecewiseLinear, copies: int, bound: str = "") -> Memory:
     """A function's table, base and slope side by side in a word a segment; each reader has a copy."""
-    width = table.base_format.width + table.slope_format.width
-    return Memory(f"table {table.name}", copies, len(table.base), width, table.name.upper())
+    return Memory(f"table {table.name}", copies, len(table.base), table.word_bits, table.name.upper(), bound)
 
 
 def memories(architecture: Architecture) -> dict[str, list[Memory]]:
@@ -156,17 +162,13 @@ def memories(architecture: Architecture) -> dict[str, list[Memory]]:
     found = {
         "activations": _activations(architecture),
         "linear": _linear(architecture),
-        "write-back": [table_memory(GELU_DELTA, architecture.lanes)],
-        "attention": _attention(architecture),
-        "layernorm": [
-            Memory(
-                "norm parameters",
-                architecture.lanes,
-                architecture.token_words,
-                NORM_WEIGHT_WIDTH + ACCUMULATOR_LIMIT,
-                "norm",
-            )
+        "write-back": [
+            table_memory(table, architecture.lanes, storage(architecture)["tables"][table.name])
+            for table in function_tables(architecture)
+            if table.name == "gelu_delta"
         ],
+        "attention": _attention(architecture),
+        "layernorm": _layernorm(architecture),
         "ports": _ports(architecture),
     }
     if architecture.spec.moe_layers:
@@ -177,18 +179,19 @@ def memories(architecture: Architecture) -> dict[str, list[Memory]]:
 def _activations(architecture: Architecture) -> list[Memory]:
     lanes, tokens = architecture.lanes, architecture.max_tokens
     attention = lanes * Widths.of(architecture).attention
-    words = tokens * architecture.token_words
+    words, bound = tokens * architecture.token_words, storage(architecture)
+    residual = lanes * architecture.design.residual.width
+    heads = tokens * architecture.mixed_words
     return [
-        Memory("residual stream", 1, words, lanes * architecture.design.residual.width, "residual"),
-        Memory("queries, keys, values", 3, tokens * architecture.mixed_words, attention, "q, k, v"),
+        Memory("residual stream", 1, words, residual, "residual", bound["residual"]),
+        Memory("queries, keys, values", 3, heads, attention, "q, k, v", bound["heads"]),
     ]
 
 
 def _linear(architecture: Architecture) -> list[Memory]:
     lanes, parallelism = architecture.lanes, architecture.design.parallelism
-    precision, widths = architecture.design.precision, Widths.of(architecture)
+    precision, widths, bound = architecture.design.precision, Widths.of(architecture), storage(architecture)
     weights = architecture.beat_bytes // architecture.weight_bytes
-    groups = max(architecture.group(name) for name in architecture.job_names)
     record = ACCUMULATOR_LIMIT + 8 * RECORD_BYTES - architecture.bias_bits
     rows = ceil_div(architecture.max_tokens, parallelism.token_tile) * architecture.regions["row"]
     return [
@@ -197,10 +200,20 @@ def _linear(architecture: Architecture) -> list[Memory]:
             2 * architecture.word_beats,
             parallelism.weight_rows,
             weights * precision.weight_width,
-            "ping_weight, pong_weight",
+            "ping_weights, pong_weights",
+            bound["weights"],
         ),
-        Memory("record halves", 2 * architecture.outputs, groups, record, "ping_record, pong_record"),
-        Memory("operands", parallelism.token_tile, rows, lanes * widths.activation, "operands"),
+        Memory(
+            "record halves",
+            2 * architecture.outputs,
+            architecture.max_group,
+            record,
+            "ping_records, pong_records",
+            "lutram",
+        ),
+        Memory(
+            "operands", parallelism.token_tile, rows, lanes * widths.activation, "operands", bound["operands"]
+        ),
     ]
 
 
@@ -209,9 +222,19 @@ def _attention(architecture: Architecture) -> list[Memory]:
     widths = Widths.of(architecture)
     slots = min(architecture.design.parallelism.attention_rows, tokens)
     return [
-        Memory("attention scores", slots, tokens, widths.score, "scores"),
-        Memory("query rows", slots, words, lanes * widths.attention, "query"),
-        Memory("weighted values", slots * lanes, words, widths.weighted, "weighted"),
+        Memory("attention scores", slots, tokens, widths.score, "scores", storage(architecture)["scores"]),
+        Memory("query rows", slots, words, lanes * widths.attention, "query", "lutram"),
+        Memory("weighted values", slots, words, lanes * widths.weighted, "weighted", "lutram"),
+    ]
+
+
+def _layernorm(architecture: Architecture) -> list[Memory]:
+    parameters = architecture.lanes * (NORM_WEIGHT_WIDTH + ACCUMULATOR_LIMIT)
+    total = architecture.design.residual.width + architecture.spec.dim.bit_length()
+    statistics = 2 * FEATURE.width if architecture.arithmetic == "iccad23" else total + MANTISSA_FRAC + 1 + 6
+    return [
+        Memory("norm parameters", 1, architecture.token_words, parameters, "norm", "lutram"),
+        Memory("norm statistics", 1, architecture.norm_lag + 1, statistics, "statistics", "lutram"),
     ]
 
 
@@ -222,8 +245,17 @@ def _router(architecture: Architecture) -> list[Memory]:
     precision, widths = architecture.design.precision, Widths.of(architecture)
     groups = architecture.gate_groups
     return [
-        Memory("router's tokens", 1, tokens * words, lanes * widths.gate, "gate_input"),
-        Memory("gate weights", ROUTER_LANES * lanes, groups * words, precision.gate_width, "gate_weights"),
+        Memory(
+            "router's tokens",
+            1,
+            tokens * words,
+            lanes * widths.gate,
+            "gate_input",
+            storage(architecture)["gate_input"],
+        ),
+        Memory(
+            "gate weights", 1, groups * words, ROUTER_LANES * lanes * precision.gate_width, "gate_weights"
+        ),
         Memory("logits", ROUTER_LANES, groups * tokens, widths.score, "logits"),
         Memory("best experts", 1, tokens, moe.top_k * (widths.score + (experts - 1).bit_length()), "best"),
         Memory("softmax of a token", 1, tokens, widths.maximum + widths.softmax_sum, "pass"),

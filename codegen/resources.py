@@ -22,13 +22,10 @@ SHIFTER_LUTS = 3 * 64
 FF_FACTOR = 1.5
 """Flip-flops for each LUT of logic."""
 
-LONGEST_CHAIN = 4
-"""Packed products that are summed before they are split, at most."""
-PACKED_FIELD = 17
-"""Bits of the lower sum of a chain of packed products, without its sign."""
-ADDRESS_PRODUCTS = 6
-"""Products of two numbers that a call decides: rounds of a group, rows and beats of weights."""
-ADDRESS_BITS = 32
+ADDRESS_PRODUCTS = 15
+"""Products in addresses and bounds: a token by the words of its row, an expert by its beats, rounds by their steps.
+
+All are narrow: a slice each, unless the tool makes shifts and additions of those with a constant."""
 
 _DSP_PORTS = (26, 17)
 """Unsigned bits of the two factors of one DSP48E2 (27 x 18 signed)."""
@@ -75,16 +72,6 @@ def multiplier_dsp(first: int, second: int) -> int:
     return max(
         ceil_div(a, _DSP_PORTS[0]) * ceil_div(b, _DSP_PORTS[1]) for a, b in ((wide, narrow), (narrow, wide))
     )
-
-
-def packed_chain(architecture: Architecture) -> int:
-    """Packed products that are summed in the DSP cascade before they are split.
-
-    As many as leave the sum of the lower ones in its field: each is at most 2**(weight + activation - 2).
-    """
-    precision = architecture.design.precision
-    largest = 1 << (precision.weight_width + precision.activation_width - 2)
-    return min(LONGEST_CHAIN, architecture.lanes, max(1, ((1 << PACKED_FIELD) - 1) // largest))
 
 
 def packed_sum_luts(architecture: Architecture, chain: int) -> int:
@@ -164,7 +151,7 @@ def luts_by_engine(architecture: Architecture) -> dict[str, float]:
     requantise = SHIFTER_LUTS + 2 * 64
     score_path = 2 * SHIFTER_LUTS + 2 * widths.exponential + 2 * exp2
     engines: dict[str, float] = {
-        "linear": packed_sum_luts(architecture, packed_chain(architecture)) + sums * 2 * ACCUMULATOR_LIMIT,
+        "linear": packed_sum_luts(architecture, architecture.packed_chain) + sums * 2 * ACCUMULATOR_LIMIT,
         # Three barrel shifters, three saturations and the residual addition.
         "write-back": lanes * (3 * SHIFTER_LUTS + 3 * 64 + 64),
         # Of each row its scores and its weighted values; the division of the row that leaves rounds twice a lane.
@@ -196,13 +183,8 @@ def engine_resources(architecture: Architecture) -> dict[str, Resources]:
         shallow = sum(memory.luts for memory in held)
         blocks = sum(memory.bram18 for memory in held) / 2
         engines[name] = Resources(dsp.get(name, 0), blocks, 0, round(luts) + shallow, round(FF_FACTOR * luts))
-    engines["addresses"] = Resources(dsp=ADDRESS_PRODUCTS * _low_product_dsp(ADDRESS_BITS))
+    engines["addresses"] = Resources(dsp=ADDRESS_PRODUCTS)
     return engines
-
-
-def _low_product_dsp(bits: int) -> int:
-    """DSP slices of a product of two numbers of so many bits of which as many low bits are kept."""
-    return multiplier_dsp(bits, bits) - 1
 
 
 def estimate_resources(architecture: Architecture) -> Resources:

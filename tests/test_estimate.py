@@ -18,7 +18,6 @@ from codegen.resources import (
     CONTROL_FACTOR,
     dsp_by_engine,
     multiplier_dsp,
-    packed_chain,
     packed_sum_luts,
 )
 from edgemoe.cli import main
@@ -108,6 +107,8 @@ def test_memories(memory: Memory, bram18: int) -> None:
         (Memory("banks", 16, 512, 512), "16 x 15 BRAM18 of 512 x 36"),
         (Memory("deep", 1, 1548, 256), "29 BRAM18 of 2048 x 9"),
         (Memory("luts", 2, 64, 7), "LUT memory, 16 LUTs"),
+        (Memory("deep luts", 1, 129, 7, bound="lutram"), "LUT memory, 38 LUTs"),
+        (Memory("shallow", 1, 16, 8, bound="bram"), "1 BRAM18 of 512 x 36"),
     ],
 )
 def test_shape_that_the_tool_should_choose(memory: Memory, built: str) -> None:
@@ -131,7 +132,7 @@ def test_reviewed_hardware(tiny: dict[str, Design]) -> None:
     assert held["weight halves"].bram18 == 2 * 120
     assert (held["weight halves"].copies, held["weight halves"].width) == (2 * 8, 512)
     # Sums of four packed products are split where every product was: about 30,000 LUTs, with control.
-    fewer = packed_sum_luts(architecture, 1) - packed_sum_luts(architecture, packed_chain(architecture))
+    fewer = packed_sum_luts(architecture, 1) - packed_sum_luts(architecture, architecture.packed_chain)
     assert 25_000 <= CONTROL_FACTOR * fewer <= 35_000
 
 
@@ -144,7 +145,7 @@ def test_chains_of_packed_products(
     widths = {"weight_width": weight, "activation_width": activation}
     design = designs["w8a8"]
     design = dataclasses.replace(design, precision=design.precision.model_copy(update=widths))
-    found = packed_chain(Architecture(design))
+    found = Architecture(design).packed_chain
     assert found == chain
     largest = 1 << (weight + activation - 2)
     # The sum of the lower products stays in its 18 bits; one more of them would not, or is not wanted.
@@ -170,7 +171,7 @@ def test_packed_products_halve_the_dsp_slices(designs: dict[str, Design]) -> Non
 
 def test_a_design_that_does_not_fit_names_what_is_short_and_what_fits(tiny: dict[str, Design]) -> None:
     board = load_board("ultra96v2")
-    with pytest.raises(InputError, match=r"does not fit ultra96v2: dsp 1951 of 360") as caught:
+    with pytest.raises(InputError, match=r"does not fit ultra96v2: dsp 1948 of 360") as caught:
         require_fit(tiny["w16a16"], board)
     assert "the fastest that fits has linear_in" in caught.value.hint
     fitting = nearest_fit(tiny["w16a16"], board)
@@ -218,6 +219,6 @@ def test_command_line(tmp_path_factory: pytest.TempPathFactory, capsys: pytest.C
     assert np.isclose(result["ms"], result["cycles"] / 300e3 / 4)
     assert main(["estimate", str(folder / "design"), "--details"]) == 0
     shown = capsys.readouterr().out
-    assert "ROUNDS" in shown and "ping_weight, pong_weight" in shown
+    assert "ROUNDS" in shown and "ping_weights, pong_weights" in shown
     assert main(["boards", "--json"]) == 0
     assert "zcu102" in [board["name"] for board in json.loads(capsys.readouterr().out)["boards"]]

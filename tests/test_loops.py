@@ -107,12 +107,16 @@ def test_side_by_side_is_the_longer_of_the_two(designs: dict[str, Design]) -> No
     beside, serial = stages_of(designs["w8a8"]), stages_of(designs["w8a8"], overlap=False)
     for name in ("blocks.0.qkv", "blocks.0.fc1"):
         stage = next(stage for stage in beside if stage.name == name)
-        rounds = sum(run.cycles for run in stage.runs if run.loop.label == "ROUNDS")
-        loads = [run for run in stage.runs if run.loop.label == "LOAD_GROUP"]
-        assert len(loads) == 1
-        load = round(loads[0].trips / 0.9) + loads[0].loop.depth + MEMORY_LATENCY
-        assert stage.cycles == max(rounds, load)
-        assert next(stage for stage in serial if stage.name == name).cycles == rounds + load
+        computes = [run.cycles for run in stage.runs if run.loop.label == "ROUNDS"]
+        loads = [
+            round(run.trips / 0.9) + run.loop.depth + MEMORY_LATENCY
+            for run in stage.runs
+            if run.loop.label == "LOAD_GROUP"
+        ]
+        assert len(computes) == len(loads) == 2
+        assert stage.cycles == sum(max(pair) for pair in zip(computes, loads, strict=True))
+        after = next(stage for stage in serial if stage.name == name)
+        assert after.cycles == sum(computes) + sum(loads)
     assert cycles(serial) > cycles(beside)
 
 
@@ -142,6 +146,10 @@ def test_loops_that_do_not_flatten_pay_their_depth_each_time(designs: dict[str, 
 
 def test_a_request_for_each_burst(designs: dict[str, Design]) -> None:
     stages = stages_of(designs["w8a8"])
+    header = next(stage for stage in stages if stage.name == "positions")
+    # The header and the table behind it come with one request.
+    assert sum(run.requests for run in header.runs) == 1
+    assert header.load == HEADER_BEATS + sum(run.iterations for run in header.runs)
     for stage in stages:
         requests = sum(run.requests for run in stage.runs)
         loads = sum(run.loop.label == "LOAD_GROUP" for run in stage.runs)

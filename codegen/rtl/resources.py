@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from codegen.architecture import ROUTER_LANES, Architecture
 from codegen.memories import Memory, Widths, memories, table_memory
-from codegen.resources import CONTROL_FACTOR, Resources, engine_resources, packed_chain, packed_sum_luts
+from codegen.resources import CONTROL_FACTOR, Resources, engine_resources, packed_sum_luts
 from codegen.rtl.kernels.base import Kernel
 from pysim.datapath import (
     ACCUMULATOR_LIMIT,
@@ -40,7 +40,10 @@ def kernel_memories(architecture: Architecture, kernel: Kernel) -> list[Memory]:
     """Arrays of a kernel that holds an engine."""
     lanes, precision, spec = architecture.lanes, architecture.design.precision, architecture.spec
     names, widths = kernel.sources[0].names, Widths.of(architecture)
-    shared = {memory.name: memory for held in memories(architecture).values() for memory in held}
+    # What a memory is built of is said in the C++ only.
+    shared = {
+        memory.name: replace(memory, bound="") for held in memories(architecture).values() for memory in held
+    }
     if kernel.name == "linear":
         records = 2 * names["max_group"]
         scale = MULTIPLIER_WIDTH + 6 if precision.multipliers else 6
@@ -106,7 +109,7 @@ def _tree_luts(architecture: Architecture, kernel: Kernel) -> int:
     levels = (lanes - 1).bit_length()
     if kernel.name == "linear" and architecture.packed:
         # The engine splits the sum of a chain of products; the kernel splits every product.
-        chain = packed_sum_luts(architecture, packed_chain(architecture))
+        chain = packed_sum_luts(architecture, architecture.packed_chain)
         return round(CONTROL_FACTOR * (packed_sum_luts(architecture, 1) - chain))
     if kernel.name == "linear":
         trees = architecture.outputs * parallelism.token_tile
