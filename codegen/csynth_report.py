@@ -441,7 +441,7 @@ def _rows(lines: Sequence[str]) -> list[dict[str, str]]:
         if not line.startswith("|"):
             rules += 1
             continue
-        cells = line.strip("|").split("|")
+        cells = line.removeprefix("|").removesuffix("|").split("|")
         if rules == 1:
             parts = [cell.strip() for cell in cells]
             headings = (
