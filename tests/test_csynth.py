@@ -172,6 +172,15 @@ class TestCheck:
         serial = sum(stage.cycles for stage in Scheduler(architecture, 1, BEATS, overlap=False).run())
         assert result.cycles == serial > result.assumed_cycles
 
+    @pytest.mark.parametrize(("share", "fails"), [(0.0, False), (0.4, False), (0.6, True), (1.0, True)])
+    def test_nearer_to_one_after_the_other(
+        self, share: float, fails: bool, reports: Reports, checked: Checked
+    ) -> None:
+        pairs = GROUP_OVERLAP.pairs
+        beside, serial = pairs * max(LOAD, COMPUTE), pairs * (LOAD + COMPUTE)
+        reports.loop(GROUP_OVERLAP.loop).depth = str(round(beside + share * (serial - beside)))
+        assert bool(checked(reports).failures) == fails
+
     @pytest.mark.parametrize("of", ["loop", "load", "compute"])
     def test_overlap_that_is_not_shown(self, of: str, reports: Reports, checked: Checked) -> None:
         if of == "loop":
