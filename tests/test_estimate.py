@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -12,14 +14,17 @@ import edgemoe
 from boards import load_board
 from codegen import original
 from codegen.architecture import Architecture
+from codegen.estimate import Scheduler
+from codegen.loops import Loop, loops_of
 from codegen.memories import Memory
-from codegen.performance import estimate, nearest_fit, require_fit
+from codegen.performance import Performance, beats_per_cycle, estimate, nearest_fit, require_fit
 from codegen.resources import (
     CONTROL_FACTOR,
     dsp_by_engine,
     multiplier_dsp,
     packed_sum_luts,
 )
+from doc_tables import MARK, marked_tables, read_page
 from edgemoe.cli import main
 from frontend.zoo import find_spec
 from pysim.design import Design, Parallelism
@@ -51,6 +56,106 @@ def test_target_of_the_original_network(preset: str, tiny: dict[str, Design]) ->
     assert all(performance.share(name) <= 0.7 for name in ("bram36", "lut"))
     assert performance.cycles == sum(stage.cycles for stage in performance.stages)
     assert performance.ms < original.ideal_ms() < original.NARROW_PORTS_MS < original.PUBLISHED_MS
+
+
+def performances(tiny: dict[str, Design]) -> dict[str, Performance]:
+    """Columns of the table of M3ViT-tiny, by heading."""
+    board = load_board("zcu102")
+    return {
+        f"`{preset}`, {batch}": estimate(tiny[preset], board, batch) for preset in tiny for batch in (1, 8)
+    }
+
+
+def test_every_mark_has_a_table() -> None:
+    marks = {name: re.findall(MARK, read_page(name)) for name in ("hls.md", "estimate.md")}
+    assert marks == {"hls.md": ["memories", "loops"], "estimate.md": ["what-if", "m3vit-tiny"]}
+    assert all(list(marked_tables(read_page(name))) == found for name, found in marks.items())
+
+
+def test_memories_of_the_page(tiny: dict[str, Design]) -> None:
+    rows = marked_tables(read_page("hls.md"))["memories"]
+    held = estimate(tiny["w8a8"], load_board("zcu102")).memories
+    expected = [
+        {
+            "Memory": memory.name,
+            "Variable": memory.variable or "-",
+            "Banks": f"{memory.copies:,}",
+            "Words": f"{memory.depth:,}",
+            "Bits": f"{memory.width:,}",
+            "Built as": memory.built_as,
+            "BRAM36": f"{memory.bram18 / 2:g}",
+        }
+        for memories in held.values()
+        for memory in memories
+    ]
+    assert rows == expected
+
+
+def test_loops_of_the_page(tiny: dict[str, Design]) -> None:
+    rows = marked_tables(read_page("hls.md"))["loops"]
+    expected = [
+        {
+            "Loop": total.loop.label,
+            "Flattened into it": "`, `".join(total.loop.nest) or "-",
+            "Function": total.loop.function,
+            "II": str(total.loop.ii),
+            "Depth": str(total.loop.depth),
+            "Entered": f"{total.entries:,}",
+            "Iterations": f"{total.iterations:,}",
+        }
+        for total in estimate(tiny["w8a8"], load_board("zcu102")).loops
+    ]
+    assert rows == expected
+
+
+def test_what_the_assumptions_are_worth(tiny: dict[str, Design]) -> None:
+    architecture = Architecture(tiny["w8a8"])
+    beats, loops = beats_per_cycle(architecture, load_board("zcu102")), loops_of(architecture)
+
+    def cycles(changed: Mapping[str, Loop] | None = None, **options: bool) -> int:
+        schedule = Scheduler(architecture, 1, beats, loops=changed, **options)
+        return sum(stage.cycles for stage in schedule.run())
+
+    first_run = " ".join(read_page("hls.md").split())
+    for row in marked_tables(read_page("estimate.md"))["what-if"]:
+        if "one after the other" in row["If"]:
+            more = cycles(overlap=False)
+        elif row["If"].startswith("every depth"):
+            deeper = {name: dataclasses.replace(loop, depth=loop.depth + 10) for name, loop in loops.items()}
+            more = cycles(deeper)
+        else:
+            name = row["If"].removesuffix(" II 2").strip("`")
+            more = cycles(loops | {name: dataclasses.replace(loops[name], ii=2)})
+        more -= cycles()
+        assert row["Cycles more"] == f"{more:,}", row
+        assert row["%"] == f"{100 * more / cycles():.1f}"
+        # What the page on the first run says it is worth.
+        assert f"+{more:,}" in first_run or row["If"].startswith(("every depth", "`GATHER", "GATHER"))
+
+
+def test_figures_of_the_page(tiny: dict[str, Design]) -> None:
+    found = performances(tiny)
+    resources = {"DSP of 2,520": "dsp", "BRAM36 of 912": "bram36", "LUT of 274,080": "lut"}
+    for row in marked_tables(read_page("estimate.md"))["m3vit-tiny"]:
+        figure = row.pop("Figure")
+        # The tables' reader takes the marks of code off both ends of a cell only.
+        row = {f"`{heading.replace('`', '')}".replace(",", "`,", 1): text for heading, text in row.items()}
+        for heading, performance in found.items():
+            if figure in resources:
+                used = performance.resources[resources[figure]][0]
+                expected = f"{used:,.10g} ({100 * performance.share(resources[figure]):.1f} %)"
+            else:
+                expected = {
+                    "ms an image": f"{performance.ms:.2f}",
+                    "cycles": f"{performance.cycles:,}",
+                    "DRAM MB an image": f"{performance.dram_bytes / 1e6:.1f}",
+                    "DRAM GB/s of 17.1": f"{performance.dram_gb_s[0]:.1f}",
+                }.get(figure) or f"{_cycles_of(performance, figure.split(', ')):,}"
+            assert row[heading] == expected, (figure, heading)
+
+
+def _cycles_of(performance: Performance, kinds: Sequence[str]) -> int:
+    return sum(stage.cycles for stage in performance.stages if stage.name.rsplit(".", 1)[-1] in kinds)
 
 
 def test_batch_shares_weights(tiny: dict[str, Design]) -> None:
