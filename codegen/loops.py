@@ -114,7 +114,7 @@ def loops_of(architecture: Architecture) -> dict[str, Loop]:
         Loop("LOAD_NORM", "read_norm", "load", 4, port="weights"),
         Loop("LOAD_GROUP", "load_group", "load", 5, port="weights"),
         # The write-back is the longest way: a wide product, a shift, the GELU table, a product, a shift. 45 to 50.
-        Loop("ROUNDS", "linear_group", "linear", 48),
+        Loop("ROUNDS", "linear_group", "linear", 50),
         # Products and their tree, the score, its exponential; beside it the reciprocal, a weight, a weighted value.
         Loop("CYCLES", "attention_head", "attention", 40 + divider, ("KEYS",)),
         # The latency of the statistics, and the normalisation that reads them.

@@ -45,6 +45,7 @@ class Memory:
         width: bits of a word.
         variable: its name in the C++; empty where the tool makes it.
         bound: `lutram` or `bram`, where a pragma says what to build it of.
+        two_readers: whether both ports read, so that a block RAM is at most half as wide.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Memory:
     width: int
     variable: str = ""
     bound: str = ""
+    two_readers: bool = False
 
     @property
     def in_luts(self) -> bool:
@@ -62,7 +64,7 @@ class Memory:
     @property
     def shape(self) -> tuple[int, int]:
         """Words and bits of the half blocks that hold it with the fewest of them, the widest such shape."""
-        return min(BRAM18_SHAPES, key=self._blocks)
+        return min(BRAM18_SHAPES[1:] if self.two_readers else BRAM18_SHAPES, key=self._blocks)
 
     def _blocks(self, shape: tuple[int, int]) -> int:
         return ceil_div(self.depth, shape[0]) * ceil_div(self.width, shape[1])
@@ -183,7 +185,8 @@ def _activations(architecture: Architecture) -> list[Memory]:
     residual = lanes * architecture.design.residual.width
     heads = tokens * architecture.mixed_words
     return [
-        Memory("residual stream", 1, words, residual, "residual", bound["residual"]),
+        # LayerNorm reads two words a cycle.
+        Memory("residual stream", 1, words, residual, "residual", bound["residual"], two_readers=True),
         Memory("queries, keys, values", 3, heads, attention, "q, k, v", bound["heads"]),
     ]
 

@@ -6,7 +6,7 @@ The templates `hls/scripts/hls_config.cfg.j2` and `hls/scripts/run_hls.tcl.j2` l
 - `top`: name of the top function, which is also the name of the IP.
 - `part`: part number of the board.
 - `clock_ns`: target period in nanoseconds; `clock_mhz`: the same as a frequency, for comments.
-- `clock_uncertainty`: what synthesis keeps free of a period, such as `12.5%`.
+- `clock_uncertainty`: what synthesis keeps free of a period, such as `27%`.
 - `sources`: C++ files relative to `BUILD/hls/`, such as `src/linear.cpp`.
 - `testbench`: its C++ file, such as `tb/testbench.cpp`.
 - `data_folder`: data of the test bench, such as `tb/tb_data`.

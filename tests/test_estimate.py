@@ -214,6 +214,7 @@ def test_memories(memory: Memory, bram18: int) -> None:
         (Memory("luts", 2, 64, 7), "LUT memory, 16 LUTs"),
         (Memory("deep luts", 1, 129, 7, bound="lutram"), "LUT memory, 38 LUTs"),
         (Memory("shallow", 1, 16, 8, bound="bram"), "1 BRAM18 of 512 x 36"),
+        (Memory("read twice", 1, 512, 36, two_readers=True), "2 BRAM18 of 1024 x 18"),
     ],
 )
 def test_shape_that_the_tool_should_choose(memory: Memory, built: str) -> None:
