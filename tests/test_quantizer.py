@@ -784,6 +784,69 @@ def test_no_calibration_image(micro: Model, images: Pixels, preset: str) -> None
         quantize(micro, images[:0], PRESETS[preset])
 
 
+# --- Limits of a Design -------------------------------------------------------------------------------------
+
+
+def altered(design: Design, name: str, index: Any, value: int) -> Design:
+    """The Design with one value of a tensor changed; it is checked again."""
+    tensor = design.tensors[name].copy()
+    tensor[index] = value
+    return replace(design, tensors=design.tensors | {name: tensor})
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("preset", "name", "operand", "limit"),
+    [
+        # 48 bits of an accumulator, the sign among them; with a multiplier of 16, 62 bits.
+        ("w16a16", "blocks.0.proj", 2**15, 2**47),
+        ("w16a16", "blocks.1.gate", 2**15, 2**47),
+        ("w16a16", "patch", 2**7, 2**47),
+        ("w8a8", "blocks.0.proj", 2**7, 2**46),
+        ("w8a8", "blocks.1.gate", 2**15, 2**46),
+    ],
+)
+def test_accumulators_hold_what_they_hold(
+    designs: dict[str, Design], preset: str, name: str, operand: int, limit: int, sign: int
+) -> None:
+    """The largest sum and bias of any image: just below the limit it fits, at the limit it does not."""
+    design, row = designs[preset], (0,) * designs[preset].tensors[f"{name}.bias"].ndim
+    weights = np.abs(design.tensors[f"{name}.weight"][row].astype(np.int64)).sum()
+    room = limit - operand * int(weights)
+    altered(design, f"{name}.bias", row, sign * (room - 1))
+    bits = limit.bit_length() + (1 if preset == "w16a16" else 16)
+    with pytest.raises(OverflowRiskError, match=rf"^{name}: .* may need {bits} bits"):
+        altered(design, f"{name}.bias", row, sign * room)
+
+
+@pytest.mark.parametrize("norm", ["blocks.0.norm1", "blocks.3.norm2"])
+def test_gamma_has_18_bits(designs: dict[str, Design], norm: str) -> None:
+    for sign in (1, -1):
+        altered(designs["w8a8"], f"{norm}.gamma", 5, sign * (2**17 - 1))
+        with pytest.raises(OverflowRiskError, match=rf"^{norm}\.gamma: 131072 needs more than 18 bits"):
+            altered(designs["w8a8"], f"{norm}.gamma", 5, sign * 2**17)
+
+
+def test_shifts_end_at_62(designs: dict[str, Design]) -> None:
+    altered(designs["w16a16"], "blocks.2.fc1.shift", 3, 62)
+    with pytest.raises(OverflowRiskError, match=r"^blocks\.2\.fc1\.shift: 63, expected at most 62"):
+        altered(designs["w16a16"], "blocks.2.fc1.shift", 3, 63)
+
+
+def test_attention_weighs_up_to_4095_tokens(designs: dict[str, Design]) -> None:
+    """Times 2**25 and values of 16 bits: 53 bits, which a float64 holds."""
+    spec = designs["w16a16"].spec
+
+    def with_tokens(patches: int) -> None:
+        size = spec.patch_size
+        wider = spec.model_copy(update={"image_size": (size, patches * size)})
+        replace(designs["w16a16"], spec=wider)
+
+    with_tokens(4094)
+    with pytest.raises(OverflowRiskError, match="attention over 4096 tokens may need 54 bits, there are 53"):
+        with_tokens(4095)
+
+
 # --- What comes with a Design -------------------------------------------------------------------------------
 
 
