@@ -306,6 +306,22 @@ def test_parallelism_that_cannot_be_built(
         Architecture(dataclasses.replace(designs["w16a16"], parallelism=parallelism))
 
 
+def test_weight_buffer_holds_one_block_at_least(designs: dict[str, Design]) -> None:
+    """Of the layer with the most operand words, to the row."""
+
+    def built(rows: int) -> Architecture:
+        parallelism = Parallelism(linear_in=4, linear_out=4, weight_rows=rows)
+        return Architecture(dataclasses.replace(designs["w16a16"], parallelism=parallelism))
+
+    roomy = built(512)
+    words = {name: roomy.linear(name).in_words for name in roomy.job_names}
+    most = max(words.values())
+    (longest,) = [name for name in ("patch", "fc2") if words[name] == most]
+    assert built(most).group(longest) == 1
+    with pytest.raises(InputError, match=f"weight_rows = {most - 1} do not hold one block of layer {longest}, "):
+        built(most - 1)
+
+
 def test_command_line(tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path_factory.mktemp("estimate")
     model = edgemoe.init_model("micro")
