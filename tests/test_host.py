@@ -99,7 +99,7 @@ class TestManifest:
         header = (built.hls / "src/top.h").read_text()
         declared = re.search(r'extern "C" void edgemoe_top\((.*?)\);', header, re.DOTALL)
         assert declared is not None
-        sizes = {"axi_word_t* ": 64, " int ": 32, " int* ": 32, "long long* ": 64}
+        sizes = {"axi_word_t* ": 64, "WeightPort ": 64, " int ": 32, " int* ": 32, "long long* ": 64}
         found = []
         for parameter in declared[1].split(","):
             text = f" {' '.join(parameter.split())}"
