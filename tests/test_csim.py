@@ -82,7 +82,8 @@ def test_compiled_code_equals_simulator(name: str, tmp_path: Path, micro_with: C
     assert result.failed == 0, result.mismatches
     assert result.engines["network"] == (case.batch * design.spec.tokens * design.spec.dim, 0)
     expected = {"embed", "layernorm", "linear_heads", "attention", "linear_residual", "network", "design_id"}
-    assert expected <= set(result.engines)
+    assert expected | {"max_batch", "status", "untouched"} <= set(result.engines)
+    assert "refused" not in result.counts, "a call that is refused runs no engine and loads nothing"
     _check_trip_counts(design, images, case.task, result)
 
 
