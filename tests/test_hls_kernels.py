@@ -25,6 +25,7 @@ import edgemoe
 from boards import load_board
 from codegen.architecture import Architecture
 from codegen.csim import compile_sources, link
+from codegen.hls_check.parse import SHIMS
 from codegen.performance import on_board
 from codegen.project import Build
 from codegen.render import environment, render
@@ -75,7 +76,7 @@ class Project:
         driver.write_text(template.render(kernel=kernel, passed=passed))
         shim = self.folder / "shim"
         shim.mkdir(exist_ok=True)
-        shutil.copy(TESTS / "ap_axi_sdata.h", shim)
+        shutil.copy(SHIMS / "ap_axi_sdata.h", shim)
         engines = compile_sources([src / f"{file}.cpp" for file in ENGINES], [src])
         own = [self.folder / f"kernels/{name}.cpp", driver]
         return link([*engines, *compile_sources(own, [src, self.folder / "kernels", shim])], driver)
