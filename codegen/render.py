@@ -15,7 +15,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from boards import Board
 from codegen.architecture import (
+    DSP_PORT_BITS,
     HEADER_BYTES,
+    PACK_BITS,
     POSITION_BYTES,
     PRODUCT_SHIFT,
     RECORD_BYTES,
@@ -76,9 +78,10 @@ def environment(architecture: Architecture) -> Environment:
     ports = architecture.design.parallelism.weight_ports
 
     def declared(prefix: str = "") -> str:
-        return ", ".join(f"const {prefix}axi_word_t *weights_{port}" for port in range(ports))
+        return ", ".join(f"{prefix}WeightPort weights_{port}" for port in range(ports))
 
     env.filters["literals"] = _literals
+    env.filters["camel"] = lambda value: value.title().replace("_", "")
     env.filters["prefix"] = lambda value, prefix: prefix + value
     env.filters["quoted"] = lambda value: f'"{value}"'
     env.globals["weight_ports_declared"] = declared
@@ -130,8 +133,13 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "head_words": architecture.head_words,
         "patch_words": architecture.patch_words,
         "weight_rows": parallelism.weight_rows,
-        "max_group": max(architecture.group(name) for name in jobs),
+        "max_group": architecture.max_group,
+        "max_pairs": max(shape.pairs for shape in jobs.values()),
         "packed": architecture.packed,
+        "packed_chain": architecture.packed_chain,
+        "pack_bits": PACK_BITS,
+        "dsp_port_bits": DSP_PORT_BITS,
+        "storage": storage(architecture),
         "max_blocks": max(shape.blocks for shape in jobs.values()),
         "regions": architecture.regions,
         "weight_bits": precision.weight_width,
@@ -184,14 +192,44 @@ def context(architecture: Architecture) -> dict[str, Any]:
     } | _arithmetic_context(architecture)
 
 
-def _arithmetic_context(architecture: Architecture) -> dict[str, Any]:
-    if architecture.arithmetic != "iccad23":
-        return {"tables": tables.TABLES}
-    table, step_bits = iccad23.GELU_TABLE, iccad23.GELU_STEP_BITS
-    gelu_delta = tables.PiecewiseLinear("gelu_delta", table[:-1], np.diff(table), iccad23.FRAC, step_bits)
-    score_multiplier, score_shift = iccad23.attention_scale(architecture.spec.head_dim)
+SMALL_TABLE = 256
+"""Most segments of a table that LUTs hold; a larger one takes a block RAM."""
+
+
+def storage(architecture: Architecture) -> dict[str, Any]:
+    """What holds each memory: `lutram` or `bram`, as `bind_storage` spells them (UG1399)."""
+    small = "lutram"
     return {
-        "tables": (*iccad23.TABLES, gelu_delta),
+        "weights": "bram",
+        "operands": "bram",
+        "residual": "bram",
+        "heads": "bram",
+        "gate_input": "bram",
+        "scores": small if architecture.spec.tokens <= SMALL_TABLE else "bram",
+        "tables": {
+            table.name: small if len(table.base) <= SMALL_TABLE else "bram"
+            for table in function_tables(architecture)
+        },
+    }
+
+
+def function_tables(architecture: Architecture) -> tuple[tables.PiecewiseLinear, ...]:
+    """Tables of the function units."""
+    if architecture.arithmetic != "iccad23":
+        return tables.TABLES
+    table = iccad23.GELU_TABLE
+    gelu_delta = tables.PiecewiseLinear(
+        "gelu_delta", table[:-1], np.diff(table), iccad23.FRAC, iccad23.GELU_STEP_BITS
+    )
+    return (*iccad23.TABLES, gelu_delta)
+
+
+def _arithmetic_context(architecture: Architecture) -> dict[str, Any]:
+    common = {"tables": function_tables(architecture)}
+    if architecture.arithmetic != "iccad23":
+        return common
+    score_multiplier, score_shift = iccad23.attention_scale(architecture.spec.head_dim)
+    return common | {
         "feature": iccad23.FEATURE,
         "parameter_bits": PARAMETER_WIDTH,
         "product_shift": PRODUCT_SHIFT,

@@ -273,7 +273,7 @@ class _Packer:
             weight = np.where(out_channels[:, None] >= 0, weight[out_channels], 0)
             records = np.where(out_channels >= 0, records[out_channels], np.uint64(0))
         beats = pack_linear(self.architecture, weight, records)
-        assert len(beats) == self.architecture.job_beats(shape)
+        assert len(beats) == self.architecture.linear(shape).beats
         return beats
 
     def _records(
