@@ -79,7 +79,9 @@ def header_folder() -> Path:
     return folder
 
 
-_CONSTRUCTOR = re.compile(r"INLINE ap_private\(\) \{\s*set_canary\(\);\s*clearUnusedBits\(\);\s*check_canary\(\);\s*\}")
+_CONSTRUCTOR = re.compile(
+    r"INLINE ap_private\(\) \{\s*set_canary\(\);\s*clearUnusedBits\(\);\s*check_canary\(\);\s*\}"
+)
 
 
 def mended_headers(headers: Path) -> Path:
@@ -196,7 +198,9 @@ def compile_sources(
         InputError: no compiler, no headers, or code that does not compile.
     """
     compiler, headers = find_compiler(), header_folder()
-    system = [argument for folder in (mended_headers(headers), headers) for argument in ("-isystem", str(folder))]
+    system = [
+        argument for folder in (mended_headers(headers), headers) for argument in ("-isystem", str(folder))
+    ]
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
     common = hashlib.sha256("\n".join([version, *FLAGS]).encode())
     own = [header for include in includes for header in sorted(include.glob("*.h"))]

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from codegen.hls_check.findings import Finding
 from codegen.hls_check.flow import Flow
-from codegen.hls_check.model import Program, load
-from codegen.hls_check.pragma_rules import check_pragmas, unplaced
+from codegen.hls_check.model import load
+from codegen.hls_check.pragma_rules import check_pragmas
 from codegen.hls_check.subset_rules import check_subset
 from pysim.errors import InputError
 
 
 def check_project(project: Path) -> list[Finding]:
-    """Findings in a generated HLS project: its accelerator, and the kernels one by one.
+    """Findings in a generated HLS project: its accelerator and its kernels.
 
     Args:
         project: the `hls` folder of a build.
@@ -25,21 +25,13 @@ def check_project(project: Path) -> list[Finding]:
     sources = sorted(project.glob("src/*.cpp"))
     if not sources:
         raise InputError(f"{project}: not a generated HLS project", hint="`edgemoe generate` makes one")
-    includes = [project / "src", project / "kernels"]
-    programs = [load(sources, includes[:1])]
-    programs += [load([kernel], includes) for kernel in sorted(project.glob("kernels/*.cpp"))]
-    return check_programs(programs)
+    tops = sorted(project.glob("kernels/*.cpp"))
+    includes = [project / folder for folder in ("src", "kernels") if (project / folder).is_dir()]
+    return check_sources(sources, tops, includes)
 
 
-def check_sources(sources: Sequence[Path], includes: Sequence[Path]) -> list[Finding]:
-    """Findings in C++ files that are synthesised together, and in the headers of `includes`."""
-    return check_programs([load(sources, includes)])
-
-
-def check_programs(programs: Sequence[Program]) -> list[Finding]:
-    """Findings in programs that share headers."""
-    found = set.intersection(*map(unplaced, programs))
-    for program in programs:
-        flow = Flow(program)
-        found |= {*check_pragmas(program, flow), *check_subset(program, flow)}
-    return sorted(found)
+def check_sources(sources: Sequence[Path], tops: Sequence[Path], includes: Sequence[Path]) -> list[Finding]:
+    """Findings in C++ files and in the headers of `includes`; `tops` use the other files, each by itself."""
+    program = load(sources, tops, includes)
+    flow = Flow(program)
+    return sorted({*check_pragmas(program, flow), *check_subset(program, flow)})

@@ -75,6 +75,8 @@ def computed_bits(node: Cursor) -> int:
     inner = wrapped[-1]
     if kind(inner) == "CONDITIONAL_OPERATOR":
         widths.append(max(computed_bits(choice) for choice in children(inner)[1:]))
+    elif kind(inner) == "DECL_REF_EXPR" and inner.referenced is not None:
+        widths += [computed_bits(start) for start in constant_start(inner.referenced)]
     return min(widths, default=NATIVE_WIDE)
 
 
@@ -97,6 +99,13 @@ def element_type(node: Cursor) -> Cursor:
     while found.kind.name in ("CONSTANTARRAY", "DEPENDENTSIZEDARRAY", "INCOMPLETEARRAY"):
         found = found.element_type.get_canonical()
     return found
+
+
+def constant_start(declaration: Cursor) -> list[Cursor]:
+    """What a constant variable is set to: one expression, or none of any other declaration."""
+    if kind(declaration) != "VAR_DECL" or not declaration.type.is_const_qualified():
+        return []
+    return [child for child in children(declaration) if child.kind.is_expression()][-1:]
 
 
 @dataclass(frozen=True)
@@ -192,18 +201,14 @@ class Flow:
         if loop.kind != "for" or len(parts) != 4 or variable is None:
             return False
         starts = [child for child in children(variable) if child.kind.is_expression()]
-        condition = bare(parts[1])
-        if (
-            not starts
-            or kind(condition) != "BINARY_OPERATOR"
-            or operator_of(condition) not in Operator.COMPARISONS
-        ):
+        bounds = _bounds(parts[1])
+        if not starts or not bounds:
             return False
         key = variable.get_usr()
         before = self._static.get(key)
         self._static[key] = True
         try:
-            return all(self.is_static(part) for part in (starts[-1], *children(condition), parts[2]))
+            return all(self.is_static(part) for part in (starts[-1], *bounds, parts[2]))
         finally:
             del self._static[key]
             if before is not None:
@@ -214,6 +219,12 @@ class Flow:
         if evaluate(node) is not None:
             return True
         name = kind(node)
+        if name == "CONDITIONAL_OPERATOR":
+            condition, *choices = children(node)
+            chosen = evaluate(condition)
+            return all(
+                map(self.is_static, [condition, *choices] if chosen is None else [choices[not chosen]])
+            )
         if name == "DECL_REF_EXPR":
             return node.referenced is not None and self._static_declaration(node.referenced)
         if name == "MEMBER_REF_EXPR":
@@ -248,10 +259,8 @@ class Flow:
             return bool(passed) and all(
                 len(given) > index and self.is_static(given[index]) for given in passed
             )
-        if kind(declaration) == "VAR_DECL" and declaration.type.is_const_qualified():
-            starts = [child for child in children(declaration) if child.kind.is_expression()]
-            return bool(starts) and self.is_static(starts[-1])
-        return False
+        starts = constant_start(declaration)
+        return bool(starts) and self.is_static(starts[-1])
 
     def roots(self, place: Place) -> set[Place]:
         """The variables that a parameter may stand for; any other place is its own root."""
@@ -271,6 +280,17 @@ class Flow:
                     seen.add(next_place)
                     open_places.append(next_place)
         return found
+
+
+def _bounds(condition: Cursor) -> list[Cursor]:
+    """What a loop's condition compares; nothing if it is no comparison, or several that must all hold."""
+    condition = bare(condition)
+    if kind(condition) != "BINARY_OPERATOR":
+        return []
+    if operator_of(condition) == Operator.LOGICAL_AND:
+        both = [_bounds(side) for side in children(condition)]
+        return [bound for bounds in both for bound in bounds] if all(both) else []
+    return children(condition) if operator_of(condition) in Operator.COMPARISONS else []
 
 
 def loop_variable(loop: Loop) -> Cursor | None:

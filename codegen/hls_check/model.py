@@ -149,32 +149,40 @@ class Program:
         return [pragma for function in self.functions.values() for pragma in function.pragmas]
 
 
-def load(sources: Sequence[Path], includes: Sequence[Path]) -> Program:
-    """Read C++ files, and the headers in `includes` that they use.
+def load(sources: Sequence[Path], tops: Sequence[Path], includes: Sequence[Path]) -> Program:
+    """Read C++ files as one, because most of the time goes into types that they share.
 
     Args:
-        sources: the files that are synthesised together.
-        includes: folders of the project's own headers.
+        sources: files whose names do not collide.
+        tops: files that use the others, each by itself.
+        includes: folders of the project's own headers, all of which are read.
     """
-    paths = [*sources, *(header for folder in includes for header in sorted(folder.glob("*.h")))]
+    headers = [header for folder in includes for header in sorted(folder.glob("*.h"))]
     texts: list[PragmaText] = []
     probed = {}
-    for path in paths:
+    for path in [*headers, *sources, *tops]:
         text = path.read_text()
-        pragmas = find_pragmas(text, path.name, len(texts))
+        pragmas = find_pragmas(text, short_name(path), len(texts))
         probed[path] = probe(text, pragmas)
         texts += pragmas
-    program = Program(texts, files=frozenset(map(str, paths)))
-    for unit in parse(sources, probed, includes):
-        _Reader(program, unit).read()
+    lines = [f'#include "{path}"' for path in [*headers, *sources]]
+    # Their headers were read before: what is left of them is their own.
+    lines += [f'namespace top_{number} {{\n#include "{path}"\n}}' for number, path in enumerate(tops)]
+    program = Program(texts, files=frozenset(map(str, probed)))
+    _Reader(program, parse("\n".join(lines) + "\n", probed, includes)).read()
     for function in program.functions.values():
         for call in function.calls:
             program.calls[call.callee].append(call)
     return program
 
 
+def short_name(path: Path) -> str:
+    """A file's name with its folder's, which tells an engine from its kernel."""
+    return f"{path.parent.name}/{path.name}"
+
+
 class _Reader:
-    """Adds what one file has to a program."""
+    """Fills a program."""
 
     def __init__(self, program: Program, unit: Unit) -> None:
         self.program = program
@@ -184,22 +192,21 @@ class _Reader:
     def read(self) -> None:
         known = set(self.program.errors)
         for path, line, message in self.unit.errors:
-            error = (Path(path).name, line, message)
+            error = (short_name(Path(path)), line, message)
             if error not in known:
                 self.program.errors.append(error)
         for node in children(self.unit.tree):
             self._declaration(node)
 
     def _declaration(self, node: Cursor) -> None:
-        if file_of(node) not in self.program.files:
-            return
-        if kind(node) in _FUNCTIONS:
-            self._function(node)
-        elif kind(node) not in _PLACES:
-            self.program.declarations.append(node)
-        if kind(node) in _PLACES | _TYPES:
+        own = file_of(node) in self.program.files
+        if kind(node) in _PLACES or (own and kind(node) in _TYPES):
             for child in children(node):
                 self._declaration(child)
+        if own and kind(node) in _FUNCTIONS:
+            self._function(node)
+        elif own and kind(node) not in _PLACES:
+            self.program.declarations.append(node)
 
     def _function(self, node: Cursor) -> None:
         below = children(node)
@@ -209,7 +216,9 @@ class _Reader:
             return
         parameters = [child for child in below if kind(child) == "PARM_DECL"]
         pattern = "TEMPLATE" in kind(node) or "TEMPLATE" in kind(node.semantic_parent)
-        function = Function(node, key, node.spelling, Path(file_of(node)).name, body, parameters, pattern)
+        function = Function(
+            node, key, node.spelling, short_name(Path(file_of(node))), body, parameters, pattern
+        )
         self.program.functions[key] = function
         for child in below:
             # A constructor's initialisers and default arguments call functions too.

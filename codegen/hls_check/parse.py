@@ -7,14 +7,12 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from codegen.csim import find_compiler, header_folder
-from hls import TEMPLATES
+from codegen.csim import SIMULATION_HEADERS, find_compiler, header_folder
 from pysim.cache import cache_folder
 from pysim.errors import InputError
 
@@ -23,11 +21,10 @@ Cursor = Any
 
 STANDARD = "-std=c++14"
 
-SHIMS = TEMPLATES / "check"
-"""Headers that stand for the tool's own where g++ compiles, and those of the check build."""
-
 _PREFIX = '#include "ap_int.h"\n#include "hls_stream.h"\n'
 """What nearly every file includes, read once."""
+
+_NAME = "edgemoe_check.cpp"
 
 _RESULT_IS_INTEGER = 1
 
@@ -37,20 +34,19 @@ class Operator:
 
     MUL, DIV, REM, ADD, SUB = 3, 4, 5, 6, 7
     COMPARISONS = range(11, 17)
+    LOGICAL_AND = 20
     ASSIGN, MUL_ASSIGN, DIV_ASSIGN, REM_ASSIGN, ADD_ASSIGN, SUB_ASSIGN = 22, 23, 24, 25, 26, 27
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A file with everything that it includes.
+    """C++ with everything that it includes.
 
     Attributes:
-        path: of the file.
-        tree: the root of its syntax tree.
+        tree: the root of the syntax tree.
         errors: (path, line, message) of what does not compile.
     """
 
-    path: Path
     tree: Cursor
     errors: tuple[tuple[str, int, str], ...]
 
@@ -92,12 +88,12 @@ def operator_of(node: Cursor) -> int:
     return int(_library().clang_getCursorBinaryOperatorKind(node))
 
 
-def parse(files: Sequence[Path], texts: Mapping[Path, str], includes: Sequence[Path]) -> list[Unit]:
-    """Syntax trees of C++ files.
+def parse(text: str, texts: Mapping[Path, str], includes: Sequence[Path]) -> Unit:
+    """The syntax tree of C++.
 
     Args:
-        files: the files.
-        texts: of files and headers, where they are to be read otherwise than from the disk.
+        text: the C++, which may include files.
+        texts: of files, where they are to be read otherwise than from the disk.
         includes: folders of headers.
 
     Raises:
@@ -112,21 +108,15 @@ def parse(files: Sequence[Path], texts: Mapping[Path, str], includes: Sequence[P
         str(_prefix()),
         *(f"-I{folder}" for folder in includes),
     ]
-    unsaved = [(str(path), text) for path, text in texts.items()]
-
-    def one(path: Path) -> Unit:
-        # Without the precompiled declarations, of which there are tens of thousands.
-        index = cindex.Index.create(excludeDecls=True)
-        unit = index.parse(str(path), arguments, unsaved_files=unsaved)
-        errors = tuple(
-            (str(about.location.file), about.location.line, about.spelling)
-            for about in unit.diagnostics
-            if about.severity >= cindex.Diagnostic.Error
-        )
-        return Unit(path, unit.cursor, errors)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(one, files))
+    unsaved = [(_NAME, text), *((str(path), content) for path, content in texts.items())]
+    # Without the precompiled declarations, of which there are tens of thousands.
+    unit = cindex.Index.create(excludeDecls=True).parse(_NAME, arguments, unsaved_files=unsaved)
+    errors = tuple(
+        (str(about.location.file), about.location.line, about.spelling)
+        for about in unit.diagnostics
+        if about.severity >= cindex.Diagnostic.Error
+    )
+    return Unit(unit.cursor, errors)
 
 
 @cache
@@ -140,7 +130,7 @@ def _system_arguments() -> tuple[str, ...]:
         0
     ]
     folders = [line.strip() for line in listing.splitlines() if line.strip()]
-    headers = [str(header_folder()), *([str(SHIMS)] if SHIMS.is_dir() else [])]
+    headers = [str(header_folder()), str(SIMULATION_HEADERS)]
     places = [argument for folder in [*headers, *folders] for argument in ("-isystem", folder)]
     return ("-x", "c++", STANDARD, "-Wno-everything", *places)
 

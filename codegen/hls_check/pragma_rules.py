@@ -28,8 +28,8 @@ from codegen.hls_check.pragma_text import PragmaText, clauses_of
 from codegen.hls_check.table import PRAGMAS, Kind
 
 FEWEST_IN_MEMORY = 5
-"""Words in a bank that stays a memory: smaller arrays become registers (UG1399, `config_array_partition
--complete_threshold`, 4 unless it is set)."""
+"""Words in a bank that stays a memory: smaller arrays become registers, unless `bind_storage` says what holds them
+(UG1399, config_array_partition: the threshold is 4 if none is set)."""
 
 _IN_LOOP = frozenset({"loop_tripcount", "loop_flatten", "unroll", "dependence"})
 _IN_FUNCTION = frozenset({"inline", "interface", "top", "function_instantiate"})
@@ -45,7 +45,7 @@ Findings = Iterator[Finding]
 
 def check_pragmas(program: Program, flow: Flow) -> list[Finding]:
     """Everything that is wrong with pragmas."""
-    found = [*_texts(program)]
+    found = [*_texts(program), *_unplaced(program)]
     rules: tuple[Callable[[Program, Flow, Pragma], Findings], ...] = (
         _values,
         _placement,
@@ -67,16 +67,6 @@ def check_pragmas(program: Program, flow: Flow) -> list[Finding]:
     return found
 
 
-def unplaced(program: Program) -> set[Finding]:
-    """Pragmas that no function has which the program's files compile."""
-    placed = {pragma.text.number for pragma in program.pragmas}
-    return {
-        _found(text, "pragma-place", f"pragma {text.name} stands in no function that is compiled")
-        for text in program.texts
-        if text.number not in placed
-    }
-
-
 def _found(text: PragmaText, rule: str, message: str) -> Finding:
     return Finding(text.file, text.line, rule, message)
 
@@ -93,6 +83,15 @@ def _texts(program: Program) -> Findings:
             yield _found(about, "pragma-expression", f"pragma {about.name}: as C++ at this place: {message}")
         else:
             yield Finding(file, line, "compile", f"does not compile: {message}")
+
+
+def _unplaced(program: Program) -> Findings:
+    """Pragmas outside functions, and in what the preprocessor leaves out."""
+    placed = {pragma.text.number for pragma in program.pragmas}
+    broken = {(file, line) for file, line, _ in program.errors}
+    for text in program.texts:
+        if text.number not in placed and (text.file, text.line) not in broken:
+            yield _found(text, "pragma-place", f"pragma {text.name} stands in no function that is compiled")
 
 
 def _values(program: Program, flow: Flow, pragma: Pragma) -> Findings:
@@ -213,13 +212,22 @@ def _dependence_banks(program: Program, flow: Flow, pragma: Pragma) -> Findings:
         if place is None or not extents:
             continue
         words = bank_words(program, flow, place, extents)
-        if words < FEWEST_IN_MEMORY:
+        if words == 1 or (words < FEWEST_IN_MEMORY and not _is_bound(program, flow, place)):
             name = pragma.text.clauses["variable"]
             message = (
                 f"`{name}` has {words} words a bank: the tool makes registers of so few, and the dependence says "
-                "nothing; turn a ring of registers instead"
+                "nothing; turn a ring of registers instead, or say with bind_storage what holds them"
             )
             yield _found(pragma.text, "dependence-registers", message)
+
+
+def _is_bound(program: Program, flow: Flow, place: Place) -> bool:
+    roots = flow.roots(place) | {place}
+    return any(
+        pragma.text.name == "bind_storage" and place_of(node) in roots
+        for pragma in program.pragmas
+        for node in pragma.mentions
+    )
 
 
 def bank_words(program: Program, flow: Flow, place: Place, extents: list[int]) -> int:

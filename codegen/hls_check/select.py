@@ -31,7 +31,7 @@ def check_selections(function: Function, flow: Flow) -> Iterator[Finding]:
             message = "a condition chooses a memory: choose between the words that were read"
             yield Finding(function.file, line, "selected-memory", message)
         elif name == "IF_STMT":
-            yield from _branches(function, node)
+            yield from _branches(function, flow, node)
         elif name == "CALL_EXPR":
             yield from _rows(function, flow, node)
 
@@ -49,12 +49,12 @@ def _is_memory(node: Cursor) -> bool:
     return node.type.get_canonical().kind.name in _POINTERS | _ARRAYS
 
 
-def _branches(function: Function, node: Cursor) -> Iterator[Finding]:
+def _branches(function: Function, flow: Flow, node: Cursor) -> Iterator[Finding]:
     """Two branches that call one function with different memories become one call with a selected pointer."""
     branches = [child for child in children(node) if not child.kind.is_expression()]
     if len(branches) != 2 or kind(branches[1]) == "IF_STMT":
         return
-    called = [_memories_passed(branch) for branch in branches]
+    called = [_memories_passed(branch, flow) for branch in branches]
     for key, (callee, memories, line) in called[0].items():
         other = called[1].get(key)
         if other and memories != other[1]:
@@ -65,15 +65,11 @@ def _branches(function: Function, node: Cursor) -> Iterator[Finding]:
             yield Finding(function.file, line, "selected-memory", message)
 
 
-def _memories_passed(branch: Cursor) -> dict[str, tuple[str, list[Place | None], int]]:
+def _memories_passed(branch: Cursor, flow: Flow) -> dict[str, tuple[str, list[Place | None], int]]:
     """Per function that a branch calls: its name, the memories that it is given, and the line."""
     found = {}
     for node in descendants(branch):
-        if (
-            kind(node) == "CALL_EXPR"
-            and node.referenced is not None
-            and kind(node.referenced) == "FUNCTION_DECL"
-        ):
+        if kind(node) == "CALL_EXPR" and _is_module(flow, node):
             passed = [place_of(given) for given in node.get_arguments() if _passes_memory(given)]
             found[node.referenced.get_usr()] = (node.spelling, passed, node.location.line)
     return found
@@ -86,19 +82,19 @@ def _passes_memory(argument: Cursor) -> bool:
 
 def _rows(function: Function, flow: Flow, call: Cursor) -> Iterator[Finding]:
     """A row of an array, chosen by an index that varies, handed to a function."""
-    if call.referenced is None or kind(call.referenced) not in ("FUNCTION_DECL", "CXX_METHOD"):
+    if not _is_module(flow, call):
         return
     for argument in call.get_arguments():
         row = bare(argument)
         if kind(row) != "ARRAY_SUBSCRIPT_EXPR" or row.type.get_canonical().kind.name not in _ARRAYS:
             continue
-        if not flow.is_static(children(row)[1]) and _is_called_as_module(function, flow, call):
+        if not flow.is_static(children(row)[1]):
             message = f"{call.spelling} is given a row that an index chooses: pass the array and the index"
             yield Finding(function.file, call.location.line, "selected-memory", message)
 
 
-def _is_called_as_module(function: Function, flow: Flow, call: Cursor) -> bool:
-    """Whether a function keeps its own module: one that is inlined sees the caller's array."""
-    callee = flow.program.functions.get(call.referenced.get_usr())
+def _is_module(flow: Flow, call: Cursor) -> bool:
+    """Whether a call is one of a function of the project that keeps a module of its own: is not inlined."""
+    callee = flow.program.functions.get(call.referenced.get_usr()) if call.referenced is not None else None
     inline = callee.pragma("inline") if callee else None
-    return callee is None or inline is None or "off" in inline.text.clauses
+    return callee is not None and (inline is None or "off" in inline.text.clauses)

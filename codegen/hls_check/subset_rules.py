@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 from codegen.hls_check.accumulate import check_accumulations
 from codegen.hls_check.arithmetic_rules import check_addresses, check_divisions, check_wide_products
 from codegen.hls_check.findings import Finding
 from codegen.hls_check.flow import Flow, type_name
-from codegen.hls_check.model import Function, Loop, Program
-from codegen.hls_check.parse import children, descendants, kind
+from codegen.hls_check.model import Function, Loop, Program, short_name
+from codegen.hls_check.parse import children, descendants, file_of, kind
 from codegen.hls_check.select import check_selections
 
 _ALLOCATORS = frozenset({"malloc", "calloc", "realloc", "free", "alloca", "aligned_alloc"})
@@ -53,12 +55,12 @@ def _recursion(program: Program) -> Iterator[Finding]:
             callee = program.functions.get(call.callee)
             if callee is None:
                 continue
-            if callee.key in [*path, function.key]:
+            if callee.key in [*path, function.key] and not _is_constexpr(callee):
                 line = call.node.location.line
                 yield Finding(
                     function.file, line, "recursion", f"{callee.name} calls itself: hardware has no stack"
                 )
-            else:
+            elif callee.key not in [*path, function.key]:
                 yield from visit(callee, [*path, function.key])
         finished.add(function.key)
 
@@ -66,9 +68,15 @@ def _recursion(program: Program) -> Iterator[Finding]:
         yield from visit(function, [])
 
 
+def _is_constexpr(function: Function) -> bool:
+    """Whether the compiler itself may run a function."""
+    words = itertools.takewhile(lambda token: token.spelling != "{", function.node.get_tokens())
+    return any(token.spelling == "constexpr" for token in words)
+
+
 def _declarations(program: Program) -> Iterator[Finding]:
     for node in program.declarations:
-        file, line = str(node.location.file).rpartition("/")[2], node.location.line
+        file, line = short_name(Path(file_of(node))), node.location.line
         for child in children(node):
             if kind(child) in ("CXX_METHOD", "DESTRUCTOR") and child.is_virtual_method():
                 message = f"{child.spelling} is virtual: which function a call means must be known"
