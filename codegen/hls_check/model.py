@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from codegen.hls_check.parse import Cursor, Unit, children, file_of, kind, parse
-from codegen.hls_check.pragma_text import PragmaText, find_pragmas, probe
+from codegen.hls_check.pragma_text import PragmaText, Probed, find_pragmas, probe
 
 LOOPS = {"FOR_STMT": "for", "WHILE_STMT": "while", "DO_STMT": "do", "CXX_FOR_RANGE_STMT": "range for"}
 _FUNCTIONS = frozenset(
@@ -47,6 +48,7 @@ class Loop:
 
     Attributes:
         node: the statement.
+        statement: the same with its label.
         kind: `for`, `while`, `do` or `range for`.
         label: "" without one.
         function: that it stands in.
@@ -56,6 +58,7 @@ class Loop:
     """
 
     node: Cursor
+    statement: Cursor
     kind: str
     label: str
     function: Function
@@ -133,15 +136,20 @@ class Program:
         calls: by the function that they call.
         declarations: what stands outside functions.
         errors: (file, line, message) of what does not compile.
-        files: the paths of its files and headers.
+        probed: its files and headers, with blocks in place of pragmas.
     """
 
     texts: list[PragmaText]
+    probed: dict[Path, Probed]
     functions: dict[str, Function] = field(default_factory=dict)
     calls: dict[str, list[Call]] = field(default_factory=lambda: defaultdict(list))
     declarations: list[Cursor] = field(default_factory=list)
     errors: list[tuple[str, int, str]] = field(default_factory=list)
-    files: frozenset[str] = frozenset()
+
+    @cached_property
+    def files(self) -> frozenset[str]:
+        """Paths of its files and headers."""
+        return frozenset(map(str, self.probed))
 
     @property
     def pragmas(self) -> list[Pragma]:
@@ -168,8 +176,11 @@ def load(sources: Sequence[Path], tops: Sequence[Path], includes: Sequence[Path]
     lines = [f'#include "{path}"' for path in [*headers, *sources]]
     # Their headers were read before: what is left of them is their own.
     lines += [f'namespace top_{number} {{\n#include "{path}"\n}}' for number, path in enumerate(tops)]
-    program = Program(texts, files=frozenset(map(str, probed)))
-    _Reader(program, parse("\n".join(lines) + "\n", probed, includes)).read()
+    program = Program(texts, probed)
+    unit = parse(
+        "\n".join(lines) + "\n", {path: about.data.decode() for path, about in probed.items()}, includes
+    )
+    _Reader(program, unit).read()
     for function in program.functions.values():
         for call in function.calls:
             program.calls[call.callee].append(call)
@@ -223,7 +234,7 @@ class _Reader:
         for child in below:
             # A constructor's initialisers and default arguments call functions too.
             if child is not body and child.kind.is_expression():
-                self._statement(child, function, (), "")
+                self._statement(child, function, ())
         self._block(body, function, (), None, at_top=True)
 
     def _block(
@@ -239,7 +250,7 @@ class _Reader:
         for node in children(block):
             number = _pragma_number(node)
             if number is None:
-                self._statement(node, function, loops, "")
+                self._statement(node, function, loops)
                 continue
             pragma = self._pragma(node, number, function, loops, loop, at_top)
             function.pragmas.append(pragma)
@@ -266,36 +277,42 @@ class _Reader:
                 mentions.append(children(children(statement)[-1])[0])
         return Pragma(self.numbered[number], function, loop, loops, values, mentions, at_top)
 
-    def _statement(self, node: Cursor, function: Function, loops: tuple[Loop, ...], label: str) -> None:
+    def _statement(
+        self, node: Cursor, function: Function, loops: tuple[Loop, ...], labelled: Cursor | None = None
+    ) -> None:
         name = kind(node)
         if name in LOOPS:
-            self._loop(node, function, loops, label)
+            self._loop(node, labelled, function, loops)
             return
         if name == "COMPOUND_STMT":
             self._block(node, function, loops, None)
             return
         if name == "LABEL_STMT":
             for child in children(node):
-                self._statement(child, function, loops, node.spelling)
+                self._statement(child, function, loops, node)
             return
         if name == "CALL_EXPR" and node.referenced is not None:
             function.calls.append(Call(node, node.referenced.get_usr(), function, loops))
         for child in children(node):
-            self._statement(child, function, loops, "")
+            self._statement(child, function, loops)
 
-    def _loop(self, node: Cursor, function: Function, loops: tuple[Loop, ...], label: str) -> None:
+    def _loop(
+        self, node: Cursor, labelled: Cursor | None, function: Function, loops: tuple[Loop, ...]
+    ) -> None:
         parts = children(node)
         if not parts:
             return
         body = parts[0] if kind(node) == "DO_STMT" else parts[-1]
-        loop = Loop(node, LOOPS[kind(node)], label, function, loops[-1] if loops else None, body)
+        label = labelled.spelling if labelled is not None else ""
+        parent = loops[-1] if loops else None
+        loop = Loop(node, labelled or node, LOOPS[kind(node)], label, function, parent, body)
         function.loops.append(loop)
         inside = (*loops, loop)
         for part in parts:
             if part == body and kind(part) == "COMPOUND_STMT":
                 self._block(part, function, inside, loop)
             else:
-                self._statement(part, function, inside, "")
+                self._statement(part, function, inside)
 
 
 def _constants(statement: Cursor) -> list[Cursor]:

@@ -60,18 +60,33 @@ def clauses_of(name: str, mode: str = "") -> Mapping[str, Clause]:
     return {**clauses, **MODES.get(mode, {})} if name == "interface" else clauses
 
 
-def probe(text: str, pragmas: list[PragmaText]) -> str:
-    """A file's text with a block of C++ in place of each pragma, which uses the pragma's expressions.
+@dataclass(frozen=True)
+class Probed:
+    """A file with a block of C++ in place of each pragma.
+
+    Attributes:
+        data: the file, as a compiler counts it: in bytes.
+        blocks: first byte of each pragma's block, and the byte behind it, by the pragma's number.
+    """
+
+    data: bytes
+    blocks: Mapping[int, tuple[int, int]]
+
+
+def probe(text: str, pragmas: list[PragmaText]) -> Probed:
+    """Put a block of C++ in place of each pragma, which uses the pragma's expressions.
 
     Lines stay where they are. A pragma becomes `{ enum { hls_pragma_<number> = 0 }; ... }`: variables and functions are
     mentioned in the order of their clauses, and the integer of a clause is the enumerator `hls_<number>_<clause>`.
     """
-    parts, place = [], 0
+    data, blocks, place = b"", {}, 0
     for pragma in pragmas:
-        lines = text.count("\n", pragma.start, pragma.end)
-        parts += [text[place : pragma.start], _probe(pragma), "\n" * lines]
+        data += text[place : pragma.start].encode()
+        block = _probe(pragma).encode()
+        blocks[pragma.number] = (len(data), len(data) + len(block))
+        data += block + b"\n" * text.count("\n", pragma.start, pragma.end)
         place = pragma.end
-    return "".join([*parts, text[place:]])
+    return Probed(data + text[place:].encode(), blocks)
 
 
 def _probe(pragma: PragmaText) -> str:
