@@ -71,12 +71,10 @@ def _adds_up(loop: Loop, target: Cursor, declaration: Cursor) -> bool:
 def _is_carried(
     function: Function, flow: Flow, declaration: Cursor, place: Place, begins: Cursor, loops: list[Loop]
 ) -> bool:
-    """Whether a sum that `begins` at a statement begins with a value of an earlier iteration, as far as that can be seen."""
+    """Whether a sum starts with a value of an earlier iteration, as far as can be seen before where it `begins`."""
     if kind(declaration) == "PARM_DECL":
-        return (
-            "&" in declaration.type.get_canonical().spelling
-            or "[" in declaration.type.get_canonical().spelling
-        )
+        passed = str(declaration.type.get_canonical().spelling)
+        return "&" in passed or "[" in passed
     pipelined = next((loop for loop in loops if loop.pipelined), None)
     if pipelined is not None and declaration.location.offset < pipelined.node.extent.start.offset:
         starts = _starts(function, declaration, place, begins, pipelined.node.extent.start.offset)

@@ -15,7 +15,7 @@ from codegen.hls_check.model import Loop, Program, load
 from codegen.hls_check.pragma_text import PragmaText
 from pysim.errors import InputError
 
-_FLAGS = ("-DEDGEMOE_CHECK", "-include", "checked_memory.h", "-w")
+_FLAGS = ("-DEDGEMOE_CHECK", "-include", "checked_memory.h", "-w", "-O0")
 _NEVER = -1
 
 RUNS = {
@@ -93,9 +93,12 @@ def execute(project: Path, runs: Sequence[str] = tuple(RUNS)) -> Execution:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for path, text in texts.items():
-            (folder / path.name).write_text(text)
-        files = [*(folder / path.name for path in sources), *benches]
-        executable = link(compile_sources(files, [folder], flags=_FLAGS), project)
+            if path not in sources:
+                (folder / path.name).write_text(text)
+        # As one file: most of the time goes into types that all of them use.
+        engines = folder / "engines.cpp"
+        engines.write_text("".join(f'#line 1 "{path.name}"\n{texts[path]}\n' for path in sources))
+        executable = link(compile_sources([engines, *benches], [folder], flags=_FLAGS), project)
     execution = Execution()
     for run in runs:
         execution.results[run] = run_testbench(executable, project, RUNS[run])
@@ -136,9 +139,9 @@ def _judge(execution: Execution, program: Program, loops: list[Loop]) -> None:
                     f"`{text.clauses['variable']}` is no `Memory`: nothing proves what its dependence says"
                 )
                 found.add(Finding(text.file, text.line, "dependence-unproved", message))
-    for (number, memory), (times, reads, writes) in crowds.items():
+    for (number, memory), (_, reads, writes) in crowds.items():
         loop = loops[number]
-        message = f"{reads} reads and {writes} writes of one bank of `{memory}` in an iteration of {loop.name}, {times} times"
+        message = f"{loop.name}: a bank of `{memory}` is read {reads} times and written {writes} times in an iteration"
         found.add(Finding(loop.function.file, loop.line, "bank-ports", message))
     execution.undeclared = [(loop, memory, least) for (loop, memory), least in sorted(nearest.items())]
     for text in program.texts:
@@ -157,7 +160,9 @@ def _dependence(execution: Execution, text: PragmaText, measured: list[int] | No
     if not broken:
         return set()
     says = "none at all" if distance is None else f"{distance} at least"
-    message = f"`{text.clauses['variable']}`: a dependence of distance {least}, where the pragma says {says} ({broken} times)"
+    message = (
+        f"`{text.clauses['variable']}`: a dependence of distance {least}, declared is {says} ({broken} times)"
+    )
     return {Finding(text.file, text.line, "dependence-distance", message)}
 
 

@@ -108,7 +108,7 @@ def _parameters(function: Function, flow: Flow) -> Iterator[Edit]:
         return
     inside = function.body.extent.start.offset + 1
     for parameter in function.parameters:
-        if not rank_and_extents(parameter):
+        if not parameter.spelling or not rank_and_extents(parameter):
             continue
         yield inside, inside, f' {_CHECK}call_it({parameter.spelling}, "{parameter.spelling}");'
         roots = flow.roots(Place(parameter.get_usr()))
