@@ -53,8 +53,8 @@ PROJECT_FOLDERS = ("src", "tb", "scripts")
 ARITHMETIC_FOLDERS = ("iccad23",)
 """Folders of templates that replace those of `src` for one arithmetic."""
 
-CLOCK_UNCERTAINTY = "12.5%"
-"""Share of the clock period that synthesis leaves to place and route: Vitis HLS's default is 27 %."""
+CLOCK_UNCERTAINTY = "27%"
+"""Share of the clock period that synthesis leaves to place and route: the default of Vitis HLS."""
 
 STYLE = "{BasedOnStyle: Google, ColumnLimit: 110}"
 
