@@ -73,8 +73,7 @@ def _is_carried(
 ) -> bool:
     """Whether a sum starts with a value of an earlier iteration, as far as can be seen before where it `begins`."""
     if kind(declaration) == "PARM_DECL":
-        passed = str(declaration.type.get_canonical().spelling)
-        return "&" in passed or "[" in passed
+        return not flow.is_static_declaration(declaration)
     pipelined = next((loop for loop in loops if loop.pipelined), None)
     if pipelined is not None and declaration.location.offset < pipelined.node.extent.start.offset:
         starts = _starts(function, declaration, place, begins, pipelined.node.extent.start.offset)

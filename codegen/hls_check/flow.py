@@ -226,7 +226,7 @@ class Flow:
                 map(self.is_static, [condition, *choices] if chosen is None else [choices[not chosen]])
             )
         if name == "DECL_REF_EXPR":
-            return node.referenced is not None and self._static_declaration(node.referenced)
+            return node.referenced is not None and self.is_static_declaration(node.referenced)
         if name == "MEMBER_REF_EXPR":
             return False
         below = [child for child in children(node) if child.kind.is_expression()]
@@ -234,7 +234,8 @@ class Flow:
             return False
         return all(self.is_static(child) for child in below)
 
-    def _static_declaration(self, declaration: Cursor) -> bool:
+    def is_static_declaration(self, declaration: Cursor) -> bool:
+        """Whether a variable is constant once the loops that can be unrolled are."""
         name = kind(declaration)
         if name in ("ENUM_CONSTANT_DECL", "TEMPLATE_NON_TYPE_PARAMETER", "FUNCTION_DECL", "CXX_METHOD"):
             return True

@@ -151,6 +151,11 @@ class Program:
         """Paths of its files and headers."""
         return frozenset(map(str, self.probed))
 
+    @cached_property
+    def broken(self) -> frozenset[tuple[str, int]]:
+        """Files and lines that do not compile."""
+        return frozenset((file, line) for file, line, _ in self.errors)
+
     @property
     def pragmas(self) -> list[Pragma]:
         """All pragmas in functions."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
+from codegen.hls_check.arithmetic_rules import with_loops
 from codegen.hls_check.findings import Finding
 from codegen.hls_check.flow import (
     Flow,
@@ -63,6 +64,7 @@ def check_pragmas(program: Program, flow: Flow) -> list[Finding]:
             found += rule(program, flow, pragma)
     for function in program.functions.values():
         found += _interface(function)
+        found += _struct_arrays(program, flow, function)
         found += _twice(function)
     return found
 
@@ -73,12 +75,15 @@ def _found(text: PragmaText, rule: str, message: str) -> Finding:
 
 def _texts(program: Program) -> Findings:
     """What needs no syntax tree, and expressions that are no C++."""
+    placed = {pragma.text.number for pragma in program.pragmas}
     by_line = {(text.file, text.line): text for text in program.texts}
     for text in program.texts:
         for problem in text.problems:
             yield _found(text, "pragma-table", problem)
     for file, line, message in program.errors:
         about = by_line.get((file, line))
+        if about and about.number not in placed:
+            continue
         if about:
             yield _found(about, "pragma-expression", f"pragma {about.name}: as C++ at this place: {message}")
         else:
@@ -88,15 +93,14 @@ def _texts(program: Program) -> Findings:
 def _unplaced(program: Program) -> Findings:
     """Pragmas outside functions, and in what the preprocessor leaves out."""
     placed = {pragma.text.number for pragma in program.pragmas}
-    broken = {(file, line) for file, line, _ in program.errors}
     for text in program.texts:
-        if text.number not in placed and (text.file, text.line) not in broken:
+        if text.number not in placed:
             yield _found(text, "pragma-place", f"pragma {text.name} stands in no function that is compiled")
 
 
 def _values(program: Program, flow: Flow, pragma: Pragma) -> Findings:
     text = pragma.text
-    if text.name not in PRAGMAS:
+    if text.name not in PRAGMAS or (text.file, text.line) in program.broken:
         return
     known = clauses_of(text.name, text.word("mode"))
     for clause, value in pragma.values.items():
@@ -131,7 +135,7 @@ def _placement(program: Program, flow: Flow, pragma: Pragma) -> Findings:
 def _array_variable(program: Program, flow: Flow, pragma: Pragma) -> Findings:
     if pragma.text.name not in _ARRAYS or pragma.function.pattern:
         return
-    if (pragma.text.file, pragma.text.line) in {(file, line) for file, line, _ in program.errors}:
+    if (pragma.text.file, pragma.text.line) in program.broken:
         return
     for node in pragma.mentions:
         if not rank_and_extents(node) and not _is_stream(node):
@@ -212,22 +216,16 @@ def _dependence_banks(program: Program, flow: Flow, pragma: Pragma) -> Findings:
         if place is None or not extents:
             continue
         words = bank_words(program, flow, place, extents)
-        if words == 1 or (words < FEWEST_IN_MEMORY and not _is_bound(program, flow, place)):
+        if words == 1 or (
+            words < FEWEST_IN_MEMORY
+            and not any(_is_named(program, root, "bind_storage") for root in {place} | flow.roots(place))
+        ):
             name = pragma.text.clauses["variable"]
             message = (
                 f"`{name}` has {words} words a bank: the tool makes registers of so few, and the dependence says "
                 "nothing; turn a ring of registers instead, or say with bind_storage what holds them"
             )
             yield _found(pragma.text, "dependence-registers", message)
-
-
-def _is_bound(program: Program, flow: Flow, place: Place) -> bool:
-    roots = flow.roots(place) | {place}
-    return any(
-        pragma.text.name == "bind_storage" and place_of(node) in roots
-        for pragma in program.pragmas
-        for node in pragma.mentions
-    )
 
 
 def bank_words(program: Program, flow: Flow, place: Place, extents: list[int]) -> int:
@@ -248,6 +246,50 @@ def bank_words(program: Program, flow: Flow, place: Place, extents: list[int]) -
     for extent in left:
         words *= extent
     return words
+
+
+def _struct_arrays(program: Program, flow: Flow, function: Function) -> Findings:
+    """Arrays of structs with arrays in them: unless told otherwise, the tool makes an array of each member."""
+    for node, loops in with_loops(function):
+        # What a pipeline declares are values of one iteration.
+        if kind(node) != "VAR_DECL" or function.pattern or flow.in_pipeline(function, loops):
+            continue
+        place = Place(node.get_usr())
+        members = children(node.type.get_canonical().get_declaration())
+        fields = [member for member in members if kind(member) == "FIELD_DECL"]
+        for variable, at in [
+            (node, place),
+            *((field, Place(place.declaration, (field.spelling,))) for field in fields),
+        ]:
+            extents = rank_and_extents(variable)
+            if not extents or not _has_arrays(program, element_type(variable)):
+                continue
+            if bank_words(program, flow, at, extents) > 1 and not _is_named(
+                program, at, "aggregate", "disaggregate"
+            ):
+                message = (
+                    f"`{variable.spelling}` is an array of structs with arrays: the tool makes an array of each "
+                    "member, with several accesses where you see one; aggregate it"
+                )
+                yield Finding(function.file, node.location.line, "struct-array", message)
+
+
+def _has_arrays(program: Program, of: Cursor) -> bool:
+    """Whether a type is a struct of the project that holds arrays."""
+    if of.kind.name != "RECORD" or declaration_file(of) not in program.files:
+        return False
+    return any(
+        kind(child) == "FIELD_DECL" and rank_and_extents(child) for child in children(of.get_declaration())
+    )
+
+
+def _is_named(program: Program, place: Place, *names: str) -> bool:
+    """Whether a pragma of these names is of a variable."""
+    return any(
+        pragma.text.name in names and place_of(node) == place
+        for pragma in program.pragmas
+        for node in pragma.mentions
+    )
 
 
 def _allocation(program: Program, flow: Flow, pragma: Pragma) -> Findings:
