@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from codegen.hls_check.arithmetic_rules import operands, with_loops
+from codegen.hls_check.arithmetic_rules import operands
 from codegen.hls_check.findings import Finding
 from codegen.hls_check.flow import (
     Flow,
@@ -18,7 +18,7 @@ from codegen.hls_check.flow import (
     type_name,
 )
 from codegen.hls_check.model import Function, Loop, Program
-from codegen.hls_check.parse import Cursor, Operator, bare, children, descendants, kind, operator_of
+from codegen.hls_check.parse import Cursor, Operator, bare, children, kind, operator_of
 
 _ADDED = frozenset({"operator+=", "operator-="})
 _SUMS = frozenset({Operator.ADD_ASSIGN, Operator.SUB_ASSIGN})
@@ -27,7 +27,7 @@ _SUMS = frozenset({Operator.ADD_ASSIGN, Operator.SUB_ASSIGN})
 def check_accumulations(function: Function, program: Program, flow: Flow) -> Iterator[Finding]:
     """Chains of additions that begin with a value of an earlier iteration, and sums that may be merged into one."""
     counted: dict[Place, int] = {}
-    for node, loops in with_loops(function):
+    for node, loops in function.nodes:
         added = operator_of(node) in _SUMS or (kind(node) == "CALL_EXPR" and node.spelling in _ADDED)
         sides = operands(node) if added else []
         if len(sides) != 2 or not flow.in_pipeline(function, loops):
@@ -87,7 +87,7 @@ def _starts(function: Function, declaration: Cursor, place: Place, node: Cursor,
     found = []
     if declaration.location.offset > after:
         found += [c for c in children(declaration) if c.kind.is_expression() and not _is_default(c)][-1:]
-    for other in descendants(function.body):
+    for other, _ in function.nodes:
         if not after < other.location.offset < node.location.offset:
             continue
         assigns = operator_of(other) == Operator.ASSIGN or (
@@ -107,7 +107,7 @@ def _merged_sums(function: Function, program: Program, flow: Flow) -> Iterator[F
     """Sums of lanes that are as wide as what they are added to: the tool may balance both trees into one."""
     if function.pragma("expression_balance"):
         return
-    for node, loops in with_loops(function):
+    for node, loops in function.nodes:
         adds = operator_of(node) == Operator.ADD or (
             kind(node) == "CALL_EXPR" and node.spelling == "operator+"
         )
@@ -137,10 +137,10 @@ def _returns_a_sum(callee: Function, flow: Flow) -> bool:
     """Whether a function returns a variable that an unrolled loop sums up."""
     returned = [
         place_of(children(node)[0])
-        for node in descendants(callee.body)
+        for node, _ in callee.nodes
         if kind(node) == "RETURN_STMT" and children(node)
     ]
-    for node, loops in with_loops(callee):
+    for node, loops in callee.nodes:
         added = operator_of(node) in _SUMS or (kind(node) == "CALL_EXPR" and node.spelling in _ADDED)
         if added and any(flow.unrolled(loop) for loop in loops) and place_of(operands(node)[0]) in returned:
             return True

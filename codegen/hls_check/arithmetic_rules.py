@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from codegen.hls_check.findings import Finding
 from codegen.hls_check.flow import NATIVE_WIDE, Flow, computed_bits, is_wrapping, native_bits
-from codegen.hls_check.model import Function, Loop
+from codegen.hls_check.model import Function
 from codegen.hls_check.parse import Cursor, Operator, bare, children, descendants, evaluate, kind, operator_of
 
 _DIVIDERS = frozenset({"operator/", "operator%", "operator/=", "operator%="})
@@ -22,23 +22,9 @@ def operands(node: Cursor) -> list[Cursor]:
     return list(node.get_arguments()) if kind(node) == "CALL_EXPR" else children(node)
 
 
-def with_loops(function: Function) -> Iterator[tuple[Cursor, list[Loop]]]:
-    """Every node of a function's body with the loops round it, the innermost first."""
-    loops = {loop.node.hash: loop for loop in function.loops}
-
-    def walk(node: Cursor, around: list[Loop]) -> Iterator[tuple[Cursor, list[Loop]]]:
-        loop = loops.get(node.hash)
-        inside = [loop, *around] if loop is not None else around
-        yield node, inside
-        for child in children(node):
-            yield from walk(child, inside)
-
-    return walk(function.body, [])
-
-
 def check_divisions(function: Function, flow: Flow) -> Iterator[Finding]:
     """Divisions and remainders by what varies, and in pipelines by what is no power of two."""
-    for node, loops in with_loops(function):
+    for node, loops in function.nodes:
         divides = operator_of(node) in _DIVISIONS or (
             kind(node) == "CALL_EXPR" and node.spelling in _DIVIDERS
         )
@@ -61,7 +47,7 @@ def check_divisions(function: Function, flow: Flow) -> Iterator[Finding]:
 
 def check_wide_products(function: Function) -> Iterator[Finding]:
     """Native 64-bit products of what is computed with 64 bits: the tool cannot see that fewer matter."""
-    for node in descendants(function.body):
+    for node, _ in function.nodes:
         if operator_of(node) not in _PRODUCTS or native_bits(node) != NATIVE_WIDE:
             continue
         widths = [computed_bits(side) for side in children(node)]
@@ -80,7 +66,7 @@ def _is_power_of_two(product: Cursor) -> bool:
 
 def check_addresses(function: Function, flow: Flow) -> Iterator[Finding]:
     """Addresses of memory ports that are no base + stride, because they may wrap at 2**32."""
-    for node in descendants(function.body):
+    for node, _ in function.nodes:
         if kind(node) != "ARRAY_SUBSCRIPT_EXPR" or len(children(node)) != 2:
             continue
         base, index = children(node)

@@ -121,6 +121,22 @@ class Function:
     loops: list[Loop] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
 
+    @cached_property
+    def nodes(self) -> list[tuple[Cursor, list[Loop]]]:
+        """Everything in the body, with the loops round it, the innermost first."""
+        loops = {loop.node.hash: loop for loop in self.loops}
+        found: list[tuple[Cursor, list[Loop]]] = []
+
+        def walk(node: Cursor, around: list[Loop]) -> None:
+            loop = loops.get(node.hash)
+            inside = [loop, *around] if loop is not None else around
+            found.append((node, inside))
+            for child in children(node):
+                walk(child, inside)
+
+        walk(self.body, [])
+        return found
+
     def pragma(self, name: str) -> Pragma | None:
         """The pragma of a name that stands in the function's body, without anything between."""
         return next((pragma for pragma in self.pragmas if pragma.text.name == name and pragma.at_top), None)

@@ -24,6 +24,9 @@ STANDARD = "-std=c++14"
 _PREFIX = '#include "ap_int.h"\n#include "hls_stream.h"\n'
 """What nearly every file includes, read once."""
 
+_WIDEST = 16384
+"""Bits of the widest ap_int that is let pass: the tool's script of the kernels asks for what their streams need."""
+
 _NAME = "edgemoe_check.cpp"
 
 _RESULT_IS_INTEGER = 1
@@ -132,7 +135,7 @@ def _system_arguments() -> tuple[str, ...]:
     folders = [line.strip() for line in listing.splitlines() if line.strip()]
     headers = [str(header_folder()), str(SIMULATION_HEADERS)]
     places = [argument for folder in [*headers, *folders] for argument in ("-isystem", folder)]
-    return ("-x", "c++", STANDARD, "-Wno-everything", *places)
+    return ("-x", "c++", STANDARD, "-Wno-everything", f"-DAP_INT_MAX_W={_WIDEST}", *places)
 
 
 @cache

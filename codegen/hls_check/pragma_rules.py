@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
-from codegen.hls_check.arithmetic_rules import with_loops
 from codegen.hls_check.findings import Finding
 from codegen.hls_check.flow import (
     Flow,
@@ -216,10 +215,8 @@ def _dependence_banks(program: Program, flow: Flow, pragma: Pragma) -> Findings:
         if place is None or not extents:
             continue
         words = bank_words(program, flow, place, extents)
-        if words == 1 or (
-            words < FEWEST_IN_MEMORY
-            and not any(_is_named(program, root, "bind_storage") for root in {place} | flow.roots(place))
-        ):
+        bound = any(_is_named(program, root, "bind_storage") for root in {place} | flow.roots(place))
+        if words < FEWEST_IN_MEMORY and not bound:
             name = pragma.text.clauses["variable"]
             message = (
                 f"`{name}` has {words} words a bank: the tool makes registers of so few, and the dependence says "
@@ -250,7 +247,7 @@ def bank_words(program: Program, flow: Flow, place: Place, extents: list[int]) -
 
 def _struct_arrays(program: Program, flow: Flow, function: Function) -> Findings:
     """Arrays of structs with arrays in them: unless told otherwise, the tool makes an array of each member."""
-    for node, loops in with_loops(function):
+    for node, loops in function.nodes:
         # What a pipeline declares are values of one iteration.
         if kind(node) != "VAR_DECL" or function.pattern or flow.in_pipeline(function, loops):
             continue
@@ -331,7 +328,7 @@ def _operation(program: Program, flow: Flow, pragma: Pragma) -> Findings:
 
 def _assigned(function: Function, place: Place) -> Iterator[Cursor]:
     """What is assigned to a variable, or its element, in a function."""
-    for node in descendants(function.body):
+    for node, _ in function.nodes:
         below = children(node)
         if kind(node) == "VAR_DECL" and node.get_usr() == place.declaration:
             yield from (child for child in below if child.kind.is_expression())

@@ -15,7 +15,7 @@ _ARRAYS = frozenset({"CONSTANTARRAY", "INCOMPLETEARRAY", "DEPENDENTSIZEDARRAY"})
 
 def check_selections(function: Function, flow: Flow) -> Iterator[Finding]:
     """Pointers that vary, memories chosen by a condition, and rows of arrays chosen by an index."""
-    for node in descendants(function.body):
+    for node, _ in function.nodes:
         name, line = kind(node), node.location.line
         if name == "VAR_DECL" and node.type.get_canonical().kind.name in _POINTERS:
             message = (

@@ -95,7 +95,7 @@ def _statements(function: Function) -> Iterator[Finding]:
             "virtual",
             f"{function.name} is virtual: no call may choose",
         )
-    for node in descendants(function.body):
+    for node, _ in function.nodes:
         name, line = kind(node), node.location.line
         if name in _REFUSED:
             rule, message = _REFUSED[name]
