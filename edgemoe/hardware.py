@@ -9,6 +9,7 @@ import typer
 
 import edgemoe
 from edgemoe.board import verify_host
+from edgemoe.checks import verify_check
 from edgemoe.console import Console
 from edgemoe.kernels import verify_rtl
 from pysim.errors import CheckError, InputError
@@ -122,6 +123,12 @@ def verify(
     csim: Annotated[
         bool, typer.Option("--csim", help="Compile the C++ with g++ and run its test bench.")
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Check the C++ for what g++ cannot see: pragmas, dependences, memories."
+        ),
+    ] = False,
     vitis: Annotated[bool, typer.Option("--vitis", help="Run csim, csynth and cosim in Vitis HLS.")] = False,
     rtl: Annotated[
         bool, typer.Option("--rtl", help="Simulate the SystemVerilog kernels with Verilator and cocotb.")
@@ -151,7 +158,9 @@ def verify(
     result = CsimResult()
     if vitis:
         _verify_vitis(console, build.hls)
-    if csim or not (vitis or rtl or rtl_dir or host):
+    if check:
+        result += verify_check(console, build)
+    if csim or not (check or vitis or rtl or rtl_dir or host):
         with console.progress("compiling") as progress:
             result += edgemoe.verify(build_dir, progress=progress)
     if rtl or rtl_dir:
