@@ -103,6 +103,7 @@ class DesignSpec(_Strict):
     precision: Precision
     parallelism: Parallelism
     reports: list[TensorReport] = []
+    warnings: list[str] = []
 
 
 class _DesignFile(_Strict):
@@ -244,6 +245,7 @@ class Design:
         residual_frac: fraction bits of the residual stream.
         tensors: integers, named and typed as `design_tensors` says, and the `decode_tensors`.
         reports: what quantisation did, tensor by tensor.
+        warnings: what is doubtful about the result, each with a layer and a figure.
     """
 
     spec: ModelSpec
@@ -252,15 +254,24 @@ class Design:
     residual_frac: int
     tensors: Tensors
     reports: tuple[TensorReport, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.precision.arithmetic == "requantise":
             check_accumulators(self)
 
     def with_parallelism(self, **changes: int | float) -> Design:
-        """The same network on more or less hardware. The weights, which were checked, are shared."""
+        """The same network on more or less hardware."""
+        return self._with("parallelism", self.parallelism.model_copy(update=changes))
+
+    def with_warnings(self, warnings: tuple[str, ...]) -> Design:
+        """The same Design with what is doubtful about it."""
+        return self._with("warnings", warnings)
+
+    def _with(self, field: str, value: Any) -> Design:
+        """A copy that shares the weights, which were checked."""
         other = copy.copy(self)
-        object.__setattr__(other, "parallelism", self.parallelism.model_copy(update=changes))
+        object.__setattr__(other, field, value)
         return other
 
     @property
@@ -330,6 +341,7 @@ class Design:
             precision=self.precision,
             parallelism=self.parallelism,
             reports=list(self.reports),
+            warnings=list(self.warnings),
         ).model_dump(mode="json", exclude_none=True)
         content["model"] = self.spec.to_toml()["model"]
         write_folder(folder, {"design": content}, self.tensors, stem="design")
@@ -363,6 +375,7 @@ class Design:
             content.residual_frac,
             tensors,
             tuple(content.reports),
+            tuple(content.warnings),
         )
         if design.design_id != content.design_id:
             raise _changed(path, "design_id", design.design_id, content.design_id)

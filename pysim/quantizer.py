@@ -16,6 +16,7 @@ from pysim.calibrate import Statistic, calibrate, calibration_runs, merge
 from pysim.datapath import (
     GELU_INPUT,
     MANTISSA_FRAC,
+    MAX_SHIFT,
     NORM_WEIGHT_WIDTH,
     NORMALIZED,
     PIXEL_FRAC,
@@ -23,6 +24,7 @@ from pysim.datapath import (
     SCORE,
 )
 from pysim.design import DECODE, Design, Parallelism, default_parallelism, design_tensors
+from pysim.doubts import doubts
 from pysim.errors import OverflowRiskError
 from pysim.files import Tensors
 from pysim.formats import Format
@@ -49,6 +51,11 @@ RESIDUAL_HEADROOM = 2.0
 """The residual stream holds this many times the largest value seen in calibration."""
 
 _MAX_FRAC = 24
+"""Fraction bits of ordinary values, and of tensors that calibration saw empty, which have nothing to resolve."""
+_FINEST_FRAC = (MAX_SHIFT + SCORE.frac) // 2
+"""Fraction bits of small values: queries and keys of that many make scores by the largest shift there is."""
+_NOTHING = 2.0**-40
+"""Values up to here are rounding noise of the float network."""
 _FEW_ROWS = 64
 """An expert that calibration reached less often than this takes its scale from the whole layer."""
 
@@ -62,7 +69,7 @@ def quantize(
     parallelism: Parallelism | None = None,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Design:
-    """Calibrate on images and quantise.
+    """Calibrate on images, quantise, and run the first few: `warnings` of the Design say what is doubtful about it.
 
     Args:
         model: the float network.
@@ -83,11 +90,27 @@ def quantize(
             progress(done, runs + depth)
 
     statistics = calibrate(model, images, report)
+    design = _design(model, precision, parallelism, statistics, lambda layer: report(runs + layer))
+    return design.with_warnings(doubts(model, design, images))
+
+
+def _design(
+    model: Model,
+    precision: Precision,
+    parallelism: Parallelism,
+    statistics: dict[str, Statistic],
+    progress: Callable[[int], Any],
+) -> Design:
+    """The quantised network; progress is called with the layers done."""
     if precision.arithmetic == "iccad23":
         design = iccad23_quantizer.quantize(model, precision, parallelism, statistics)
-        report(runs + depth)
+        progress(model.spec.depth)
         return design
-    return _Quantizer(model, precision, statistics).run(parallelism, lambda layer: report(runs + layer))
+    try:
+        return _Quantizer(model, precision, statistics, fine=True).run(parallelism, progress)
+    except OverflowRiskError:
+        # Small values in calibration beside large weights: no shift takes the sums to units that fine.
+        return _Quantizer(model, precision, statistics, fine=False).run(parallelism, progress)
 
 
 @dataclass(frozen=True)
@@ -105,6 +128,8 @@ class _Quantizer:
     model: Model
     precision: Precision
     statistics: dict[str, Statistic]
+    fine: bool
+    """Whether small values get as many fraction bits as the hardware can hold."""
     tensors: Tensors = field(default_factory=dict)
     reports: list[TensorReport] = field(default_factory=list)
 
@@ -116,7 +141,7 @@ class _Quantizer:
         merged = merge([self.statistics[name] for name in stream])
         largest = RESIDUAL_HEADROOM * max(merged.largest, float(np.abs(self.model["pos_embed"]).max()))
         width = self.precision.residual(0, spec.dim).width
-        self.residual_frac = min(power_of_two(largest, width), _MAX_FRAC)
+        self.residual_frac = min(power_of_two(largest, width), self._finest_residual(largest, width))
         self.residual_scale = 2.0**-self.residual_frac
         self._report_activation("residual stream", merged, self.residual_scale, width)
 
@@ -132,6 +157,31 @@ class _Quantizer:
             for name, tensor in self.tensors.items()
         }
         return Design(spec, self.precision, parallelism, self.residual_frac, typed, tuple(self.reports))
+
+    def _finest_residual(self, largest: float, width: int) -> int:
+        """Fraction bits that the residual stream may have.
+
+        Beyond the ordinary ones it has to hold the embedding of any image, however dark those of calibration were,
+        and LayerNorm's epsilon has to fit beside its sums.
+        """
+        if not self.fine or largest <= _NOTHING:
+            return _MAX_FRAC
+        spec = self.model.spec
+        weight = self.model["patch_embed.weight"].reshape(spec.dim, spec.patch_values)
+        base = self.model["patch_embed.bias"] + self.model["pos_embed"][1:]
+        highest = (base + np.maximum(weight, 0).sum(axis=1)).max(initial=0.0)
+        lowest = (base + np.minimum(weight, 0).sum(axis=1)).min(initial=0.0)
+        frac = power_of_two(max(float(highest), -float(lowest)), width)
+        while frac > _MAX_FRAC and not self._holds_epsilon(frac):
+            frac -= 1
+        return max(frac, _MAX_FRAC)
+
+    def _holds_epsilon(self, residual_frac: int) -> bool:
+        """Whether LayerNorm's epsilon fits its place, and its sums with it."""
+        spec = self.model.spec
+        epsilon = _epsilon_units(spec.norm_eps, spec.dim, residual_frac)
+        sums = largest_variance(self.precision.residual(0, spec.dim).width, spec.dim)
+        return epsilon < 1 << 63 and sums + epsilon < 1 << 64
 
     def _embed(self) -> None:
         spec = self.model.spec
@@ -149,13 +199,13 @@ class _Quantizer:
         self.tensors["position"] = position.astype(np.int64)
 
     def _epsilon(self) -> None:
-        width, dim = self.precision.residual(0, self.model.spec.dim).width, self.model.spec.dim
-        epsilon = round(self.model.spec.norm_eps * dim**2 * 4.0**self.residual_frac)
-        if largest_variance(width, dim) + epsilon >= 1 << 64:
+        spec = self.model.spec
+        if not self._holds_epsilon(self.residual_frac):
             raise OverflowRiskError(
-                f"norm_eps = {self.model.spec.norm_eps} is larger than any variance of the residual stream",
+                f"norm_eps = {spec.norm_eps} is larger than any variance of the residual stream",
                 hint="check norm_eps in model.toml",
             )
+        epsilon = _epsilon_units(spec.norm_eps, spec.dim, self.residual_frac)
         self.tensors["epsilon"] = np.array([max(epsilon, MIN_EPSILON)])
 
     def _attention(self, layer: int) -> None:
@@ -176,7 +226,7 @@ class _Quantizer:
         values = self.statistics[f"{block}.v"].affine(mixed_balance.scale, mixed_balance.offset)
 
         q_frac, k_frac = (
-            min(power_of_two(largest, precision.attention_width), _MAX_FRAC)
+            min(power_of_two(largest, precision.attention_width), self._finest(largest))
             for largest in (
                 factor * self.statistics[f"{block}.q"].largest,
                 self.statistics[f"{block}.k"].largest,
@@ -193,7 +243,7 @@ class _Quantizer:
         ratio = power_of_two(values.largest / mixed_scale, precision.attention_width)
         ratio = min(max(ratio, -MANTISSA_FRAC), MANTISSA_FRAC)
         # Values that calibration saw constant have nothing to resolve.
-        ratio = min(ratio, _MAX_FRAC + math.floor(math.log2(mixed_scale)))
+        ratio = min(ratio, self._finest(values.largest) + math.floor(math.log2(mixed_scale)))
         value_scale = mixed_scale * 2.0**-ratio
         self.tensors[f"{block}.score_shift"] = np.array([score_shift])
         self.tensors[f"{block}.attention_shift"] = np.array([ratio])
@@ -288,7 +338,7 @@ class _Quantizer:
             if self.precision.multipliers:
                 scale, zero = least_error_range(statistic.samples, width)
             else:
-                scale, zero = self._activation_scale(statistic), 0
+                scale, zero = self._activation_scale(statistic, 2.0**-_MAX_FRAC), 0
             operands.append(_Operand(scale, statistic, self.precision.activation, zero))
             factors.append(2.0**-GELU_FRAC / scale)
             zeros.append(zero)
@@ -303,8 +353,11 @@ class _Quantizer:
     def _norm(self, name: str, balance: Balance) -> _Operand:
         """Gamma and beta of a LayerNorm, with the scale of its output folded in."""
         statistic = self.statistics[name].affine(balance.scale, balance.offset)
-        scale = self._activation_scale(statistic)
-        gamma = self.model[f"{name}.weight"] / balance.scale / scale
+        gamma = self.model[f"{name}.weight"] / balance.scale
+        # What gamma makes of one unit of a normalised value: nothing finer is there.
+        unit = NORMALIZED.lsb * 2.0 ** math.ceil(math.log2(max(float(np.abs(gamma).max()), _NOTHING)))
+        scale = self._activation_scale(statistic, unit)
+        gamma = gamma / scale
         beta = (self.model[f"{name}.bias"] - balance.offset) / balance.scale / scale
         frac = min(power_of_two(float(np.abs(gamma).max(initial=0.0)), NORM_WEIGHT_WIDTH), _MAX_FRAC)
         shift = NORMALIZED.frac + frac
@@ -382,12 +435,18 @@ class _Quantizer:
         precision = self.precision
         return choose(self.statistics[name], weights, precision.activation_width, precision.weight_width)
 
-    def _activation_scale(self, statistic: Statistic) -> float:
-        width = self.precision.activation_width
+    def _finest(self, largest: float) -> int:
+        """Fraction bits that a tensor may have, by its largest value."""
+        # Channels that calibration saw constant leave nothing but rounding noise once they are centred.
+        return _FINEST_FRAC if self.fine and largest > _NOTHING else _MAX_FRAC
+
+    def _activation_scale(self, statistic: Statistic, least: float = 0.0) -> float:
+        """Scale of a tensor; `least` is the finest that makes sense, if that is finer than ordinary ones."""
+        width, finest = self.precision.activation_width, self._finest(statistic.largest)
+        floor = max(2.0**-finest, min(least, 2.0**-_MAX_FRAC))
         if self.precision.multipliers:
-            # Channels that calibration saw constant leave nothing but rounding noise once they are centred.
-            return max(least_error_scale(statistic.samples, width), 2.0**-_MAX_FRAC)
-        return 2.0 ** -min(power_of_two(statistic.largest, width), _MAX_FRAC)
+            return max(least_error_scale(statistic.samples, width), floor)
+        return max(2.0 ** -power_of_two(statistic.largest, width), floor)
 
     def _decode(self, name: str, scale: FloatArray, offset: FloatArray | None = None) -> None:
         self.tensors[f"{DECODE}{name}.scale"] = scale
@@ -418,3 +477,8 @@ class _Quantizer:
         rounded = round_half_up(weight / scale[:, None])
         clipped = (rounded < -limit) | (rounded > limit - 1)
         self.reports.append(make_report(label, "weight", weight, error, clipped, float(scale.max()), width))
+
+
+def _epsilon_units(norm_eps: float, dim: int, residual_frac: int) -> int:
+    """LayerNorm's epsilon in units of its sums: times the squares of the channels and of the stream's unit."""
+    return round(norm_eps * dim**2 * 4.0**residual_frac)

@@ -1,4 +1,4 @@
-"""The stand-in for `hls::burst_maxi` with g++: requests belong to the port, and what was not asked for stops the program."""
+"""The stand-in for `hls::burst_maxi` with g++: requests belong to the port; unasked for, a read stops the program."""
 
 from __future__ import annotations
 
@@ -33,7 +33,15 @@ int main() {
 def run(folder: Path, body: str) -> subprocess.CompletedProcess[str]:
     source, program = folder / "ports.cpp", folder / "ports"
     source.write_text(PROGRAM.replace("BODY", body))
-    command = [find_compiler(), "-std=c++14", "-O0", f"-I{SIMULATION_HEADERS}", str(source), "-o", str(program)]
+    command = [
+        find_compiler(),
+        "-std=c++14",
+        "-O0",
+        f"-I{SIMULATION_HEADERS}",
+        str(source),
+        "-o",
+        str(program),
+    ]
     subprocess.run(command, check=True)
     return subprocess.run([program], capture_output=True, text=True, check=False)
 
