@@ -13,7 +13,7 @@ _DIVIDERS = frozenset({"operator/", "operator%", "operator/=", "operator%="})
 _DIVISIONS = frozenset({Operator.DIV, Operator.REM, Operator.DIV_ASSIGN, Operator.REM_ASSIGN})
 _PRODUCTS = frozenset({Operator.MUL, Operator.MUL_ASSIGN})
 
-EXACT_QUOTIENTS = frozenset({"gate_score", "reciprocal_unit"})
+EXACT_QUOTIENTS = frozenset({"gate_score", "whole_reciprocal"})
 """Functions of the original's arithmetic (iccad23) that give an exact quotient: a divider is what they ask for."""
 
 
