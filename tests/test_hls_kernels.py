@@ -73,12 +73,9 @@ class Project:
         driver.parent.mkdir(exist_ok=True)
         template = env.get_template("hls_kernel_driver.cpp.j2")
         driver.write_text(template.render(kernel=kernel, passed=passed))
-        shim = self.folder / "shim"
-        shim.mkdir(exist_ok=True)
-        shutil.copy(TESTS / "ap_axi_sdata.h", shim)
         engines = compile_sources([src / f"{file}.cpp" for file in ENGINES], [src])
         own = [self.folder / f"kernels/{name}.cpp", driver]
-        return link([*engines, *compile_sources(own, [src, self.folder / "kernels", shim])], driver)
+        return link([*engines, *compile_sources(own, [src, self.folder / "kernels"])], driver)
 
 
 def run(project: Project, name: str, calls: Sequence[Call]) -> list[Result]:
