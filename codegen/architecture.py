@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH, PIXEL_OFFSET
-from pysim.design import Design
+from pysim.design import MOST_PARALLEL, Design
 from pysim.errors import InputError
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
+from pysim.kernels.iccad23 import FEATURE
 from pysim.spec import ModelSpec
 
 RECORD_BYTES = 8
@@ -33,6 +34,12 @@ PRODUCT_SHIFT = ORIGINAL_FRAC["linear_weight"]
 """Right shift of the products of the iccad23 arithmetic, whose operands are aligned to it: no weight is finer."""
 ROUTER_LANES = 4
 """Experts whose logits the router works on at once."""
+DSP_PORT, PACK_BITS = 27, 18
+"""Bits of the wide port of a DSP slice, and the distance of two weights that share it."""
+INDEX_BITS = 16
+"""Bits of the RTL kernels' numbers of tokens, experts and ranks."""
+COUNT_LIMIT = 1 << 31
+"""The generated C++ counts with `int`: nothing may have as many words or beats."""
 
 
 def ceil_div(value: int, divisor: int) -> int:
@@ -74,14 +81,30 @@ class Architecture:
     design: Design
 
     def __post_init__(self) -> None:
-        parallelism = self.design.parallelism
-        if parallelism.linear_out % parallelism.linear_in:
+        self._check_parallelism()
+        self._check_sizes()
+
+    def _check_parallelism(self) -> None:
+        """Refuse a parallelism that the templates cannot build: each rule is a `static_assert` of theirs."""
+        parallelism, lanes, outputs = self.design.parallelism, self.lanes, self.outputs
+        if outputs % lanes:
             raise InputError(
-                f"linear_out = {parallelism.linear_out} is not a multiple of linear_in = {parallelism.linear_in}",
+                f"linear_out = {outputs} is not a multiple of linear_in = {lanes}",
                 hint="the write-back works in words of linear_in channels",
             )
+        if self.packed and outputs % 2:
+            precision = self.design.precision
+            even = outputs + lanes if outputs + lanes <= MOST_PARALLEL else outputs - lanes
+            raise InputError(
+                f"linear_out = {outputs} is odd: two outputs share a DSP slice where weights have "
+                f"{precision.weight_width} bits and operands {precision.activation_width}",
+                hint=f"choose an even linear_out{f', for example {even}' if even else ' and linear_in'}",
+            )
         if parallelism.axi_width < 8 * RECORD_BYTES:
-            raise InputError(f"axi_width = {parallelism.axi_width}, expected at least {8 * RECORD_BYTES}")
+            raise InputError(
+                f"axi_width = {parallelism.axi_width}, expected at least {8 * RECORD_BYTES}",
+                hint="the record of an output channel must not straddle two ports",
+            )
         for name in self.job_names:
             if self.linear(name).in_words > parallelism.weight_rows:
                 raise InputError(
@@ -89,6 +112,45 @@ class Architecture:
                     f"which has {self.linear(name).in_words} operand words",
                     hint="raise weight_rows or linear_in",
                 )
+
+    def _check_sizes(self) -> None:
+        """Refuse a network that the numbers in the generated code cannot count."""
+        most = (1 << INDEX_BITS) - 1
+        if self.arithmetic == "iccad23":
+            # A token's exponentials, each at most 1, are summed in a feature.
+            most_experts = (1 << (FEATURE.width - 1 - FEATURE.frac)) - 1
+            why = "the sum of a token's exponentials would wrap"
+        else:
+            most_experts, why = most, f"the router numbers them in {INDEX_BITS} bits"
+            if self.max_tokens > most:
+                raise InputError(
+                    f"{self.max_tokens} tokens ({self.spec.tokens} an image, max_batch = "
+                    f"{self.design.parallelism.max_batch}), expected at most {most}",
+                    hint="choose smaller images, larger patches or a smaller max_batch",
+                )
+        if self.experts > most_experts:
+            raise InputError(
+                f"moe.experts = {self.experts}, expected at most {most_experts}: {why}",
+                hint="choose fewer experts",
+            )
+        for what, count in self._counts.items():
+            if count >= COUNT_LIMIT:
+                raise InputError(
+                    f"the {what} would have {count} words, expected fewer than {COUNT_LIMIT}",
+                    hint="choose a smaller network, a smaller max_batch or wider words (linear_in, axi_width)",
+                )
+
+    @property
+    def _counts(self) -> dict[str, int]:
+        """Words, or beats, of the largest memories and of what lies in the board's memory."""
+        tile = self.design.parallelism.token_tile
+        return {
+            "weight image": self.sections["end"],
+            "operand memory": ceil_div(self.max_tokens, tile) * tile * self.regions["row"],
+            "memory of queries": self.max_tokens * self.mixed_words,
+            "batch of images": self.max_tokens * self.patch_words * self.pixel_beats,
+            "result": self.max_tokens * self.token_words * self.output_word_beats,
+        }
 
     @property
     def spec(self) -> ModelSpec:
@@ -241,9 +303,10 @@ class Architecture:
 
     @property
     def packed(self) -> bool:
-        """Whether two products share a DSP slice: both weights on its 27-bit port, 18 bits apart."""
+        """Whether two products share a DSP slice: both weights on its 27-bit port, `PACK_BITS` apart."""
         precision = self.design.precision
-        return precision.weight_width <= 9 and precision.weight_width + precision.activation_width <= 18
+        product = precision.weight_width + precision.activation_width
+        return precision.weight_width <= DSP_PORT - PACK_BITS and product <= PACK_BITS
 
     def block_beats(self, name: str) -> int:
         """Beats of one block of a layer: its records, then its weights."""

@@ -38,7 +38,10 @@ FLOAT64_INTEGER_BITS = 53
 VERSION = 1
 """Version of the Design folder's format."""
 
-Power = Annotated[int, Field(ge=1, le=1024, strict=True)]
+MOST_PARALLEL = 1024
+"""Of anything that works side by side."""
+
+Power = Annotated[int, Field(ge=1, le=MOST_PARALLEL, strict=True)]
 
 
 class _Strict(BaseModel):
@@ -258,9 +261,14 @@ class Design:
             check_accumulators(self)
 
     def with_parallelism(self, **changes: int | float) -> Design:
-        """The same network on more or less hardware. The weights, which were checked, are shared."""
+        """The same network on more or less hardware. The weights, which were checked, are shared.
+
+        Raises:
+            InputError: a field that `Parallelism` does not have, or a value that it does not allow.
+        """
         other = copy.copy(self)
-        object.__setattr__(other, "parallelism", self.parallelism.model_copy(update=changes))
+        parallelism = validate(Parallelism, self.parallelism.model_dump() | changes, "parallelism")
+        object.__setattr__(other, "parallelism", parallelism)
         return other
 
     @property
