@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH, PIXEL_OFFSET
-from pysim.design import MOST_PARALLEL, Design
+from pysim.design import Design
 from pysim.errors import InputError
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
 from pysim.kernels.iccad23 import FEATURE
@@ -34,8 +34,6 @@ PRODUCT_SHIFT = ORIGINAL_FRAC["linear_weight"]
 """Right shift of the products of the iccad23 arithmetic, whose operands are aligned to it: no weight is finer."""
 ROUTER_LANES = 4
 """Experts whose logits the router works on at once."""
-DSP_PORT, PACK_BITS = 27, 18
-"""Bits of the wide port of a DSP slice, and the distance of two weights that share it."""
 INDEX_BITS = 16
 """Bits of the RTL kernels' numbers of tokens, experts and ranks."""
 COUNT_LIMIT = 1 << 31
@@ -94,11 +92,10 @@ class Architecture:
             )
         if self.packed and outputs % 2:
             precision = self.design.precision
-            even = outputs + lanes if outputs + lanes <= MOST_PARALLEL else outputs - lanes
             raise InputError(
                 f"linear_out = {outputs} is odd: two outputs share a DSP slice where weights have "
                 f"{precision.weight_width} bits and operands {precision.activation_width}",
-                hint=f"choose an even linear_out{f', for example {even}' if even else ' and linear_in'}",
+                hint=f"choose an even linear_out, such as {2 * lanes}, or an even linear_in",
             )
         if parallelism.axi_width < 8 * RECORD_BYTES:
             raise InputError(
@@ -303,10 +300,9 @@ class Architecture:
 
     @property
     def packed(self) -> bool:
-        """Whether two products share a DSP slice: both weights on its 27-bit port, `PACK_BITS` apart."""
+        """Whether two products share a DSP slice: both weights on its 27-bit port, 18 bits apart."""
         precision = self.design.precision
-        product = precision.weight_width + precision.activation_width
-        return precision.weight_width <= DSP_PORT - PACK_BITS and product <= PACK_BITS
+        return precision.weight_width <= 9 and precision.weight_width + precision.activation_width <= 18
 
     def block_beats(self, name: str) -> int:
         """Beats of one block of a layer: its records, then its weights."""

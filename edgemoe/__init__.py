@@ -145,13 +145,13 @@ def quantize(
         attention_rows: query rows that share one pass over the keys (P).
         progress: called with the calibration runs done and in total.
     """
-    from pysim.design import MOST_PARALLEL, default_parallelism
+    from pysim.design import default_parallelism
     from pysim.precision import preset
     from pysim.quantizer import quantize as quantise
 
     chosen = preset(precision)
-    if attention_rows is not None and not 1 <= attention_rows <= MOST_PARALLEL:
-        raise InputError(f"attention_rows = {attention_rows}, expected 1 to {MOST_PARALLEL}")
+    if attention_rows is not None and not 1 <= attention_rows <= 1024:
+        raise InputError(f"attention_rows = {attention_rows}, expected 1 to 1024")
     parallelism = default_parallelism(model.spec, chosen, attention_rows)
     return quantise(model, images, chosen, parallelism, progress)
 

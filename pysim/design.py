@@ -38,10 +38,7 @@ FLOAT64_INTEGER_BITS = 53
 VERSION = 1
 """Version of the Design folder's format."""
 
-MOST_PARALLEL = 1024
-"""Of anything that works side by side."""
-
-Power = Annotated[int, Field(ge=1, le=MOST_PARALLEL, strict=True)]
+Power = Annotated[int, Field(ge=1, le=1024, strict=True)]
 
 
 class _Strict(BaseModel):

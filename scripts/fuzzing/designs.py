@@ -26,7 +26,7 @@ from codegen.rtl.hls_kernels import MOST_AP_INT_BITS, write_hls_kernels
 from codegen.rtl.kernels import has_kernels, kernels_of
 from codegen.rtl.render import render as render_rtl
 from codegen.rtl.simulation import lint
-from pysim.design import MOST_PARALLEL, Design, Parallelism
+from pysim.design import Design, Parallelism
 from pysim.errors import CheckError, EdgeMoeError
 from pysim.model import init_model
 from pysim.precision import PRESETS, Precision
@@ -102,7 +102,7 @@ def draw(generator: random.Random, *, small: bool = False) -> Drawn:
             linear_in=lanes,
             linear_out=outputs,
             token_tile=tile,
-            attention_rows=any_of((*SIZES, 64, MOST_PARALLEL) if lanes < 8 else SIZES),
+            attention_rows=any_of((*SIZES, 64, 1024) if lanes < 8 else SIZES),
             axi_width=any_of((64, 64, 128, 128, 256, 512) * 4 + (32,)),
             weight_ports=any_of((1, 1, 2, 3, 4, 5, 16)),
             weight_rows=min(

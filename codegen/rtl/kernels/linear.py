@@ -9,12 +9,15 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from codegen.architecture import INDEX_BITS, PACK_BITS, Architecture, ceil_div
+from codegen.architecture import INDEX_BITS, Architecture, ceil_div
 from codegen.rtl.kernels.base import Call, Kernel, Source, Values, address_bits, controlled
 from codegen.rtl.kernels.units import GELU_OUTPUT_BITS, GELU_SOURCES
 from codegen.rtl.streams import Bytes, Field, IntArray, Register, Stream
 from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, UNIT_LATENCY, tree_latency
 from pysim.datapath import MULTIPLIER_WIDTH, PROBABILITY
+
+PACK_BITS = 18
+"""Distance of two weights on the 27-bit port of a DSP slice."""
 
 WRITE_CYCLES = 1 + 1 + ROUND_LATENCY + 1 + UNIT_LATENCY["gelu"] + 1 + ROUND_LATENCY
 """The longest way of a result: sum, multiplier, rounding, saturation, GELU, multiplier, rounding."""
