@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH, PIXEL_OFFSET
-from pysim.design import Design
+from pysim.design import Design, Parallelism
 from pysim.errors import InputError
+from pysim.files import validate
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
 from pysim.kernels.iccad23 import FEATURE
 from pysim.spec import ModelSpec
@@ -79,6 +80,8 @@ class Architecture:
     design: Design
 
     def __post_init__(self) -> None:
+        # `with_parallelism` takes any value.
+        validate(Parallelism, vars(self.design.parallelism), "parallelism")
         self._check_parallelism()
         self._check_sizes()
 

@@ -258,14 +258,9 @@ class Design:
             check_accumulators(self)
 
     def with_parallelism(self, **changes: int | float) -> Design:
-        """The same network on more or less hardware. The weights, which were checked, are shared.
-
-        Raises:
-            InputError: a field that `Parallelism` does not have, or a value that it does not allow.
-        """
+        """The same network on more or less hardware. The weights, which were checked, are shared."""
         other = copy.copy(self)
-        parallelism = validate(Parallelism, self.parallelism.model_dump() | changes, "parallelism")
-        object.__setattr__(other, "parallelism", parallelism)
+        object.__setattr__(other, "parallelism", self.parallelism.model_copy(update=changes))
         return other
 
     @property

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
 
 import numpy as np
 import pytest
 
 import edgemoe
-from blank import blank_design
 from boards import load_board
 from codegen import original
 from codegen.architecture import Architecture
@@ -23,7 +21,6 @@ from pysim.errors import InputError
 from pysim.model import init_model
 from pysim.precision import PRESETS, Precision
 from pysim.quantizer import quantize
-from pysim.spec import ModelSpec, MoeSpec
 
 TARGET_MS = {"w16a16": 4.6, "w8a8": 3.4}
 
@@ -107,96 +104,6 @@ def test_a_design_that_does_not_fit_names_what_is_short_and_what_fits(tiny: dict
 def test_no_parallelism_fits(tiny: dict[str, Design]) -> None:
     board = load_board("pynq-z2").model_copy(update={"dsp": 1})
     assert nearest_fit(tiny["w16a16"], board) is None
-
-
-@pytest.mark.parametrize(
-    ("preset", "changes", "complaint", "hint"),
-    [
-        ("w16a16", {"linear_out": 24}, "linear_out = 24 is not a multiple of linear_in = 16", "in words"),
-        ("w16a16", {"axi_width": 32}, "axi_width = 32, expected at least 64", "must not straddle"),
-        ("w16a16", {"weight_rows": 1}, "weight_rows = 1 do not hold one block of layer", "raise weight_rows"),
-        (
-            "w8a8",
-            {"linear_in": 5, "linear_out": 5},
-            "linear_out = 5 is odd: two outputs share a DSP slice where weights have 8 bits and operands 8",
-            "an even linear_out, such as 10, or an even linear_in",
-        ),
-    ],
-)
-def test_parallelism_that_cannot_be_built(
-    preset: str, changes: dict[str, int], complaint: str, hint: str, designs: dict[str, Design]
-) -> None:
-    with pytest.raises(InputError, match=complaint) as caught:
-        Architecture(designs[preset].with_parallelism(**changes))
-    assert hint in caught.value.hint
-
-
-def test_odd_outputs_are_built_where_products_are_not_packed(designs: dict[str, Design]) -> None:
-    assert Architecture(designs["w16a16"].with_parallelism(linear_in=5, linear_out=5)).outputs == 5
-
-
-@pytest.mark.parametrize(
-    ("changes", "complaint"),
-    [
-        ({"linear_in": 0}, r"parallelism: linear_in: .*greater than or equal to 1 \(got 0\)"),
-        ({"linear_out": 2048}, "parallelism: linear_out: .*1024"),
-        ({"axi_width": 100}, "parallelism: axi_width: .*32, 64, 128, 256 or 512"),
-        ({"linear_inn": 4}, "parallelism: linear_inn: Extra inputs"),
-        ({"token_tile": 1.5}, "parallelism: token_tile"),
-    ],
-)
-def test_values_that_no_parallelism_has(
-    changes: dict[str, Any], complaint: str, designs: dict[str, Design]
-) -> None:
-    with pytest.raises(InputError, match=complaint):
-        designs["w8a8"].with_parallelism(**changes)
-
-
-def shaped(preset: str, images: int = 1, *, tokens: int = 5, experts: int = 2, hidden: int = 2) -> Design:
-    spec = ModelSpec(
-        name="shaped",
-        image_size=(1, tokens - 1),
-        patch_size=1,
-        in_channels=1,
-        dim=2,
-        depth=1,
-        heads=1,
-        mlp_dim=2,
-        tasks=["a"],
-        moe=MoeSpec(layers="all", experts=experts, hidden_dim=hidden, top_k=1),
-    )
-    narrow = Parallelism(linear_in=1, linear_out=2, weight_rows=8192, max_batch=images)
-    return blank_design(spec, PRESETS[preset], narrow)
-
-
-@pytest.mark.parametrize(
-    ("design", "complaint"),
-    [
-        (
-            shaped("w8a8", 64, tokens=1024),
-            r"65536 tokens \(1024 an image, max_batch = 64\), expected at most 65535",
-        ),
-        (shaped("w16a16", experts=65536), "moe.experts = 65536, expected at most 65535: the router numbers"),
-        (shaped("iccad23", experts=512), "moe.experts = 512, expected at most 511: the sum of a token's"),
-        (
-            shaped("iccad23", 64, tokens=1 << 19, hidden=64),
-            r"the operand memory would have \d+ words, expected fewer than",
-        ),
-    ],
-    ids=["tokens", "experts", "experts-iccad23", "words"],
-)
-def test_networks_that_the_generated_code_cannot_count(design: Design, complaint: str) -> None:
-    with pytest.raises(InputError, match=complaint):
-        Architecture(design)
-
-
-@pytest.mark.parametrize(
-    "design",
-    [shaped("w8a8", 63, tokens=1024), shaped("w16a16", experts=65535), shaped("iccad23", experts=511)],
-    ids=["tokens", "experts", "experts-iccad23"],
-)
-def test_the_largest_networks_that_it_counts(design: Design) -> None:
-    assert Architecture(design).sections["end"] > 0
 
 
 def test_command_line(tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]) -> None:
