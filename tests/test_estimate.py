@@ -106,6 +106,22 @@ def test_no_parallelism_fits(tiny: dict[str, Design]) -> None:
     assert nearest_fit(tiny["w16a16"], board) is None
 
 
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"linear_in": 16, "linear_out": 24}, "linear_out = 24 is not a multiple of linear_in = 16"),
+        ({"axi_width": 32}, "axi_width = 32"),
+        ({"weight_rows": 1}, "weight_rows = 1"),
+    ],
+)
+def test_parallelism_that_cannot_be_built(
+    changes: dict[str, int], complaint: str, designs: dict[str, Design]
+) -> None:
+    parallelism = Parallelism().model_copy(update=changes)
+    with pytest.raises(InputError, match=complaint):
+        Architecture(dataclasses.replace(designs["w16a16"], parallelism=parallelism))
+
+
 def test_command_line(tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path_factory.mktemp("estimate")
     model = edgemoe.init_model("micro")
