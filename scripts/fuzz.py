@@ -48,9 +48,9 @@ def runner(target: str, *, csim: bool = False, shrink: bool = False) -> Callable
         from scripts.fuzzing import files
 
         return lambda seed, number: files.run(seed, number, shrink=shrink)
-    from scripts.fuzzing import host
+    from scripts.fuzzing import calls
 
-    return lambda seed, number: host.run(seed, number, shrink=shrink)
+    return lambda seed, number: calls.run(seed, number, shrink=shrink)
 
 
 def numbers(first: int, cases: int | None, seconds: float | None) -> Iterator[int]:

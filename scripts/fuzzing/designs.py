@@ -50,6 +50,9 @@ CSIM_TOKENS: Final = 33
 LONGEST_MESSAGE: Final = 400
 """Characters of a refusal."""
 
+STAND_INS: Final = tuple(Path(__file__).parents[2] / folder for folder in ("hls/sim", "tests"))
+"""Where there are headers in place of those of Vitis HLS."""
+
 _PRECOMPILED: Final = (
     "cstdint",
     "cstdio",
@@ -244,9 +247,7 @@ def check_syntax(sources: Sequence[Path], includes: Sequence[Path]) -> None:
     Raises:
         CheckError: what it says about the first file that it refuses.
     """
-    places = [
-        f"-I{place}" for place in (_precompiled().parent, *includes, Path(__file__).parents[2] / "tests")
-    ]
+    places = [f"-I{place}" for place in (_precompiled().parent, *includes, *STAND_INS)]
 
     def read(source: Path) -> str:
         command = [*_compiler(), *places, "-include", "common.h", "-fsyntax-only", str(source)]

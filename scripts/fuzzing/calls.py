@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pytest
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -89,6 +89,17 @@ def micro_bench() -> Bench:
     return Bench.of(build, build_library(build.hls))
 
 
+@contextmanager
+def refused(kind: type[Exception], words: str = "") -> Iterator[None]:
+    """A call that must fail, with these words in its message."""
+    try:
+        yield
+    except kind as error:
+        assert words in str(error), error
+    else:
+        raise AssertionError(f"no {kind.__name__}")
+
+
 class Calls(RuleBasedStateMachine):
     """An accelerator and its user, who does everything in any order."""
 
@@ -152,7 +163,7 @@ class Calls(RuleBasedStateMachine):
         results = [next(stream) for _ in range(taken)]
         self.check(results, 0, list(range(taken)))
         if end == "run" and 0 < taken < IMAGES:
-            with pytest.raises(AcceleratorError, match="busy with stream"):
+            with refused(AcceleratorError, "busy with stream"):
                 self.open.run(self.bench.images[0])
             self.check(list(stream), 0, list(range(taken, IMAGES)))
         elif end == "close":
@@ -168,7 +179,7 @@ class Calls(RuleBasedStateMachine):
             raise LookupError("no more pictures")
 
         results = []
-        with pytest.raises(LookupError):
+        with refused(LookupError):
             for result in self.open.stream(source(), 1):
                 results.append(result)
         self.check(results, 1, list(range(good)))
@@ -183,20 +194,20 @@ class Calls(RuleBasedStateMachine):
     def wrong_image(self, image: Any, call: str) -> None:
         calls = self.kernel.calls
         given = image if call == "run" else [image]
-        with pytest.raises(InputError):
+        with refused(InputError):
             list(getattr(self.open, call)(given))
         assert self.kernel.calls == calls
 
     @precondition(lambda self: self.accelerator is not None)
     @rule(task=st.sampled_from(("", "nonsense", -1, 2, 1 << 70)))
     def wrong_task(self, task: str | int) -> None:
-        with pytest.raises(InputError, match="task"):
+        with refused(InputError, "task"):
             self.open.run(self.bench.images[0], task)
 
     @precondition(lambda self: self.accelerator is not None)
     @rule()
     def second_user(self) -> None:
-        with pytest.raises(AcceleratorError, match="in use"):
+        with refused(AcceleratorError, "in use"):
             Accelerator(self.bench.build.folder, board=self.board)
 
     # --- Hardware that fails ---
@@ -206,7 +217,7 @@ class Calls(RuleBasedStateMachine):
     def kernel_that_lies(self, mode: str, call: str) -> None:
         self.kernel.mode = mode
         image = self.bench.images[0]
-        with pytest.raises(AcceleratorError):
+        with refused(AcceleratorError):
             getattr(self.open, call)(image if call == "run" else [image])
         self.kernel.mode = ""
 
@@ -216,7 +227,7 @@ class Calls(RuleBasedStateMachine):
         with Accelerator(self.bench.build.folder, board=self.board, timeout=LONG) as accelerator:
             self.kernel.mode = "never"
             accelerator._caller.timeout = SHORT
-            with pytest.raises(AcceleratorError, match="not done after"):
+            with refused(AcceleratorError, "not done after"):
                 accelerator.run(self.bench.images[0])
             self.kernel.mode = ""
 
@@ -224,7 +235,7 @@ class Calls(RuleBasedStateMachine):
     @rule()
     def another_design(self) -> None:
         self.kernel.mode = "id"
-        with pytest.raises(AcceleratorError, match="design"):
+        with refused(AcceleratorError, "design"):
             Accelerator(self.bench.build.folder, board=self.board, timeout=LONG)
         self.kernel.mode = ""
 
@@ -238,7 +249,7 @@ class Calls(RuleBasedStateMachine):
             self.open.close()
         if how == "twice":
             self.open.close()
-            with pytest.raises(AcceleratorError, match="closed"):
+            with refused(AcceleratorError, "closed"):
                 self.open.run(self.bench.images[0])
         self.accelerator = None
         gc.collect()
