@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH, PIXEL_OFFSET
-from pysim.design import Design
+from pysim.design import Design, Parallelism
 from pysim.errors import InputError
+from pysim.files import validate
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
+from pysim.kernels.iccad23 import FEATURE
 from pysim.spec import ModelSpec
 
 RECORD_BYTES = 8
@@ -39,6 +41,10 @@ MAX_CHAIN = 4
 """Most packed products that are summed before they are split: more would lengthen the cascade and save little."""
 ROUTER_LANES = 4
 """Experts whose logits the router works on at once."""
+INDEX_BITS = 16
+"""Bits of the RTL kernels' numbers of tokens, experts and ranks."""
+COUNT_LIMIT = 1 << 31
+"""The generated C++ counts with `int`: nothing may have as many words or beats."""
 
 
 def ceil_div(value: int, divisor: int) -> int:
@@ -112,16 +118,72 @@ class Architecture:
     design: Design
 
     def __post_init__(self) -> None:
-        parallelism = self.design.parallelism
-        if parallelism.linear_out % parallelism.linear_in:
+        # `with_parallelism` takes any value.
+        validate(Parallelism, vars(self.design.parallelism), "parallelism")
+        self._check_parallelism()
+        self._check_sizes()
+
+    def _check_parallelism(self) -> None:
+        """Refuse a parallelism that the templates cannot build: each rule is a `static_assert` of theirs."""
+        parallelism, lanes, outputs = self.design.parallelism, self.lanes, self.outputs
+        if outputs % lanes:
             raise InputError(
-                f"linear_out = {parallelism.linear_out} is not a multiple of linear_in = {parallelism.linear_in}",
+                f"linear_out = {outputs} is not a multiple of linear_in = {lanes}",
                 hint="the write-back works in words of linear_in channels",
             )
+        if self.packed and outputs % 2:
+            precision = self.design.precision
+            raise InputError(
+                f"linear_out = {outputs} is odd: two outputs share a DSP slice where weights have "
+                f"{precision.weight_width} bits and operands {precision.activation_width}",
+                hint=f"choose an even linear_out, such as {2 * lanes}, or an even linear_in",
+            )
         if parallelism.axi_width < 8 * RECORD_BYTES:
-            raise InputError(f"axi_width = {parallelism.axi_width}, expected at least {8 * RECORD_BYTES}")
+            raise InputError(
+                f"axi_width = {parallelism.axi_width}, expected at least {8 * RECORD_BYTES}",
+                hint="the record of an output channel must not straddle two ports",
+            )
         for name in self.job_names:
             self.linear(name)
+
+    def _check_sizes(self) -> None:
+        """Refuse a network that the numbers in the generated code cannot count."""
+        most = (1 << INDEX_BITS) - 1
+        if self.arithmetic == "iccad23":
+            # A token's exponentials, each at most 1, are summed in a feature.
+            most_experts = (1 << (FEATURE.width - 1 - FEATURE.frac)) - 1
+            why = "the sum of a token's exponentials would wrap"
+        else:
+            most_experts, why = most, f"the router numbers them in {INDEX_BITS} bits"
+            if self.max_tokens > most:
+                raise InputError(
+                    f"{self.max_tokens} tokens ({self.spec.tokens} an image, max_batch = "
+                    f"{self.design.parallelism.max_batch}), expected at most {most}",
+                    hint="choose smaller images, larger patches or a smaller max_batch",
+                )
+        if self.experts > most_experts:
+            raise InputError(
+                f"moe.experts = {self.experts}, expected at most {most_experts}: {why}",
+                hint="choose fewer experts",
+            )
+        for what, count in self._counts.items():
+            if count >= COUNT_LIMIT:
+                raise InputError(
+                    f"the {what} would have {count} words, expected fewer than {COUNT_LIMIT}",
+                    hint="choose a smaller network, a smaller max_batch or wider words (linear_in, axi_width)",
+                )
+
+    @property
+    def _counts(self) -> dict[str, int]:
+        """Words, or beats, of the largest memories and of what lies in the board's memory."""
+        tile = self.design.parallelism.token_tile
+        return {
+            "weight image": self.sections["end"],
+            "operand memory": ceil_div(self.max_tokens, tile) * tile * self.regions["row"],
+            "memory of queries": self.max_tokens * self.mixed_words,
+            "batch of images": self.max_tokens * self.patch_words * self.pixel_beats,
+            "result": self.max_tokens * self.token_words * self.output_word_beats,
+        }
 
     @property
     def spec(self) -> ModelSpec:

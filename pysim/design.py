@@ -64,7 +64,7 @@ class Parallelism(_Strict):
     """Depth of each half of the weight buffer, in words of `linear_in` x `linear_out` weights."""
     max_batch: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
     """Images that share each weight while it is on chip."""
-    clock_mhz: Annotated[float, Field(gt=0, le=1000)] = 300.0
+    clock_mhz: Annotated[float, Field(ge=1, le=1000)] = 300.0
 
 
 MOST_ATTENTION_ROWS = 20

@@ -42,6 +42,11 @@ def controlled(kernel: str, *names: str) -> tuple[Source, ...]:
     return control, *common("frame_guard", *names)
 
 
+def address_bits(depth: int) -> int:
+    """Bits of an address in a memory of so many words: at least 1, and no bit more than its last word needs."""
+    return max((depth - 1).bit_length(), 1)
+
+
 @dataclass(frozen=True)
 class Kernel:
     """One kernel: a module with streams, and registers where it has arguments.
