@@ -6,13 +6,30 @@ the estimate have in common is computed here and nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, groupby
+from typing import assert_never
 
-from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH, PIXEL_OFFSET
+from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic
+from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH
 from pysim.design import Design
 from pysim.errors import InputError
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
+from pysim.program import (
+    Attention,
+    Embed,
+    Experts,
+    Gate,
+    Index,
+    Linear,
+    Norm,
+    Program,
+    Value,
+    linears,
+    of_type,
+)
 from pysim.spec import ModelSpec
 
 RECORD_BYTES = 8
@@ -68,6 +85,51 @@ class LinearShape:
 
 
 @dataclass(frozen=True)
+class Section:
+    """A part of the weight image.
+
+    Attributes:
+        name: such as `blocks.3.fc1.7`.
+        beats: its length.
+        op: the operation whose parameters it holds; None for the header and for a layer's settings.
+        index: which expert's they are.
+        layer: the layer whose settings it holds.
+    """
+
+    name: str
+    beats: int
+    op: Embed | Norm | Linear | Gate | None = None
+    index: Index = ()
+    layer: int | None = None
+
+
+def section_name(op: Linear, index: Index = ()) -> str:
+    """Name of the section of a linear layer, or of one expert's."""
+    return ".".join([op.name, *map(str, index)])
+
+
+def job_name(op: Linear) -> str:
+    """Kind of a linear layer: patch, qkv, proj, fc1, fc2, expert_fc1 or expert_fc2."""
+    return op.part if op.experts is None else f"expert_{op.part}"
+
+
+def _requantise_settings(experts: int) -> tuple[str, ...]:
+    common = ("norm1_shift", "norm2_shift", "gate_shift", "score_shift", "attention_shift")
+    hidden = ("hidden_multiplier", "hidden_shift", "hidden_zero")
+    return common + tuple(f"{name}_{expert}" for expert in range(experts) for name in hidden)
+
+
+def _iccad23_settings(experts: int) -> tuple[str, ...]:
+    return ("align", "norm_shift")
+
+
+_SETTINGS: dict[Arithmetic, Callable[[int], tuple[str, ...]]] = {
+    REQUANTISE: _requantise_settings,
+    ICCAD23: _iccad23_settings,
+}
+
+
+@dataclass(frozen=True)
 class Architecture:
     """Sizes that follow from a Design."""
 
@@ -99,6 +161,11 @@ class Architecture:
     def arithmetic(self) -> str:
         """What the engines compute with: requantise or iccad23."""
         return self.design.precision.arithmetic
+
+    @property
+    def program(self) -> Program:
+        """Operations of the network."""
+        return self.design.program
 
     @property
     def lanes(self) -> int:
@@ -187,27 +254,35 @@ class Architecture:
     @property
     def pixel_offset(self) -> int:
         """What the kernel takes off every pixel."""
-        return 0 if self.arithmetic == "iccad23" else PIXEL_OFFSET
+        (embed,) = of_type(self.program, Embed)
+        return -embed.patch.input.format.min
 
     @property
     def bias_bits(self) -> int:
         """Bits of a bias in a channel's record."""
         return 8 * RECORD_BYTES - SHIFT_BITS - (MULTIPLIER_WIDTH if self.design.precision.multipliers else 0)
 
+    def value_words(self, value: Value) -> int:
+        """Words of a row of a value; heads are padded one by one."""
+        return value.groups * self.words(value.channels // value.groups)
+
+    def shape(self, op: Linear) -> LinearShape:
+        """Shape of a linear layer."""
+        out_words = sum(self.value_words(value) for value in op.results)
+        return LinearShape(self.value_words(op.input), ceil_div(out_words * self.lanes, self.outputs))
+
+    @cached_property
+    def _jobs(self) -> dict[str, Linear]:
+        """A linear layer of each kind; for a kind that the network has none of, its like."""
+        found = {job_name(op): op for op in linears(self.program)}
+        for part in ("fc1", "fc2"):
+            like = found.get(part) or found[f"expert_{part}"]
+            found = {part: like, f"expert_{part}": like} | found
+        return found
+
     def linear(self, name: str) -> LinearShape:
-        """Shape of a layer: patch, qkv, proj, fc1, fc2, expert_fc1 or expert_fc2."""
-        spec, moe = self.spec, self.spec.moe
-        expert_hidden = moe.hidden_dim if moe else spec.mlp_dim
-        words_in, words_out = {
-            "patch": (self.patch_words, self.token_words),
-            "qkv": (self.token_words, 3 * self.mixed_words),
-            "proj": (self.mixed_words, self.token_words),
-            "fc1": (self.token_words, self.words(spec.mlp_dim)),
-            "fc2": (self.words(spec.mlp_dim), self.token_words),
-            "expert_fc1": (self.token_words, self.words(expert_hidden)),
-            "expert_fc2": (self.words(expert_hidden), self.token_words),
-        }[name]
-        return LinearShape(words_in, ceil_div(words_out * self.lanes, self.outputs))
+        """Shape of the layers of a kind: patch, qkv, proj, fc1, fc2, expert_fc1 or expert_fc2."""
+        return self.shape(self._jobs[name])
 
     @property
     def job_names(self) -> tuple[str, ...]:
@@ -296,11 +371,7 @@ class Architecture:
     @property
     def settings(self) -> tuple[str, ...]:
         """Names of a layer's scalar settings, in the order in which the weight image holds them."""
-        if self.arithmetic == "iccad23":
-            return ("align", "norm_shift")
-        common = ("norm1_shift", "norm2_shift", "gate_shift", "score_shift", "attention_shift")
-        hidden = ("hidden_multiplier", "hidden_shift", "hidden_zero")
-        return common + tuple(f"{name}_{expert}" for expert in range(self.experts) for name in hidden)
+        return _SETTINGS[self.design.precision.rules](self.experts)
 
     @property
     def setting_beats(self) -> int:
@@ -338,32 +409,41 @@ class Architecture:
         return ceil_div(self.lanes * OUTPUT_BYTES, self.port_bytes)
 
     @cached_property
+    def layout(self) -> tuple[Section, ...]:
+        """Sections of the weight image, in the order in which the kernel reads them."""
+        return tuple(self._layout())
+
+    def _layout(self) -> Iterator[Section]:
+        yield Section("header", 1)
+        for layer, block in groupby(self.program, key=lambda op: op.layer):
+            if layer is not None:
+                yield Section(f"blocks.{layer}.settings", self.setting_beats, layer=layer)
+            for op in block:
+                match op:
+                    case Embed():
+                        position_beats = self.spec.tokens * self.token_words * self.position_word_beats
+                        yield Section(op.position.name, position_beats, op)
+                        yield self._section(op.patch)
+                    case Norm():
+                        yield Section(op.name, self.norm_beats, op)
+                    case Linear():
+                        yield self._section(op)
+                    case Gate():
+                        yield Section(op.name, op.tasks * self.gate_beats, op)
+                    case Experts():
+                        for index in op.fc1.indices:
+                            yield self._section(op.fc1, index)
+                            yield self._section(op.fc2, index)
+                    case Attention():
+                        pass  # it has settings only
+                    case _:
+                        assert_never(op)
+
+    def _section(self, op: Linear, index: Index = ()) -> Section:
+        return Section(section_name(op, index), self.job_beats(job_name(op)), op, index)
+
+    @cached_property
     def sections(self) -> dict[str, int]:
         """First beat of every section of the weight image, and `end`, its length."""
-        sections: dict[str, int] = {}
-        start = 0
-
-        def add(name: str, beats: int) -> None:
-            nonlocal start
-            sections[name] = start
-            start += beats
-
-        add("header", 1)
-        add("position", self.spec.tokens * self.token_words * self.position_word_beats)
-        add("patch", self.job_beats("patch"))
-        for layer in range(self.spec.depth):
-            block = f"blocks.{layer}"
-            add(f"{block}.settings", self.setting_beats)
-            add(f"{block}.norm1", self.norm_beats)
-            add(f"{block}.qkv", self.job_beats("qkv"))
-            add(f"{block}.proj", self.job_beats("proj"))
-            add(f"{block}.norm2", self.norm_beats)
-            if layer not in self.spec.moe_layers:
-                add(f"{block}.fc1", self.job_beats("fc1"))
-                add(f"{block}.fc2", self.job_beats("fc2"))
-                continue
-            add(f"{block}.gates", self.gates * self.gate_beats)
-            for expert in range(self.experts):
-                add(f"{block}.fc1.{expert}", self.job_beats("expert_fc1"))
-                add(f"{block}.fc2.{expert}", self.job_beats("expert_fc2"))
-        return sections | {"end": start}
+        starts = accumulate((section.beats for section in self.layout), initial=0)
+        return dict(zip([*(section.name for section in self.layout), "end"], starts, strict=True))

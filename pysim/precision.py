@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pysim.arithmetic import ARITHMETICS, Arithmetic, Kind
 from pysim.errors import InputError
-from pysim.formats import Format, Overflow, Quantization
-from pysim.kernels.layernorm import variance_width
+from pysim.formats import Format
 
 Width = Annotated[int, Field(ge=4, le=18, strict=True)]
 
@@ -39,32 +39,28 @@ class Precision(BaseModel):
     """Channels are centred and evened out between layers, by factors folded into their parameters."""
 
     @property
+    def rules(self) -> Arithmetic:
+        """The arithmetic itself, of which `arithmetic` is the name."""
+        return ARITHMETICS[self.arithmetic]
+
+    @property
     def activation(self) -> Format:
         """Operands of the linear layers, as integers."""
-        return _saturating(self.activation_width)
+        return self.rules.formats(self, 1)[Kind.NORMED]
 
     @property
     def attention(self) -> Format:
         """Queries, keys and values, as integers."""
-        return _saturating(self.attention_width)
+        return self.rules.formats(self, 1)[Kind.QUERY]
 
     @property
     def gate_input(self) -> Format:
         """The router's operands, as integers."""
-        return _saturating(self.gate_width)
+        return self.rules.formats(self, 1)[Kind.GATE_INPUT]
 
     def residual(self, frac: int, dim: int) -> Format:
         """Format of the residual stream of tokens with `dim` channels."""
-        width = self.residual_width
-        if self.arithmetic == "iccad23":
-            return Format(width, frac)
-        while variance_width(width, dim) > 64:
-            width -= 1
-        return Format(width, frac, True, Quantization.AP_RND, Overflow.AP_SAT)
-
-
-def _saturating(width: int) -> Format:
-    return Format(width, 0, True, Quantization.AP_RND, Overflow.AP_SAT)
+        return self.rules.residual(self.residual_width, frac, dim)
 
 
 PRESETS = {
