@@ -29,9 +29,11 @@ from codegen.testdata import tested_layers
 from codegen.weight_image import image_layout, output_bytes
 from hls import TEMPLATES
 from pysim import datapath, tables
+from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic
 from pysim.errors import InputError
 from pysim.iccad23_quantizer import PARAMETER_WIDTH
 from pysim.kernels import iccad23
+from pysim.spec import ModelSpec
 
 if TYPE_CHECKING:
     from codegen.rtl.blackbox import Blackbox
@@ -47,9 +49,6 @@ ENGINES = ("load", "image", "linear", "norm", "attention", "router", "gather", "
 
 PROJECT_FOLDERS = ("src", "tb", "scripts")
 """Folders of templates that make up the HLS project."""
-
-ARITHMETIC_FOLDERS = ("iccad23",)
-"""Folders of templates that replace those of `src` for one arithmetic."""
 
 CLOCK_UNCERTAINTY = "12.5%"
 """Share of the clock period that synthesis leaves to place and route: Vitis HLS's default is 27 %."""
@@ -181,15 +180,13 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "tested_layers": tested_layers(architecture),
         "output_depth": output_bytes(architecture, parallelism.max_batch) // port_bytes,
         "arithmetic": architecture.arithmetic,
-    } | _arithmetic_context(architecture)
+    } | _ARITHMETIC_CONTEXTS[precision.rules](spec)
 
 
-def _arithmetic_context(architecture: Architecture) -> dict[str, Any]:
-    if architecture.arithmetic != "iccad23":
-        return {"tables": tables.TABLES}
+def _iccad23_context(spec: ModelSpec) -> dict[str, Any]:
     table, step_bits = iccad23.GELU_TABLE, iccad23.GELU_STEP_BITS
     gelu_delta = tables.PiecewiseLinear("gelu_delta", table[:-1], np.diff(table), iccad23.FRAC, step_bits)
-    score_multiplier, score_shift = iccad23.attention_scale(architecture.spec.head_dim)
+    score_multiplier, score_shift = iccad23.attention_scale(spec.head_dim)
     return {
         "tables": (*iccad23.TABLES, gelu_delta),
         "feature": iccad23.FEATURE,
@@ -201,6 +198,12 @@ def _arithmetic_context(architecture: Architecture) -> dict[str, Any]:
         "score_multiplier": score_multiplier,
         "score_shift": score_shift,
     }
+
+
+_ARITHMETIC_CONTEXTS: dict[Arithmetic, Callable[[ModelSpec], dict[str, Any]]] = {
+    REQUANTISE: lambda spec: {"tables": tables.TABLES},
+    ICCAD23: _iccad23_context,
+}
 
 
 def _bool(value: bool) -> str:
@@ -224,7 +227,7 @@ def script_context(architecture: Architecture, board: Board, sources: Sequence[s
 
 
 def _templates(arithmetic: str) -> dict[Path, Path]:
-    """Template of every file; those in an arithmetic's own folder replace the ones of the same name in `src`."""
+    """Template of every file; those in an arithmetic's folder, if any, replace the ones of the same name in `src`."""
     templates = {
         template.relative_to(TEMPLATES).with_suffix(""): template
         for folder in PROJECT_FOLDERS
@@ -234,10 +237,8 @@ def _templates(arithmetic: str) -> dict[Path, Path]:
     templates = {
         Path(file.name) if file.parent.name == "scripts" else file: t for file, t in templates.items()
     }
-    if arithmetic in ARITHMETIC_FOLDERS:
-        own = (TEMPLATES / arithmetic).glob("*.j2")
-        templates |= {Path("src") / template.stem: template for template in own}
-    return templates
+    own = (TEMPLATES / arithmetic).glob("*.j2")
+    return templates | {Path("src") / template.stem: template for template in own}
 
 
 def unit_functions(blackboxes: Sequence[Blackbox] = ()) -> Callable[[str], str]:
