@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import accumulate, groupby
 from typing import assert_never
 
-from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic
+from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic, Kind
 from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH
 from pysim.design import Design
 from pysim.errors import InputError
@@ -29,6 +29,7 @@ from pysim.program import (
     Value,
     linears,
     of_type,
+    values,
 )
 from pysim.spec import ModelSpec
 
@@ -204,9 +205,8 @@ class Architecture:
     @property
     def hidden_words(self) -> int:
         """Words of one token of the widest MLP or expert."""
-        hidden = [self.spec.mlp_dim] if len(self.spec.moe_layers) < self.spec.depth else []
-        hidden += [self.spec.moe.hidden_dim] if self.spec.moe and self.spec.moe_layers else []
-        return self.words(max(hidden))
+        outputs = values(self.program).values()
+        return max(self.value_words(value) for value in outputs if value.kind is Kind.HIDDEN)
 
     @cached_property
     def regions(self) -> dict[str, int]:
@@ -371,7 +371,7 @@ class Architecture:
     @property
     def settings(self) -> tuple[str, ...]:
         """Names of a layer's scalar settings, in the order in which the weight image holds them."""
-        return _SETTINGS[self.design.precision.rules](self.experts)
+        return _SETTINGS[self.design.arithmetic](self.experts)
 
     @property
     def setting_beats(self) -> int:

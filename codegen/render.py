@@ -180,7 +180,7 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "tested_layers": tested_layers(architecture),
         "output_depth": output_bytes(architecture, parallelism.max_batch) // port_bytes,
         "arithmetic": architecture.arithmetic,
-    } | _ARITHMETIC_CONTEXTS[precision.rules](spec)
+    } | _ARITHMETIC_CONTEXTS[design.arithmetic](spec)
 
 
 def _iccad23_context(spec: ModelSpec) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class _Writer:
 
     def units(self) -> None:
         """Function units on random inputs, and on the ends of their ranges."""
-        arrays = _UNITS[self.architecture.design.precision.rules](np.random.default_rng(0))
+        arrays = _UNITS[self.architecture.design.arithmetic](np.random.default_rng(0))
         for name, values in arrays.items():
             self.save(name, values)
 

@@ -48,7 +48,7 @@ def pack_weights(architecture: Architecture) -> Bytes:
     Raises:
         OverflowRiskError: a bias needs more bits than its record has.
     """
-    return _PACKERS[architecture.design.precision.rules](architecture).pack()
+    return _PACKERS[architecture.design.arithmetic](architecture).pack()
 
 
 def port_images(image: Bytes, ports: int) -> list[Bytes]:
@@ -249,20 +249,17 @@ class _Packer(ABC):
 class _RequantisePacker(_Packer):
     def header(self) -> NDArray[np.int64]:
         norm, *_ = of_type(self.architecture.program, Norm)
-        assert norm.epsilon is not None
-        return self.design.integers(norm.epsilon)
+        return np.array([self.design.scalar(norm.epsilon)], np.int64)
 
     def settings(self, block: Program) -> Mapping[str, int]:
         found: dict[str, int] = {}
         for op in block:
             match op:
                 case Norm():
-                    assert op.shift is not None
                     found[f"{op.part}_shift"] = self.design.scalar(op.shift)
                     # Where there is no router, its copy of the tokens is as good as any.
                     found["gate_shift"] = self.design.scalar(op.gate_shift or op.shift)
                 case Attention():
-                    assert op.score_shift is not None and op.out_shift is not None
                     found["score_shift"] = self.design.scalar(op.score_shift)
                     found["attention_shift"] = self.design.scalar(op.out_shift)
         for linear in linears(block):

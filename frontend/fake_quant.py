@@ -100,7 +100,6 @@ class FakeLinear(nn.Module):
 
     def __init__(self, design: Design, op: Linear | Gate, into: Grid, out: Grid, index: Index = ()) -> None:
         super().__init__()
-        assert op.scaling is not None
         requantise = design.requantise(op.scaling, index)
         factor = requantise.multiplier * np.exp2(-requantise.shift.astype(np.float64))
         # One unit of the sum is worth factor * out.scale, and one unit of an input into.scale.
@@ -143,7 +142,6 @@ class FakeBlock(nn.Module):
         norm1, self.norm2 = of_type(operations, Norm)
         (self.attention,) = of_type(operations, Attention)
         qkv, proj, fc1, fc2 = linears(operations)
-        assert norm1.epsilon is not None
         self.epsilon = design.scalar(norm1.epsilon)
         self.parts = nn.ModuleList(self._grid(value) for value in qkv.results)
         self.norms = nn.ModuleList(self._grid(norm.output) for norm in (norm1, self.norm2))
@@ -175,7 +173,6 @@ class FakeBlock(nn.Module):
 
     def _add_gate(self, gate: Gate) -> None:
         design, norm = self.design, self.norm2
-        assert norm.shift is not None and norm.gate_shift is not None
         finer = 2.0 ** (design.scalar(norm.gate_shift) - design.scalar(norm.shift))
         scale, offset = design.decode(norm.output.name)
         self.gate_input = Grid(gate.input.format.width, scale * finer, offset)
@@ -214,7 +211,6 @@ class FakeBlock(nn.Module):
         )
         exact = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(y.shape)
         design, op = self.design, self.attention
-        assert op.score_shift is not None and op.out_shift is not None
         whole = [
             _numpy(grid.integers(part).view(by_head).transpose(1, 2).flatten(0, 1))
             for grid, part in zip(grids, projected, strict=True)
@@ -285,7 +281,7 @@ class FakeQuantized(nn.Module):
             InputError: a Design of another network's shape, or of the original's truncating arithmetic.
         """
         super().__init__()
-        if not design.precision.rules.exact:
+        if not design.arithmetic.exact:
             raise InputError(
                 f"fine-tuning for precision {design.precision.name!r} is not supported",
                 hint="it is for presets that round each value once, such as w8a8 and w16a16",

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -20,6 +20,7 @@ from pysim.datapath import PIXEL_FRAC, PROBABILITY, SCORE
 from pysim.formats import Format, Overflow, Quantization
 from pysim.kernels.iccad23 import FEATURE
 from pysim.kernels.layernorm import variance_width
+from pysim.precision import Precision
 
 
 class Kind(Enum):
@@ -98,26 +99,6 @@ class Tensor:
     frac: Tensor | None = None
 
 
-class Widths(Protocol):
-    """The widths in bits that formats depend on: a `pysim.precision.Precision` has them."""
-
-    @property
-    def activation_width(self) -> int:
-        """Operands of the linear layers."""
-
-    @property
-    def attention_width(self) -> int:
-        """Queries, keys and values."""
-
-    @property
-    def gate_width(self) -> int:
-        """Operands of the router."""
-
-    @property
-    def residual_width(self) -> int:
-        """Residual stream, at most."""
-
-
 class Arithmetic(ABC):
     """How values are computed, narrowed and stored.
 
@@ -130,11 +111,11 @@ class Arithmetic(ABC):
     exact: bool
 
     @abstractmethod
-    def residual(self, width: int, frac: int, dim: int) -> Format:
-        """Format of a residual stream of at most `width` bits with `dim` channels a token."""
+    def residual(self, precision: Precision, frac: int, dim: int) -> Format:
+        """Format of the residual stream of tokens with `dim` channels."""
 
     @abstractmethod
-    def formats(self, widths: Widths, dim: int) -> Mapping[Kind, Format]:
+    def formats(self, precision: Precision, dim: int) -> Mapping[Kind, Format]:
         """Format of every kind of value; its binary point where that is fixed, and 0 where it is calibrated."""
 
     @abstractmethod
@@ -158,20 +139,21 @@ class Requantise(Arithmetic):
     name = "requantise"
     exact = True
 
-    def residual(self, width: int, frac: int, dim: int) -> Format:
+    def residual(self, precision: Precision, frac: int, dim: int) -> Format:
         """See `Arithmetic`: narrowed for models so wide that LayerNorm's sums would leave 64 bits."""
+        width = precision.residual_width
         while variance_width(width, dim) > 64:
             width -= 1
         return _saturating(width, frac)
 
-    def formats(self, widths: Widths, dim: int) -> Mapping[Kind, Format]:
+    def formats(self, precision: Precision, dim: int) -> Mapping[Kind, Format]:
         """See `Arithmetic`."""
-        operand, heads = _saturating(widths.activation_width), _saturating(widths.attention_width)
+        operand, heads = _saturating(precision.activation_width), _saturating(precision.attention_width)
         return {
             Kind.PIXEL: Format(PIXEL_FRAC, 0),
-            Kind.STREAM: self.residual(widths.residual_width, 0, dim),
+            Kind.STREAM: self.residual(precision, 0, dim),
             Kind.NORMED: operand,
-            Kind.GATE_INPUT: _saturating(widths.gate_width),
+            Kind.GATE_INPUT: _saturating(precision.gate_width),
             Kind.QUERY: heads,
             Kind.KEY: heads,
             Kind.VALUE: heads,
@@ -218,11 +200,11 @@ class Iccad23(Arithmetic):
     }
     """The 16-bit type of each parameter, by its name in a Design; others are features."""
 
-    def residual(self, width: int, frac: int, dim: int) -> Format:
+    def residual(self, precision: Precision, frac: int, dim: int) -> Format:
         """See `Arithmetic`."""
-        return Format(width, frac)
+        return Format(precision.residual_width, frac)
 
-    def formats(self, widths: Widths, dim: int) -> Mapping[Kind, Format]:
+    def formats(self, precision: Precision, dim: int) -> Mapping[Kind, Format]:
         """See `Arithmetic`."""
         return dict.fromkeys(Kind, FEATURE) | {Kind.PIXEL: Format(PIXEL_FRAC, PIXEL_FRAC, False)}
 
@@ -253,3 +235,8 @@ REQUANTISE, ICCAD23 = Requantise(), Iccad23()
 
 ARITHMETICS: Mapping[str, Arithmetic] = {each.name: each for each in (REQUANTISE, ICCAD23)}
 """Every arithmetic by its name."""
+
+
+def arithmetic_of(precision: Precision) -> Arithmetic:
+    """The arithmetic that a precision names."""
+    return ARITHMETICS[precision.arithmetic]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from pysim import datapath, tables
-from pysim.arithmetic import ICCAD23, Tensor
+from pysim.arithmetic import ICCAD23, Arithmetic, Tensor, arithmetic_of
 from pysim.errors import InputError
 from pysim.files import Tensors, TensorSpec, read_tensors, read_toml, validate, write_folder
 from pysim.formats import Format
@@ -75,7 +75,7 @@ def default_parallelism(
     Narrow weights share DSP slices in pairs, which pays for twice the outputs; query rows are spread evenly over
     the fewest blocks. The original's arithmetic, whose products take several slices each, gets the original's size.
     """
-    if precision.rules is ICCAD23:
+    if arithmetic_of(precision) is ICCAD23:
         rows = ORIGINAL_ATTENTION_ROWS if attention_rows is None else attention_rows
         return Parallelism(linear_out=16, token_tile=1, attention_rows=rows)
     narrow = precision.weight_width <= 8 and precision.activation_width <= 8
@@ -151,7 +151,7 @@ class Design:
     reports: tuple[TensorReport, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.precision.rules.exact:
+        if self.arithmetic.exact:
             check_accumulators(self.program, self.tensors)
 
     def with_parallelism(self, **changes: int | float) -> Design:
@@ -161,17 +161,23 @@ class Design:
         return other
 
     @property
+    def arithmetic(self) -> Arithmetic:
+        """How values are computed and stored."""
+        return arithmetic_of(self.precision)
+
+    @property
     def residual(self) -> Format:
         """Format of the residual stream."""
-        return self.precision.residual(self.residual_frac, self.spec.dim)
+        return self.arithmetic.residual(self.precision, self.residual_frac, self.spec.dim)
 
     @cached_property
     def program(self) -> Program:
         """The operations of the network, which name its tensors."""
         return program(self.spec, self.precision)
 
-    def scalar(self, tensor: Tensor | str) -> int:
-        """The one value of a tensor of one element."""
+    def scalar(self, tensor: Tensor | str | None) -> int:
+        """The one value of a tensor of one element, which the Design's arithmetic must have."""
+        assert tensor is not None
         return int(self.tensors[tensor if isinstance(tensor, str) else tensor.name][0])
 
     def integers(self, tensor: Tensor, index: Index = ()) -> NDArray[np.int64]:
@@ -186,8 +192,9 @@ class Design:
         """Scale and offset per channel of a traced tensor."""
         return self.tensors[f"{DECODE}{name}.scale"], self.tensors[f"{DECODE}{name}.offset"]
 
-    def requantise(self, scaling: Scaling, index: Index = ()) -> Requantise:
+    def requantise(self, scaling: Scaling | None, index: Index = ()) -> Requantise:
         """Multiplier and shift, picked by `index` where there are several (experts, gates)."""
+        assert scaling is not None
         shift = np.atleast_1d(self.tensors[scaling.shift.name][index]).astype(np.int64)
         if scaling.multiplier is None:
             return Requantise(np.ones(1, np.int64), shift)

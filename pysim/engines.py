@@ -77,7 +77,6 @@ class RequantiseEngines:
 
     def norm(self, op: Norm, x: IntArray) -> tuple[IntArray, IntArray]:
         """See `Engines`."""
-        assert op.epsilon is not None
         normalized = normalize(x, self.design.scalar(op.epsilon))
         wide = normalized * self.design.integers(op.gamma) + self.design.integers(op.beta)
         y = self._shifted(op.shift)(wide, op.output.format)
@@ -86,12 +85,10 @@ class RequantiseEngines:
         return y, self._shifted(op.gate_shift)(wide, op.gate_output.format)
 
     def _shifted(self, shift: Tensor | None) -> Requantise:
-        assert shift is not None
-        return Requantise(np.ones(1, np.int64), self.design.integers(shift))
+        return Requantise(np.ones(1, np.int64), np.full(1, self.design.scalar(shift)))
 
     def linear(self, op: Linear, x: IntArray, old: IntArray | None = None, index: Index = ()) -> IntArray:
         """See `Engines`."""
-        assert op.scaling is not None
         sums = self._sums(op, x, index, index)
         requantise = self.design.requantise(op.scaling, index)
         if op.activation is None:
@@ -107,7 +104,6 @@ class RequantiseEngines:
 
     def attention(self, op: Attention, q: IntArray, k: IntArray, v: IntArray) -> tuple[IntArray, IntArray]:
         """See `Engines`."""
-        assert op.score_shift is not None and op.out_shift is not None
         result = attention(
             q,
             k,
@@ -121,7 +117,6 @@ class RequantiseEngines:
 
     def logits(self, op: Gate, task: int, x: IntArray) -> IntArray:
         """See `Engines`."""
-        assert op.scaling is not None
         index = op.weight_index(task)
         sums = self._sums(op, x, index, op.bias_index(task))
         return self.design.requantise(op.scaling, index)(sums, op.logits.format)
@@ -221,4 +216,4 @@ _ENGINES: dict[Arithmetic, Callable[[Design], Engines]] = {
 
 def engines_of(design: Design) -> Engines:
     """The engines of a Design's arithmetic."""
-    return _ENGINES[design.precision.rules](design)
+    return _ENGINES[design.arithmetic](design)

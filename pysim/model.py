@@ -13,17 +13,7 @@ from numpy.typing import NDArray
 from pysim.arithmetic import Role, Source, Tensor
 from pysim.errors import InputError
 from pysim.files import Tensors, TensorSpec, read_tensors, write_folder
-from pysim.program import (
-    Attention,
-    Embed,
-    Experts,
-    Gate,
-    Linear,
-    Norm,
-    Operation,
-    program,
-    tensors,
-)
+from pysim.program import Attention, Embed, Experts, Gate, Linear, Norm, Operation, program, tensors
 from pysim.spec import ModelSpec, read_spec
 
 

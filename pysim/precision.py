@@ -6,9 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pysim.arithmetic import ARITHMETICS, Arithmetic, Kind
 from pysim.errors import InputError
-from pysim.formats import Format
 
 Width = Annotated[int, Field(ge=4, le=18, strict=True)]
 
@@ -37,30 +35,6 @@ class Precision(BaseModel):
     """Weights are rounded for the least error of a layer's output on the calibration images, not one by one."""
     balanced: bool = False
     """Channels are centred and evened out between layers, by factors folded into their parameters."""
-
-    @property
-    def rules(self) -> Arithmetic:
-        """The arithmetic itself, of which `arithmetic` is the name."""
-        return ARITHMETICS[self.arithmetic]
-
-    @property
-    def activation(self) -> Format:
-        """Operands of the linear layers, as integers."""
-        return self.rules.formats(self, 1)[Kind.NORMED]
-
-    @property
-    def attention(self) -> Format:
-        """Queries, keys and values, as integers."""
-        return self.rules.formats(self, 1)[Kind.QUERY]
-
-    @property
-    def gate_input(self) -> Format:
-        """The router's operands, as integers."""
-        return self.rules.formats(self, 1)[Kind.GATE_INPUT]
-
-    def residual(self, frac: int, dim: int) -> Format:
-        """Format of the residual stream of tokens with `dim` channels."""
-        return self.rules.residual(self.residual_width, frac, dim)
 
 
 PRESETS = {

@@ -23,14 +23,15 @@ An operation that a backend does not know fails its type check: each ends its `m
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from itertools import groupby
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from pysim.arithmetic import Kind, Role, Source, Tensor
+from pysim.arithmetic import Kind, Role, Source, Tensor, arithmetic_of
 from pysim.datapath import NORM_WEIGHT_WIDTH, POSITION_WIDTH
 from pysim.formats import Format
 from pysim.precision import PRESETS, Precision
@@ -45,9 +46,8 @@ class Value:
     """Integers that flow from one operation to others.
 
     Attributes:
-        name: as a trace calls it, such as `blocks.3.attn_residual`.
-        part: the name without that of its block, such as `attn_residual`.
         layer: number of its block; None for what comes before all blocks.
+        part: its name within the block, such as `attn_residual`.
         kind: what it is.
         rows: of one image: tokens, patches, or pairs of a head and a token.
         channels: of a row.
@@ -57,15 +57,24 @@ class Value:
             channel or each expert; 0 where the format, or that of the residual stream, says it all.
     """
 
-    name: str
-    part: str
     layer: int | None
+    part: str
     kind: Kind
     rows: int
     channels: int
     format: Format
     groups: int = 1
     scales: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name in a trace, such as `blocks.3.attn_residual`."""
+        return name_of(self.layer, self.part)
+
+
+def name_of(layer: int | None, part: str) -> str:
+    """Name of what belongs to a block, or to none."""
+    return part if layer is None else f"blocks.{layer}.{part}"
 
 
 class Scaling(NamedTuple):
@@ -98,34 +107,47 @@ class _Operation:
     """What all operations have.
 
     Attributes:
-        name: such as `blocks.3.qkv`.
-        part: the name without that of its block.
         layer: number of its block; None for what comes before all blocks.
+        part: its name within the block, such as `qkv`.
     """
 
-    name: str
-    part: str
     layer: int | None
+    part: str
+
+    @property
+    def name(self) -> str:
+        """Name in messages and of the sections of a weight image, such as `blocks.3.qkv`."""
+        return name_of(self.layer, self.part)
 
     @property
     def inputs(self) -> tuple[Value, ...]:
-        """What it reads."""
+        """Values that it reads."""
         raise NotImplementedError
 
     @property
     def outputs(self) -> tuple[Value, ...]:
-        """What it writes."""
+        """Values that it writes."""
         raise NotImplementedError
 
     @property
     def tensors(self) -> Iterator[Tensor]:
-        """Its parameters and scales."""
-        raise NotImplementedError
+        """Parameters and scales: every tensor among its attributes."""
+        return _tensors(getattr(self, attribute.name) for attribute in fields(self))
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates for one image."""
         return 0
+
+
+def _tensors(items: Iterable[object]) -> Iterator[Tensor]:
+    for item in items:
+        if isinstance(item, Tensor):
+            yield item
+        elif isinstance(item, _Operation):
+            yield from item.tensors
+        elif isinstance(item, tuple):
+            yield from _tensors(item)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,21 +169,13 @@ class Product(_Operation):
     weight_width: int
 
     @property
-    def tensors(self) -> Iterator[Tensor]:
-        """See `_Operation`."""
-        yield self.weight
-        yield self.bias
-        yield from _present(self.scaling)
-
-    @property
     def macs(self) -> int:
         """See `_Operation`: of one expert for every row, where there are several."""
         outputs, inputs = self.weight.shape[-2:]
         return self.input.rows * outputs * inputs
 
 
-@dataclass(frozen=True, kw_only=True)
-class Activation:
+class Activation(NamedTuple):
     """What follows the first layer of an MLP: the activation function, which is GELU, and a requantisation.
 
     Attributes:
@@ -207,14 +221,6 @@ class Linear(Product):
         return self.results[0]
 
     @property
-    def tensors(self) -> Iterator[Tensor]:
-        """See `_Operation`."""
-        yield from super().tensors
-        if self.activation is not None:
-            yield from _present(self.activation.scaling)
-            yield self.activation.zero
-
-    @property
     def indices(self) -> list[Index]:
         """Places of the layer's parameters: one for each expert, or the one and only."""
         return [()] if self.experts is None else [(expert,) for expert in range(self.experts)]
@@ -248,12 +254,6 @@ class Embed(_Operation):
     def outputs(self) -> tuple[Value, ...]:
         """See `_Operation`."""
         return (self.output,)
-
-    @property
-    def tensors(self) -> Iterator[Tensor]:
-        """See `_Operation`."""
-        yield from self.patch.tensors
-        yield self.position
 
     @property
     def macs(self) -> int:
@@ -294,11 +294,6 @@ class Norm(_Operation):
     def outputs(self) -> tuple[Value, ...]:
         """See `_Operation`."""
         return (self.output,) if self.gate_output is None else (self.output, self.gate_output)
-
-    @property
-    def tensors(self) -> Iterator[Tensor]:
-        """See `_Operation`."""
-        yield from _present((self.gamma, self.beta, self.epsilon, self.shift, self.gate_shift))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,11 +337,6 @@ class Attention(_Operation):
     def outputs(self) -> tuple[Value, ...]:
         """See `_Operation`."""
         return (self.scores, self.output)
-
-    @property
-    def tensors(self) -> Iterator[Tensor]:
-        """See `_Operation`."""
-        yield from _present((self.score_shift, self.out_shift))
 
     @property
     def macs(self) -> int:
@@ -437,12 +427,6 @@ class Experts(_Operation):
         return (self.hidden, self.output)
 
     @property
-    def tensors(self) -> Iterator[Tensor]:
-        """See `_Operation`."""
-        yield from self.fc1.tensors
-        yield from self.fc2.tensors
-
-    @property
     def macs(self) -> int:
         """See `_Operation`."""
         return self.top_k * (self.fc1.macs + self.fc2.macs)
@@ -451,10 +435,6 @@ class Experts(_Operation):
 Operation = Embed | Norm | Linear | Attention | Gate | Experts
 AnOperation = TypeVar("AnOperation", bound=Operation)
 Program = tuple[Operation, ...]
-
-
-def _present(tensors: Iterable[Tensor | None] | None) -> Iterator[Tensor]:
-    return (tensor for tensor in tensors or () if tensor is not None)
 
 
 # --- What folds over a program share ------------------------------------------------------------------------
@@ -522,12 +502,11 @@ def program(spec: ModelSpec, precision: Precision = PRESETS["w16a16"]) -> Progra
         spec: shape of the network.
         precision: widths and arithmetic; names, sizes and sources depend on the shape alone.
     """
-    builder = _Builder(spec, precision)
-    embed = builder.embed()
+    embed = _Builder(spec, precision, None).embed()
     operations: list[Operation] = [embed]
     stream = embed.output
     for layer in range(spec.depth):
-        block = _Block(spec, precision, layer)
+        block = _Builder(spec, precision, layer)
         operations += block.attention(stream)
         stream = operations[-1].outputs[-1]
         moe = spec.moe if layer in spec.moe_layers else None
@@ -537,214 +516,120 @@ def program(spec: ModelSpec, precision: Precision = PRESETS["w16a16"]) -> Progra
 
 
 class _Builder:
-    """Makes operations whose names begin with `prefix`."""
+    """Makes the operations of a block, or of what comes before all blocks."""
 
-    def __init__(
-        self, spec: ModelSpec, precision: Precision, prefix: str = "", layer: int | None = None
-    ) -> None:
-        self.spec, self.precision, self.prefix, self.layer = spec, precision, prefix, layer
-        self.rules = precision.rules
-        self.formats = self.rules.formats(precision, spec.dim)
+    def __init__(self, spec: ModelSpec, precision: Precision, layer: int | None) -> None:
+        self.spec, self.precision, self.layer = spec, precision, layer
+        self.arithmetic = arithmetic_of(precision)
+        self.formats = self.arithmetic.formats(precision, spec.dim)
+
+    def name(self, part: str) -> str:
+        return name_of(self.layer, part)
+
+    def value(
+        self, part: str, kind: Kind, channels: int, *, rows: int = 0, groups: int = 1, scales: int = 0
+    ) -> Value:
+        rows, fmt = rows or self.spec.tokens, self.formats[kind]
+        return Value(self.layer, part, kind, rows, channels, fmt, groups, scales)
+
+    def stream(self, part: str) -> Value:
+        return self.value(part, Kind.STREAM, self.spec.dim)
+
+    def scale(self, part: str, dtype: DTypeLike, shape: tuple[int, ...] = (1,)) -> Tensor | None:
+        return self.arithmetic.scale(self.name(part), shape, dtype)
+
+    def scaling(self, part: str, shape: tuple[int, ...]) -> Scaling | None:
+        shift = self.scale(f"{part}.shift", np.uint8, shape)
+        if shift is None:
+            return None
+        with_multipliers = self.precision.multipliers
+        return Scaling(
+            self.scale(f"{part}.multiplier", np.uint16, shape) if with_multipliers else None, shift
+        )
+
+    def parameter(
+        self, part: str, role: Role, width: int, shape: tuple[int, ...], source: Source | None
+    ) -> Tensor:
+        return self.arithmetic.parameter(self.name(part), shape, role, width, source)
 
     def embed(self) -> Embed:
         spec = self.spec
-        output = self.stream("embed")
-        pixels = self.value("pixels", Kind.PIXEL, spec.patch_values, rows=spec.patches)
+        output, shape = self.stream("embed"), (spec.tokens, spec.dim)
         patch = self.linear(
             "patch",
-            pixels,
+            self.value("pixels", Kind.PIXEL, spec.patch_values, rows=spec.patches),
             (output,),
             Destination.RESIDUAL,
-            source="patch_embed",
-            source_shape=(spec.dim, spec.in_channels, spec.patch_size, spec.patch_size),
+            Source("patch_embed.weight", (spec.dim, spec.in_channels, spec.patch_size, spec.patch_size)),
+            Source("patch_embed.bias", (spec.dim,)),
             added=self.stream("position"),
-            weight_role=Role.PATCH_WEIGHT,
-        )
-        shape = (spec.tokens, spec.dim)
-        position = self.rules.parameter(
-            "position", shape, Role.POSITION, POSITION_WIDTH, Source("pos_embed", shape)
+            roles=(Role.PATCH_WEIGHT, Role.LINEAR_BIAS),
         )
         return Embed(
-            name="embed",
-            part="embed",
             layer=None,
+            part="embed",
             patch=patch,
-            position=position,
+            position=self.parameter(
+                "position", Role.POSITION, POSITION_WIDTH, shape, Source("pos_embed", shape)
+            ),
             prefix=spec.tokens - spec.patches,
             patch_size=spec.patch_size,
             output=output,
         )
 
-    def value(
-        self,
-        part: str,
-        kind: Kind,
-        channels: int,
-        *,
-        rows: int | None = None,
-        groups: int = 1,
-        scales: int = 0,
-    ) -> Value:
-        rows = self.spec.tokens if rows is None else rows
-        fmt = self.formats[kind]
-        return Value(self.prefix + part, part, self.layer, kind, rows, channels, fmt, groups, scales)
-
-    def stream(self, part: str) -> Value:
-        return self.value(part, Kind.STREAM, self.spec.dim)
-
-    def scaling(self, name: str, shape: tuple[int, ...]) -> Scaling | None:
-        shift = self.rules.scale(f"{name}.shift", shape, np.uint8)
-        if shift is None:
-            return None
-        with_multiplier = self.precision.multipliers
-        return Scaling(
-            self.rules.scale(f"{name}.multiplier", shape, np.uint16) if with_multiplier else None, shift
-        )
-
-    def linear(
-        self,
-        part: str,
-        operand: Value,
-        results: tuple[Value, ...],
-        destination: Destination,
-        *,
-        source: str,
-        source_shape: tuple[int, ...] | None = None,
-        added: Value | None = None,
-        experts: int | None = None,
-        weight_role: Role = Role.LINEAR_WEIGHT,
-        bias_role: Role = Role.LINEAR_BIAS,
-        has_bias: bool = True,
-    ) -> Linear:
-        name, width = self.prefix + part, self.precision.weight_width
-        each = () if experts is None else (experts,)
-        shape = (*each, sum(value.channels for value in results), operand.channels)
-        weight = Source(f"{source}.weight", source_shape or shape)
-        bias = Source(f"{source}.bias", shape[:-1]) if has_bias else None
-        activation = None
-        if destination is Destination.HIDDEN:
-            activation = self.activation(results[0], each or (1,))
-        return Linear(
-            name=name,
-            part=part,
-            layer=self.layer,
-            input=operand,
-            results=results,
-            destination=destination,
-            added=added,
-            weight=self.rules.parameter(f"{name}.weight", shape, weight_role, width, weight),
-            bias=self.rules.parameter(f"{name}.bias", shape[:-1], bias_role, width, bias),
-            scaling=self.scaling(name, shape[:-1]),
-            weight_width=width,
-            activation=activation,
-            experts=experts,
-        )
-
-    def activation(self, hidden: Value, shape: tuple[int, ...]) -> Activation | None:
-        scaling = self.scaling(hidden.name, shape)
-        zero = self.rules.scale(f"{hidden.name}.zero", shape, np.int32)
-        return None if scaling is None or zero is None else Activation(scaling=scaling, zero=zero)
-
-
-class _Block(_Builder):
-    """Makes the operations of one block."""
-
-    def __init__(self, spec: ModelSpec, precision: Precision, layer: int) -> None:
-        super().__init__(spec, precision, f"blocks.{layer}.", layer)
-
     def attention(self, stream: Value) -> tuple[Norm, Linear, Attention, Linear]:
         spec, dim, heads = self.spec, self.spec.dim, self.spec.heads
         norm = self.norm("norm1", stream)
-        kinds = {"q": Kind.QUERY, "k": Kind.KEY, "v": Kind.VALUE}
-        q, k, v = (self.value(part, kind, dim, groups=heads, scales=dim) for part, kind in kinds.items())
+        kinds = {"q": Kind.QUERY, "k": Kind.KEY, "v": Kind.VALUE, "attention": Kind.MIXED}
+        q, k, v, mixed = (
+            self.value(part, kind, dim, groups=heads, scales=dim) for part, kind in kinds.items()
+        )
+        roles = (Role.LINEAR_WEIGHT, Role.ATTENTION_BIAS)
         qkv = self.linear(
             "qkv",
             norm.output,
             (q, k, v),
             Destination.HEADS,
-            source=f"{self.prefix}attn.qkv",
-            bias_role=Role.ATTENTION_BIAS,
-            has_bias=spec.qkv_bias,
+            Source(self.name("attn.qkv.weight"), (3 * dim, dim)),
+            Source(self.name("attn.qkv.bias"), (3 * dim,)) if spec.qkv_bias else None,
+            roles=roles,
         )
-        mixed = self.value("attention", Kind.MIXED, dim, groups=heads, scales=dim)
         attention = Attention(
-            name=f"{self.prefix}attention",
-            part="attention",
             layer=self.layer,
+            part="attention",
             query=q,
             key=k,
             value=v,
             scores=self.value("scores", Kind.SCORE, spec.tokens, rows=heads * spec.tokens),
             output=mixed,
             heads=heads,
-            score_shift=self.rules.scale(f"{self.prefix}score_shift", (1,), np.uint8),
-            out_shift=self.rules.scale(f"{self.prefix}attention_shift", (1,), np.int8),
+            score_shift=self.scale("score_shift", np.uint8),
+            out_shift=self.scale("attention_shift", np.int8),
         )
         proj = self.linear(
             "proj",
             mixed,
             (self.stream("attn_residual"),),
             Destination.RESIDUAL,
-            source=f"{self.prefix}attn.proj",
+            Source(self.name("attn.proj.weight"), (dim, dim)),
+            Source(self.name("attn.proj.bias"), (dim,)),
             added=stream,
-            bias_role=Role.ATTENTION_BIAS,
+            roles=roles,
         )
         return norm, qkv, attention, proj
 
-    def norm(self, part: str, stream: Value, gate_input: Value | None = None) -> Norm:
-        name, dim = self.prefix + part, self.spec.dim
-
-        def parameter(tensor: str, role: Role, source: str) -> Tensor:
-            return self.rules.parameter(
-                f"{name}.{tensor}", (dim,), role, NORM_WEIGHT_WIDTH, Source(f"{name}.{source}", (dim,))
-            )
-
-        return Norm(
-            name=name,
-            part=part,
-            layer=self.layer,
-            input=stream,
-            output=self.value(part, Kind.NORMED, dim, scales=dim),
-            gate_output=gate_input,
-            gamma=parameter("gamma", Role.GAMMA, "weight"),
-            beta=parameter("beta", Role.BETA, "bias"),
-            epsilon=self.rules.scale("epsilon", (1,), np.int64),
-            shift=self.rules.scale(f"{name}.shift", (1,), np.uint8),
-            gate_shift=None if gate_input is None else self.rules.scale(f"{name}.gate_shift", (1,), np.uint8),
-        )
-
     def mlp(self, stream: Value) -> tuple[Norm, Linear, Linear]:
         norm = self.norm("norm2", stream)
-        return norm, *self.layers(norm.output, stream, self.spec.mlp_dim, None)
-
-    def layers(
-        self, operand: Value, stream: Value, hidden_dim: int, experts: int | None
-    ) -> tuple[Linear, Linear]:
-        source = f"{self.prefix}{'mlp' if experts is None else 'moe'}"
-        hidden = self.value("hidden", Kind.HIDDEN, hidden_dim, scales=experts or 1)
-        fc1 = self.linear(
-            "fc1", operand, (hidden,), Destination.HIDDEN, source=f"{source}.fc1", experts=experts
-        )
-        fc2 = self.linear(
-            "fc2",
-            hidden,
-            (self.stream("output"),),
-            Destination.RESIDUAL if experts is None else Destination.EXPERT,
-            source=f"{source}.fc2",
-            added=stream,
-            experts=experts,
-        )
-        return fc1, fc2
+        return norm, *self.layers("mlp", norm.output, stream, self.spec.mlp_dim, None)
 
     def experts(self, stream: Value, moe: MoeSpec) -> tuple[Norm, Gate, Experts]:
         gate_input = self.value("gate_input", Kind.GATE_INPUT, self.spec.dim)
         norm = self.norm("norm2", stream, gate_input)
         gate = self.gate(gate_input, moe)
-        fc1, fc2 = self.layers(norm.output, stream, moe.hidden_dim, moe.experts)
+        fc1, fc2 = self.layers("moe", norm.output, stream, moe.hidden_dim, moe.experts)
         experts = Experts(
-            name=f"{self.prefix}experts",
-            part="experts",
             layer=self.layer,
+            part="experts",
             fc1=fc1,
             fc2=fc2,
             scores=gate.scores,
@@ -753,21 +638,100 @@ class _Block(_Builder):
         )
         return norm, gate, experts
 
-    def gate(self, gate_input: Value, moe: MoeSpec) -> Gate:
-        name, source, width = f"{self.prefix}gate", f"{self.prefix}moe.gate", self.precision.gate_width
-        tasks = len(self.spec.tasks)
-        gates = 1 if moe.shared_gate else tasks
-        shape, biases = (gates, moe.experts, self.spec.dim), (tasks, moe.experts)
-        weight = Source(f"{source}.weight", shape)
-        bias = Source(f"{source}.bias", biases) if moe.gate_bias else None
-        return Gate(
-            name=name,
-            part="gate",
+    def norm(self, part: str, stream: Value, gate_input: Value | None = None) -> Norm:
+        shape = (self.spec.dim,)
+
+        def parameter(tensor: str, role: Role, source: str) -> Tensor:
+            made_from = Source(self.name(f"{part}.{source}"), shape)
+            return self.parameter(f"{part}.{tensor}", role, NORM_WEIGHT_WIDTH, shape, made_from)
+
+        return Norm(
             layer=self.layer,
+            part=part,
+            input=stream,
+            output=self.value(part, Kind.NORMED, self.spec.dim, scales=self.spec.dim),
+            gate_output=gate_input,
+            gamma=parameter("gamma", Role.GAMMA, "weight"),
+            beta=parameter("beta", Role.BETA, "bias"),
+            epsilon=self.arithmetic.scale("epsilon", (1,), np.int64),
+            shift=self.scale(f"{part}.shift", np.uint8),
+            gate_shift=None if gate_input is None else self.scale(f"{part}.gate_shift", np.uint8),
+        )
+
+    def layers(
+        self, source: str, operand: Value, stream: Value, hidden_dim: int, experts: int | None
+    ) -> tuple[Linear, Linear]:
+        """Both layers of an MLP, or of all experts', whose names in a Model begin with `source`."""
+        dim, each = self.spec.dim, () if experts is None else (experts,)
+        hidden = self.value("hidden", Kind.HIDDEN, hidden_dim, scales=experts or 1)
+        fc1 = self.linear(
+            "fc1",
+            operand,
+            (hidden,),
+            Destination.HIDDEN,
+            Source(self.name(f"{source}.fc1.weight"), (*each, hidden_dim, dim)),
+            Source(self.name(f"{source}.fc1.bias"), (*each, hidden_dim)),
+            experts=experts,
+        )
+        fc2 = self.linear(
+            "fc2",
+            hidden,
+            (self.stream("output"),),
+            Destination.RESIDUAL if experts is None else Destination.EXPERT,
+            Source(self.name(f"{source}.fc2.weight"), (*each, dim, hidden_dim)),
+            Source(self.name(f"{source}.fc2.bias"), (*each, dim)),
+            added=stream,
+            experts=experts,
+        )
+        return fc1, fc2
+
+    def linear(
+        self,
+        part: str,
+        operand: Value,
+        results: tuple[Value, ...],
+        destination: Destination,
+        weight: Source,
+        bias: Source | None,
+        *,
+        added: Value | None = None,
+        experts: int | None = None,
+        roles: tuple[Role, Role] = (Role.LINEAR_WEIGHT, Role.LINEAR_BIAS),
+    ) -> Linear:
+        width, each = self.precision.weight_width, () if experts is None else (experts,)
+        outputs = (*each, sum(value.channels for value in results))
+        activation = None
+        if destination is Destination.HIDDEN:
+            scales = each or (1,)
+            scaling, zero = self.scaling("hidden", scales), self.scale("hidden.zero", np.int32, scales)
+            activation = None if scaling is None or zero is None else Activation(scaling, zero)
+        return Linear(
+            layer=self.layer,
+            part=part,
+            input=operand,
+            results=results,
+            destination=destination,
+            added=added,
+            weight=self.parameter(f"{part}.weight", roles[0], width, (*outputs, operand.channels), weight),
+            bias=self.parameter(f"{part}.bias", roles[1], width, outputs, bias),
+            scaling=self.scaling(part, outputs),
+            weight_width=width,
+            activation=activation,
+            experts=experts,
+        )
+
+    def gate(self, gate_input: Value, moe: MoeSpec) -> Gate:
+        tasks, width = len(self.spec.tasks), self.precision.gate_width
+        shape, biases = (1 if moe.shared_gate else tasks, moe.experts, self.spec.dim), (tasks, moe.experts)
+        weight = Source(self.name("moe.gate.weight"), shape)
+        bias = Source(self.name("moe.gate.bias"), biases) if moe.gate_bias else None
+        return Gate(
+            layer=self.layer,
+            part="gate",
             input=gate_input,
-            weight=self.rules.parameter(f"{name}.weight", shape, Role.GATE_WEIGHT, width, weight),
-            bias=self.rules.parameter(f"{name}.bias", biases, Role.GATE_BIAS, width, bias),
-            scaling=self.scaling(name, shape[:-1]),
+            weight=self.parameter("gate.weight", Role.GATE_WEIGHT, width, shape, weight),
+            bias=self.parameter("gate.bias", Role.GATE_BIAS, width, biases, bias),
+            scaling=self.scaling("gate", shape[:-1]),
             weight_width=width,
             logits=self.value("logits", Kind.LOGIT, moe.experts),
             scores=self.value("gate_scores", Kind.PROBABILITY, moe.top_k),

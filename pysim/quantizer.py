@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pysim import iccad23_quantizer
-from pysim.arithmetic import ICCAD23, REQUANTISE, Kind, Tensor
+from pysim.arithmetic import ICCAD23, REQUANTISE, Kind, Tensor, arithmetic_of
 from pysim.balance import Balance, choose
 from pysim.calibrate import Statistic, calibrate, calibration_runs, merge
 from pysim.datapath import (
@@ -103,7 +103,7 @@ def quantize(
             progress(done, runs + depth)
 
     statistics = calibrate(model, images, report)
-    run = _QUANTIZERS[precision.rules]
+    run = _QUANTIZERS[arithmetic_of(precision)]
     return run(model, precision, parallelism, statistics, lambda layers: report(runs + layers))
 
 

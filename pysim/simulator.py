@@ -17,16 +17,7 @@ from pysim.design import Design
 from pysim.engines import Engines, engines_of
 from pysim.errors import InputError
 from pysim.kernels.router import Routing
-from pysim.program import (
-    Attention,
-    Embed,
-    Experts,
-    Gate,
-    Linear,
-    Norm,
-    Operation,
-    Value,
-)
+from pysim.program import Attention, Embed, Experts, Gate, Linear, Norm, Operation, Value
 from pysim.spec import ModelSpec
 
 FloatArray = NDArray[np.float64]
@@ -224,7 +215,7 @@ class Machine:
         if value.kind is Kind.STREAM:
             return self.design.residual.to_float(integers)
         if not value.scales:
-            return self.design.precision.rules.real(value.kind, integers)
+            return self.design.arithmetic.real(value.kind, integers)
         scale, offset = self.design.decode(value.name)
         if integers.ndim == 3:  # of several experts: (tokens, top_k, channels)
             assert value.layer is not None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pysim.arithmetic import ICCAD23, Kind, Role, Tensor
+from pysim.arithmetic import ICCAD23, Kind, Role, Tensor, arithmetic_of
 from pysim.datapath import GELU_INPUT, MULTIPLIER_WIDTH, NORMALIZED, SCORE
 from pysim.design import DECODE, Design, Parallelism
 from pysim.files import Tensors
@@ -41,7 +41,7 @@ def random_design(
 ) -> Design:
     """A Design of that shape in which values fill a good part of their ranges, and seldom leave them."""
     operations = program(spec, precision)
-    maker = _Requantising if precision.rules.exact else _Truncating
+    maker = _Requantising if arithmetic_of(precision).exact else _Truncating
     tensors = maker(operations, np.random.default_rng(seed)).make()
     for value in values(operations).values():
         if value.scales:

@@ -159,7 +159,7 @@ class ExactLayerNorm(IntegerModule):
         """Norm 1 or 2 of a Design's layer, on raw integers; `gate` gives the router's copy of norm 2."""
         norm = of_type(blocks(design.program)[layer], Norm)[which - 1]
         shift, result = (norm.gate_shift, norm.gate_output) if gate else (norm.shift, norm.output)
-        assert shift is not None and result is not None and norm.epsilon is not None
+        assert result is not None
         gamma, beta = (design.integers(tensor) for tensor in (norm.gamma, norm.beta))
         source, frac = Format(design.residual.width, 0), design.scalar(shift) - NORMALIZED.frac
         return cls(source, result.format, gamma, beta, frac, design.scalar(norm.epsilon))
@@ -188,7 +188,7 @@ class MixtureOfExperts(IntegerModule):
             InputError: another arithmetic, a layer without experts, an unknown task.
         """
         precision, moe = design.precision, design.spec.moe
-        if not precision.rules.exact:
+        if not design.arithmetic.exact:
             raise InputError(
                 f"precision {precision.name!r} has no layer for hls4ml", hint="use w8a8 or w16a16"
             )
@@ -224,7 +224,6 @@ class MixtureOfExperts(IntegerModule):
     def _scaling(
         self, part: str, scaling: Scaling | None, index: Index
     ) -> Iterator[tuple[str, tuple[IntArray, int, bool]]]:
-        assert scaling is not None
         requantise = self.design.requantise(scaling, index)
         multiplier = np.broadcast_to(requantise.multiplier, requantise.shift.shape)
         # One bit more than they have, as they are unsigned.

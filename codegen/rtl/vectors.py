@@ -24,17 +24,7 @@ from pysim.kernels import units as functions
 from pysim.kernels.gelu import gelu
 from pysim.kernels.router import Routing
 from pysim.kernels.softmax import probabilities, single_pass
-from pysim.program import (
-    Attention,
-    Embed,
-    Experts,
-    Gate,
-    Index,
-    Linear,
-    Norm,
-    Operation,
-    Value,
-)
+from pysim.program import Attention, Embed, Experts, Gate, Index, Linear, Norm, Operation, Value
 from pysim.simulator import Machine
 from pysim.tables import EXP2, GELU_DELTA, RECIPROCAL, RSQRT, PiecewiseLinear
 
@@ -240,7 +230,6 @@ class _EngineChecks:
         expected = {"operand": self.machine[op.output]}
         if op.gate_output is not None:
             expected["gate_operand"] = self.machine[op.gate_output]
-        assert op.epsilon is not None and op.shift is not None
         call = layernorm.call(
             self.kernels["layernorm"],
             op.name,
@@ -259,7 +248,6 @@ class _EngineChecks:
 
     def _attention(self, op: Attention) -> Check:
         rows = self.design.parallelism.attention_rows
-        assert op.score_shift is not None and op.out_shift is not None
         call = attention.call(
             self.kernels["attention"],
             op.name,

@@ -16,7 +16,7 @@ from pysim.errors import InputError
 
 def has_kernels(architecture: Architecture) -> bool:
     """Whether there is RTL for a Design: the original's arithmetic exists in C++ only."""
-    return architecture.design.precision.rules is REQUANTISE
+    return architecture.design.arithmetic is REQUANTISE
 
 
 def kernels_of(architecture: Architecture) -> dict[str, Kernel]:
