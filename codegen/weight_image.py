@@ -269,8 +269,9 @@ class _RequantisePacker(_Packer):
 
     def _hidden(self, activation: Activation) -> Iterator[tuple[str, int]]:
         """Scales behind the activation function; 0 for experts that the layer does not have."""
-        scaling = activation.scaling
-        named = {"multiplier": scaling.multiplier, "shift": scaling.shift, "zero": activation.zero}
+        assert activation.scaling is not None
+        multiplier, shift = activation.scaling
+        named = {"multiplier": multiplier, "shift": shift, "zero": activation.zero}
         for name, tensor in named.items():
             for expert in range(self.architecture.experts):
                 stored = [1] if tensor is None else self.design.integers(tensor).tolist()

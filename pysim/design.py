@@ -180,8 +180,9 @@ class Design:
         assert tensor is not None
         return int(self.tensors[tensor if isinstance(tensor, str) else tensor.name][0])
 
-    def integers(self, tensor: Tensor, index: Index = ()) -> NDArray[np.int64]:
-        """A tensor, or the part of it at `index`, as int64."""
+    def integers(self, tensor: Tensor | None, index: Index = ()) -> NDArray[np.int64]:
+        """A tensor that the Design's arithmetic must have, or the part of it at `index`, as int64."""
+        assert tensor is not None
         return self.tensors[tensor.name][index].astype(np.int64)
 
     def frac(self, tensor: Tensor) -> int:

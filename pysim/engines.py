@@ -24,7 +24,7 @@ from pysim.kernels.linear import Requantise, accumulate
 from pysim.kernels.moe import run_experts
 from pysim.kernels.router import Routing, route, top_k
 from pysim.pictures import patches
-from pysim.program import Attention, Destination, Embed, Experts, Gate, Index, Linear, Norm
+from pysim.program import Attention, Embed, Experts, Gate, Index, Linear, Norm
 
 IntArray = NDArray[np.int64]
 
@@ -154,7 +154,7 @@ class Iccad23Engines:
     def linear(self, op: Linear, x: IntArray, old: IntArray | None = None, index: Index = ()) -> IntArray:
         """See `Engines`."""
         result = self._sums(op, x, index, index)
-        if op.destination is Destination.HIDDEN:
+        if op.activation is not None:
             result = iccad23.gelu(result)
         return result if old is None else iccad23.add(old, result)
 

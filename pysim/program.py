@@ -179,12 +179,13 @@ class Activation(NamedTuple):
     """What follows the first layer of an MLP: the activation function, which is GELU, and a requantisation.
 
     Attributes:
-        scaling: from the function's result to the operands of the next layer; one for each expert.
-        zero: (experts or 1,) what is added at last, for ranges that are not symmetric.
+        scaling: from the function's result to the operands of the next layer; one for each expert. None where the
+            arithmetic fixes it.
+        zero: (experts or 1,) what is added at last, for ranges that are not symmetric; None likewise.
     """
 
-    scaling: Scaling
-    zero: Tensor
+    scaling: Scaling | None
+    zero: Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +196,7 @@ class Linear(Product):
         results: values that its outputs are split into.
         destination: what becomes of them.
         added: value that they are added to, if any.
-        activation: scales behind the activation function; None without one, or where the arithmetic fixes them.
+        activation: the activation function that they go through, if any.
         experts: how many experts have such a layer each; None where it is one for all tokens.
     """
 
@@ -703,8 +704,9 @@ class _Builder:
         activation = None
         if destination is Destination.HIDDEN:
             scales = each or (1,)
-            scaling, zero = self.scaling("hidden", scales), self.scale("hidden.zero", np.int32, scales)
-            activation = None if scaling is None or zero is None else Activation(scaling, zero)
+            activation = Activation(
+                self.scaling("hidden", scales), self.scale("hidden.zero", np.int32, scales)
+            )
         return Linear(
             layer=self.layer,
             part=part,

@@ -264,7 +264,7 @@ class _Quantizer:
     def _layer(self, op: Linear, hidden: list[Statistic]) -> None:
         """A linear layer, of all experts where there are several; `hidden` is what its GELU leads to."""
         weights, biases = self.model.value(op.weight), self.model.value(op.bias)
-        out_scale = GELU_INPUT.lsb if op.destination is Destination.HIDDEN else self.residual_scale
+        out_scale = self.residual_scale if op.activation is None else GELU_INPUT.lsb
         for index in op.indices:
             operand = self._operand(op.input, index)
             self._linear(op, *operand.read(weights[index], biases[index]), operand, out_scale, index)

@@ -88,7 +88,6 @@ class _Requantising:
             target = GELU_INPUT.frac
         else:
             target = _spread(op.output.kind, op.output.format)
-        assert op.scaling is not None
         self._scaling(op.scaling, sums, target)
 
     def _norm(self, op: Norm) -> None:
@@ -101,15 +100,17 @@ class _Requantising:
         if op.gate_output is not None:
             self._fill(op.gate_shift, full - (op.gate_output.format.width - 3))
 
-    def _scaling(self, scaling: Scaling, sums: float, target: int) -> None:
+    def _scaling(self, scaling: Scaling | None, sums: float, target: int) -> None:
+        assert scaling is not None
         spare = MULTIPLIER_WIDTH - 1 if scaling.multiplier is not None else 0
         self._fill(scaling.shift, max(round(sums - target), 0) + spare)
         if scaling.multiplier is not None:
             multiplier = self.generator.integers(1 << spare, 2 << spare, scaling.multiplier.shape)
             self.tensors[scaling.multiplier.name] = multiplier.astype(scaling.multiplier.dtype)
 
-    def _draw(self, tensor: Tensor, bits: int) -> None:
+    def _draw(self, tensor: Tensor | None, bits: int) -> None:
         """Uniform integers of `bits` bits and a sign."""
+        assert tensor is not None
         drawn = self.generator.integers(-(1 << bits), 1 << bits, tensor.shape)
         self.tensors[tensor.name] = drawn.astype(tensor.dtype)
 
