@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pysim import iccad23_quantizer
-from pysim.arithmetic import ICCAD23, REQUANTISE, Kind, Tensor, arithmetic_of
+from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic, Kind, Tensor, arithmetic_of
 from pysim.balance import Balance, choose
 from pysim.calibrate import Statistic, calibrate, calibration_runs, merge
 from pysim.datapath import (
@@ -178,7 +178,7 @@ class _Quantizer:
                 assert_never(op)
 
     def _embed(self, op: Embed) -> None:
-        weight, bias, values = (self.model.value(t) for t in (op.patch.weight, op.patch.bias, op.position))
+        weight, bias, position = (self.model.value(t) for t in (op.patch.weight, op.patch.bias, op.position))
         # Pixels enter as p - 128; the exact weights make up for it, so their rounding meets centred pixels.
         bias = bias + weight.sum(axis=1) * PIXEL_OFFSET * 2.0**-PIXEL_FRAC
         pixels = op.patch.input
@@ -190,7 +190,7 @@ class _Quantizer:
             Balance.identity(pixels.channels),
         )
         self._linear(op.patch, weight, bias, operand, self.residual_scale)
-        self._store(op.position, (), round_half_up(values / self.residual_scale))
+        self._store(op.position, (), round_half_up(position / self.residual_scale))
 
     def _readers(self, value: Value) -> list[FloatArray]:
         """Weights (outputs, channels) of every linear layer that reads a value, each of its results apart."""
@@ -213,36 +213,14 @@ class _Quantizer:
         # Base-2 scores: the factor of exp(x) = 2**(x * log2(e)) and the attention scale go into the queries.
         factor = LOG2_E / math.sqrt(attention.head_dim)
         output = attention.output
-        balance = self._balance(output, self._readers(output))
+        balance = self._balance(output)
         mixed = self.statistics[output.name].affine(balance.scale, balance.offset)
         mixed_scale = self._activation_scale(mixed)
         self._report_activation(output.name, mixed, mixed_scale, output.format.width)
         mixed_values = self.statistics[value.name].affine(balance.scale, balance.offset)
 
-        width = value.format.width
-        q_frac, k_frac = (
-            min(power_of_two(largest, width), _MAX_FRAC)
-            for largest in (
-                factor * self.statistics[query.name].largest,
-                self.statistics[key.name].largest,
-            )
-        )
-        score_shift = q_frac + k_frac - SCORE.frac
-        if score_shift < 0:
-            raise OverflowRiskError(
-                f"blocks.{attention.layer}: attention scores are far beyond the range of the softmax unit",
-                hint="check the query and key weights of the checkpoint",
-            )
-        # Values differ in scale from the attention output by a power of two, which its normalisation shifts out.
-        # That shifts by MANTISSA_FRAC and more anyway, so that a negative share of it does no harm.
-        ratio = power_of_two(mixed_values.largest / mixed_scale, width)
-        ratio = min(max(ratio, -MANTISSA_FRAC), MANTISSA_FRAC)
-        # Values that calibration saw constant have nothing to resolve.
-        ratio = min(ratio, _MAX_FRAC + math.floor(math.log2(mixed_scale)))
-        value_scale = mixed_scale * 2.0**-ratio
-        self._store(attention.score_shift, (), score_shift)
-        self._store(attention.out_shift, (), ratio)
-
+        q_frac, k_frac = self._score_fracs(attention, factor)
+        value_scale = self._value_scale(attention, mixed_values, mixed_scale)
         dim = query.channels
         queries, its_values = slice(0, dim), slice(2 * dim, 3 * dim)
         weight[queries], bias[queries] = weight[queries] * factor, bias[queries] * factor
@@ -254,12 +232,36 @@ class _Quantizer:
             (key, self.statistics[key.name], 2.0**-k_frac),
             (value, mixed_values, value_scale),
         ):
-            self._report_activation(result.name, statistic, scale, width)
+            self._report_activation(result.name, statistic, scale, result.format.width)
         self._decode(query, np.full(dim, 2.0**-q_frac / factor))
         self._decode(key, np.full(dim, 2.0**-k_frac))
         self._decode(value, value_scale * balance.scale, balance.offset)
         self._decode(output, mixed_scale * balance.scale, balance.offset)
         self.operands[output.name] = [_Operand(mixed_scale, mixed, output.format, balance)]
+
+    def _score_fracs(self, op: Attention, factor: float) -> tuple[int, int]:
+        """Fraction bits of queries, which hold `factor`, and of keys."""
+        largest = (factor * self.statistics[op.query.name].largest, self.statistics[op.key.name].largest)
+        q_frac, k_frac = (min(power_of_two(each, op.query.format.width), _MAX_FRAC) for each in largest)
+        shift = q_frac + k_frac - SCORE.frac
+        if shift < 0:
+            raise OverflowRiskError(
+                f"blocks.{op.layer}: attention scores are far beyond the range of the softmax unit",
+                hint="check the query and key weights of the checkpoint",
+            )
+        self._store(op.score_shift, (), shift)
+        return q_frac, k_frac
+
+    def _value_scale(self, op: Attention, statistic: Statistic, mixed_scale: float) -> float:
+        """Scale of the values, which are mixed to an output of the scale `mixed_scale`."""
+        # They differ by a power of two, which the normalisation of the output shifts out. That shifts by
+        # MANTISSA_FRAC and more anyway, so that a negative share of it does no harm.
+        ratio = power_of_two(statistic.largest / mixed_scale, op.value.format.width)
+        ratio = min(max(ratio, -MANTISSA_FRAC), MANTISSA_FRAC)
+        # Values that calibration saw constant have nothing to resolve.
+        ratio = min(ratio, _MAX_FRAC + math.floor(math.log2(mixed_scale)))
+        self._store(op.out_shift, (), ratio)
+        return mixed_scale * 2.0**-ratio
 
     def _layer(self, op: Linear, hidden: list[Statistic]) -> None:
         """A linear layer, of all experts where there are several; `hidden` is what its GELU leads to."""
@@ -309,7 +311,7 @@ class _Quantizer:
     def _norm(self, op: Norm) -> None:
         """Gamma and beta of a LayerNorm, with the scale of its output folded in."""
         output = op.output
-        balance = self._balance(output, self._readers(output))
+        balance = self._balance(output)
         statistic = self.statistics[output.name].affine(balance.scale, balance.offset)
         scale = self._activation_scale(statistic)
         gamma = self.model.value(op.gamma) / balance.scale / scale
@@ -404,9 +406,10 @@ class _Quantizer:
         stored = self.tensors.setdefault(tensor.name, np.zeros(tensor.shape, tensor.dtype))
         stored[index] = np.asarray(values).astype(np.int64)
 
-    def _balance(self, value: Value, weights: list[FloatArray]) -> Balance:
+    def _balance(self, value: Value) -> Balance:
         if not self.precision.balanced:
             return Balance.identity(value.channels)
+        weights = self._readers(value)
         return choose(self.statistics[value.name], weights, value.format.width, self.precision.weight_width)
 
     def _activation_scale(self, statistic: Statistic) -> float:
@@ -447,14 +450,10 @@ class _Quantizer:
         self.reports.append(make_report(label, "weight", weight, error, clipped, float(scale.max()), width))
 
 
-def _quantize_requantise(
-    model: Model,
-    precision: Precision,
-    parallelism: Parallelism,
-    statistics: dict[str, Statistic],
-    progress: Callable[[int], Any],
-) -> Design:
-    return _Quantizer(model, precision, statistics).run(parallelism, progress)
-
-
-_QUANTIZERS = {REQUANTISE: _quantize_requantise, ICCAD23: iccad23_quantizer.quantize}
+_Quantize = Callable[[Model, Precision, Parallelism, dict[str, Statistic], Callable[[int], Any]], Design]
+_QUANTIZERS: dict[Arithmetic, _Quantize] = {
+    REQUANTISE: lambda model, precision, parallelism, statistics, progress: _Quantizer(
+        model, precision, statistics
+    ).run(parallelism, progress),
+    ICCAD23: iccad23_quantizer.quantize,
+}
