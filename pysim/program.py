@@ -417,10 +417,15 @@ class Experts(_Operation):
         return self.fc2.output
 
     @property
+    def stream(self) -> Value:
+        """The residual stream that the results are added to."""
+        assert self.fc2.added is not None
+        return self.fc2.added
+
+    @property
     def inputs(self) -> tuple[Value, ...]:
         """See `_Operation`."""
-        assert self.fc2.added is not None
-        return (self.fc1.input, self.scores, self.fc2.added)
+        return (self.fc1.input, self.scores, self.stream)
 
     @property
     def outputs(self) -> tuple[Value, ...]:

@@ -200,9 +200,9 @@ class Machine:
         return [scores.reshape(*by_head, op.tokens), mixed.reshape(-1, op.output.channels)]
 
     def _experts(self, op: Experts) -> list[IntArray]:
-        assert op.layer is not None and op.fc2.added is not None
+        assert op.layer is not None
         routing = self.routing[op.layer]
-        x, parts = self.engines.experts(op, routing, self[op.fc1.input], self[op.fc2.added])
+        x, parts = self.engines.experts(op, routing, self[op.fc1.input], self[op.stream])
         hidden = np.zeros((*routing.experts.shape, op.hidden.channels if self.hidden else 0), np.int64)
         for part in parts if self.hidden else ():
             tokens, slot = np.nonzero(routing.experts == part.expert)

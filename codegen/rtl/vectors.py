@@ -300,9 +300,9 @@ class _EngineChecks:
         return Check(call, {"y": expected}, extract, linear.cycles(self.architecture, job))
 
     def _experts(self, op: Experts, before: Machine) -> Iterator[tuple[str, Check]]:
-        assert op.layer is not None and op.fc2.added is not None
+        assert op.layer is not None
         routing, y = before.routing[op.layer], before[op.fc1.input]
-        stream = before[op.fc2.added].copy()
+        stream = before[op.stream].copy()
         for expert in routing.active.tolist():
             tokens, scores = routing.queue(expert)
             alone = Routing(np.full((len(tokens), 1), expert), scores[:, None], routing.count)
