@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +95,7 @@ class DesignSpec(_Strict):
     precision: Precision
     parallelism: Parallelism
     reports: list[TensorReport] = []
+    warnings: list[str] = []
 
 
 class _DesignFile(_Strict):
@@ -141,6 +142,7 @@ class Design:
         residual_frac: fraction bits of the residual stream.
         tensors: integers, named and typed as `design_tensors` says, and the `decode_tensors`.
         reports: what quantisation did, tensor by tensor.
+        warnings: what is doubtful about the result, each with a layer and a figure.
     """
 
     spec: ModelSpec
@@ -149,15 +151,24 @@ class Design:
     residual_frac: int
     tensors: Tensors
     reports: tuple[TensorReport, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.arithmetic.exact:
             check_accumulators(self.program, self.tensors)
 
     def with_parallelism(self, **changes: int | float) -> Design:
-        """The same network on more or less hardware. The weights, which were checked, are shared."""
+        """The same network on more or less hardware."""
+        return self._with("parallelism", self.parallelism.model_copy(update=changes))
+
+    def with_warnings(self, warnings: tuple[str, ...]) -> Design:
+        """The same Design with what is doubtful about it."""
+        return self._with("warnings", warnings)
+
+    def _with(self, field: str, value: Any) -> Design:
+        """A copy that shares the weights, which were checked."""
         other = copy.copy(self)
-        object.__setattr__(other, "parallelism", self.parallelism.model_copy(update=changes))
+        object.__setattr__(other, field, value)
         return other
 
     @property
@@ -239,6 +250,7 @@ class Design:
             precision=self.precision,
             parallelism=self.parallelism,
             reports=list(self.reports),
+            warnings=list(self.warnings),
         ).model_dump(mode="json", exclude_none=True)
         content["model"] = self.spec.to_toml()["model"]
         write_folder(folder, {"design": content}, self.tensors, stem="design")
@@ -272,6 +284,7 @@ class Design:
             content.residual_frac,
             tensors,
             tuple(content.reports),
+            tuple(content.warnings),
         )
         if design.design_id != content.design_id:
             raise _changed(path, "design_id", design.design_id, content.design_id)

@@ -18,6 +18,7 @@ from pysim.calibrate import Statistic, calibrate, calibration_runs, merge
 from pysim.datapath import (
     GELU_INPUT,
     MANTISSA_FRAC,
+    MAX_SHIFT,
     NORM_WEIGHT_WIDTH,
     NORMALIZED,
     PIXEL_FRAC,
@@ -25,6 +26,7 @@ from pysim.datapath import (
     SCORE,
 )
 from pysim.design import DECODE, Design, Parallelism, default_parallelism
+from pysim.doubts import doubts
 from pysim.errors import OverflowRiskError
 from pysim.files import Tensors
 from pysim.formats import Format
@@ -69,6 +71,11 @@ RESIDUAL_HEADROOM = 2.0
 """The residual stream holds this many times the largest value seen in calibration."""
 
 _MAX_FRAC = 24
+"""Fraction bits of ordinary values, and of tensors that calibration saw empty, which have nothing to resolve."""
+_FINEST_FRAC = (MAX_SHIFT + SCORE.frac) // 2
+"""Fraction bits of small values: queries and keys of that many make scores by the largest shift there is."""
+_NOTHING = 2.0**-40
+"""Values up to here are rounding noise of the float network."""
 _FEW_ROWS = 64
 """An expert that calibration reached less often than this takes its scale from the whole layer."""
 
@@ -82,7 +89,7 @@ def quantize(
     parallelism: Parallelism | None = None,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Design:
-    """Calibrate on images and quantise.
+    """Calibrate on images, quantise, and run the first few: `warnings` of the Design say what is doubtful about it.
 
     Args:
         model: the float network.
@@ -104,7 +111,8 @@ def quantize(
 
     statistics = calibrate(model, images, report)
     run = _QUANTIZERS[arithmetic_of(precision)]
-    return run(model, precision, parallelism, statistics, lambda layers: report(runs + layers))
+    design = run(model, precision, parallelism, statistics, lambda layers: report(runs + layers))
+    return design.with_warnings(doubts(model, design, images))
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,8 @@ class _Quantizer:
     model: Model
     precision: Precision
     statistics: dict[str, Statistic]
+    fine: bool
+    """Whether small values get as many fraction bits as the hardware can hold."""
     tensors: Tensors = field(default_factory=dict)
     reports: list[TensorReport] = field(default_factory=list)
     operands: dict[str, list[_Operand]] = field(default_factory=dict)
@@ -151,11 +161,38 @@ class _Quantizer:
         merged = merge([self.statistics[value.name] for value in streams])
         (embed,) = of_type(self.operations, Embed)
         position = self.model.value(embed.position)
-        reach = max(merged.largest, float(np.abs(position).max()))
-        width = streams[0].format.width
-        self.residual_frac = min(power_of_two(RESIDUAL_HEADROOM * reach, width), _MAX_FRAC)
+        largest = RESIDUAL_HEADROOM * max(merged.largest, float(np.abs(position).max()))
+        width = embed.output.format.width
+        self.residual_frac = min(power_of_two(largest, width), self._finest_residual(embed, largest))
         self.residual_scale = 2.0**-self.residual_frac
         self._report_activation("residual stream", merged, self.residual_scale, width)
+
+    def _finest_residual(self, op: Embed, largest: float) -> int:
+        """Fraction bits that the residual stream may have.
+
+        Beyond the ordinary ones it has to hold the embedding of any image, however dark those of calibration were,
+        and LayerNorm's epsilon has to fit beside its sums.
+        """
+        if not self.fine or largest <= _NOTHING:
+            return _MAX_FRAC
+        weight, bias, position = (self.model.value(t) for t in (op.patch.weight, op.patch.bias, op.position))
+        base = bias + position[op.prefix :]
+        highest = (base + np.maximum(weight, 0).sum(axis=1)).max(initial=0.0)
+        lowest = (base + np.minimum(weight, 0).sum(axis=1)).min(initial=0.0)
+        frac = power_of_two(max(float(highest), -float(lowest)), op.output.format.width)
+        while frac > _MAX_FRAC and not self._holds_epsilon(op.output, self._epsilon_units(op.output, frac)):
+            frac -= 1
+        return max(frac, _MAX_FRAC)
+
+    def _epsilon_units(self, stream: Value, frac: int) -> int:
+        """LayerNorm's epsilon in units of its sums: times the squares of the channels and of the stream's unit."""
+        return round(self.model.spec.norm_eps * stream.channels**2 * 4.0**frac)
+
+    @staticmethod
+    def _holds_epsilon(stream: Value, epsilon: int) -> bool:
+        """Whether LayerNorm's epsilon fits its place, and its sums with it."""
+        sums = largest_variance(stream.format.width, stream.channels)
+        return epsilon < 1 << 63 and sums + epsilon < 1 << 64
 
     def _quantize(self, op: Operation) -> None:
         match op:
@@ -242,7 +279,9 @@ class _Quantizer:
     def _score_fracs(self, op: Attention, factor: float) -> tuple[int, int]:
         """Fraction bits of queries, which hold `factor`, and of keys."""
         largest = (factor * self.statistics[op.query.name].largest, self.statistics[op.key.name].largest)
-        q_frac, k_frac = (min(power_of_two(each, op.query.format.width), _MAX_FRAC) for each in largest)
+        q_frac, k_frac = (
+            min(power_of_two(each, op.query.format.width), self._finest(each)) for each in largest
+        )
         shift = q_frac + k_frac - SCORE.frac
         if shift < 0:
             raise OverflowRiskError(
@@ -259,7 +298,7 @@ class _Quantizer:
         ratio = power_of_two(statistic.largest / mixed_scale, op.value.format.width)
         ratio = min(max(ratio, -MANTISSA_FRAC), MANTISSA_FRAC)
         # Values that calibration saw constant have nothing to resolve.
-        ratio = min(ratio, _MAX_FRAC + math.floor(math.log2(mixed_scale)))
+        ratio = min(ratio, self._finest(statistic.largest) + math.floor(math.log2(mixed_scale)))
         self._store(op.out_shift, (), ratio)
         return mixed_scale * 2.0**-ratio
 
@@ -299,7 +338,7 @@ class _Quantizer:
             if self.precision.multipliers:
                 scale, zero = least_error_range(statistic.samples, width)
             else:
-                scale, zero = self._activation_scale(statistic), 0
+                scale, zero = self._activation_scale(statistic, 2.0**-_MAX_FRAC), 0
             operands.append(_Operand(scale, statistic, value.format, balance, zero))
         scales, zeros = (np.array([getattr(o, name) for o in operands]) for name in ("scale", "zero"))
         self._scaling(value.name, activation.scaling, 2.0**-GELU_FRAC / scales, ())
@@ -313,8 +352,11 @@ class _Quantizer:
         output = op.output
         balance = self._balance(output)
         statistic = self.statistics[output.name].affine(balance.scale, balance.offset)
-        scale = self._activation_scale(statistic)
-        gamma = self.model.value(op.gamma) / balance.scale / scale
+        gamma = self.model.value(op.gamma) / balance.scale
+        # What gamma makes of one unit of a normalised value: nothing finer is there.
+        unit = NORMALIZED.lsb * 2.0 ** math.ceil(math.log2(max(float(np.abs(gamma).max()), _NOTHING)))
+        scale = self._activation_scale(statistic, unit)
+        gamma = gamma / scale
         beta = (self.model.value(op.beta) - balance.offset) / balance.scale / scale
         frac = min(power_of_two(float(np.abs(gamma).max(initial=0.0)), NORM_WEIGHT_WIDTH), _MAX_FRAC)
         shift = NORMALIZED.frac + frac
@@ -344,11 +386,10 @@ class _Quantizer:
         self.operands[value.name] = [_Operand(scale, operand.statistic, value.format, operand.balance)]
 
     def _epsilon(self, stream: Value) -> int:
-        width, dim, norm_eps = stream.format.width, stream.channels, self.model.spec.norm_eps
-        epsilon = round(norm_eps * dim**2 * 4.0**self.residual_frac)
-        if largest_variance(width, dim) + epsilon >= 1 << 64:
+        epsilon = self._epsilon_units(stream, self.residual_frac)
+        if not self._holds_epsilon(stream, epsilon):
             raise OverflowRiskError(
-                f"norm_eps = {norm_eps} is larger than any variance of the residual stream",
+                f"norm_eps = {self.model.spec.norm_eps} is larger than any variance of the residual stream",
                 hint="check norm_eps in model.toml",
             )
         return max(epsilon, MIN_EPSILON)
@@ -412,12 +453,18 @@ class _Quantizer:
         weights = self._readers(value)
         return choose(self.statistics[value.name], weights, value.format.width, self.precision.weight_width)
 
-    def _activation_scale(self, statistic: Statistic) -> float:
-        width = self.precision.activation_width
+    def _finest(self, largest: float) -> int:
+        """Fraction bits that a tensor may have, by its largest value."""
+        # Channels that calibration saw constant leave nothing but rounding noise once they are centred.
+        return _FINEST_FRAC if self.fine and largest > _NOTHING else _MAX_FRAC
+
+    def _activation_scale(self, statistic: Statistic, least: float = 0.0) -> float:
+        """Scale of a tensor; `least` is the finest that makes sense, if that is finer than ordinary ones."""
+        width, finest = self.precision.activation_width, self._finest(statistic.largest)
+        floor = max(2.0**-finest, min(least, 2.0**-_MAX_FRAC))
         if self.precision.multipliers:
-            # Channels that calibration saw constant leave nothing but rounding noise once they are centred.
-            return max(least_error_scale(statistic.samples, width), 2.0**-_MAX_FRAC)
-        return 2.0 ** -min(power_of_two(statistic.largest, width), _MAX_FRAC)
+            return max(least_error_scale(statistic.samples, width), floor)
+        return max(2.0 ** -power_of_two(statistic.largest, width), floor)
 
     def _decode(self, value: Value, scale: FloatArray, offset: FloatArray | None = None) -> None:
         self.tensors[f"{DECODE}{value.name}.scale"] = scale
@@ -450,10 +497,22 @@ class _Quantizer:
         self.reports.append(make_report(label, "weight", weight, error, clipped, float(scale.max()), width))
 
 
+def _requantise(
+    model: Model,
+    precision: Precision,
+    parallelism: Parallelism,
+    statistics: dict[str, Statistic],
+    progress: Callable[[int], Any],
+) -> Design:
+    try:
+        return _Quantizer(model, precision, statistics, fine=True).run(parallelism, progress)
+    except OverflowRiskError:
+        # Small values in calibration beside large weights: no shift takes the sums to units that fine.
+        return _Quantizer(model, precision, statistics, fine=False).run(parallelism, progress)
+
+
 _Quantize = Callable[[Model, Precision, Parallelism, dict[str, Statistic], Callable[[int], Any]], Design]
 _QUANTIZERS: dict[Arithmetic, _Quantize] = {
-    REQUANTISE: lambda model, precision, parallelism, statistics, progress: _Quantizer(
-        model, precision, statistics
-    ).run(parallelism, progress),
+    REQUANTISE: _requantise,
     ICCAD23: iccad23_quantizer.quantize,
 }
