@@ -49,6 +49,12 @@ NORM_LATENCY = {"requantise": 32, "iccad23": 96}
 """Cycles from the last channel of a token to its reciprocal standard deviation: by a table, or bit by bit."""
 PRODUCT_SHIFT = ORIGINAL_FRAC["linear_weight"]
 """Right shift of the products of the iccad23 arithmetic, whose operands are aligned to it: no weight is finer."""
+PACK_BITS = 18
+"""Distance of two weights that share a DSP slice: the bits of its narrow port, and so of the lower sum."""
+DSP_PORT_BITS = 27
+"""Width of the wide port of a DSP48E2's multiplier (UG579)."""
+MAX_CHAIN = 4
+"""Most packed products that are summed before they are split: more would lengthen the cascade and save little."""
 ROUTER_LANES = 4
 """Experts whose logits the router works on at once."""
 
@@ -79,10 +85,42 @@ def norm_lag(token_words: int, latency: int) -> int:
 
 @dataclass(frozen=True)
 class LinearShape:
-    """One linear layer as the engine sees it: operand words in, blocks of `linear_out` channels out."""
+    """One kind of linear layer as the engine sees it: operand words in, blocks of `linear_out` channels out.
+
+    The blocks are computed in groups, which take turns in the two halves of the weight buffer. Every layer has an even
+    number of groups, so that the first one of the next layer always finds the first half free; the last groups may be
+    smaller than the others, or empty.
+
+    Attributes:
+        in_words: operand words of a token.
+        blocks: blocks of outputs.
+        group: blocks in a group.
+        pairs: pairs of groups.
+        block_beats: beats of a block in the weight image: its records, then its weights.
+    """
 
     in_words: int
     blocks: int
+    group: int
+    pairs: int
+    block_beats: int
+
+    @property
+    def groups(self) -> list[int]:
+        """Blocks of each group, empty ones included."""
+        return [
+            max(0, min(self.group, self.blocks - number * self.group)) for number in range(2 * self.pairs)
+        ]
+
+    @property
+    def group_beats(self) -> int:
+        """Beats of a full group."""
+        return self.group * self.block_beats
+
+    @property
+    def beats(self) -> int:
+        """Beats of the layer."""
+        return self.blocks * self.block_beats
 
 
 @dataclass(frozen=True)
@@ -146,12 +184,7 @@ class Architecture:
         if parallelism.axi_width < 8 * RECORD_BYTES:
             raise InputError(f"axi_width = {parallelism.axi_width}, expected at least {8 * RECORD_BYTES}")
         for name in self.job_names:
-            if self.linear(name).in_words > parallelism.weight_rows:
-                raise InputError(
-                    f"weight_rows = {parallelism.weight_rows} do not hold one block of layer {name}, "
-                    f"which has {self.linear(name).in_words} operand words",
-                    hint="raise weight_rows or linear_in",
-                )
+            self.linear(name)
 
     @property
     def spec(self) -> ModelSpec:
@@ -267,9 +300,23 @@ class Architecture:
         return value.groups * self.words(value.channels // value.groups)
 
     def shape(self, op: Linear) -> LinearShape:
-        """Shape of a linear layer."""
+        """Shape of a linear layer.
+
+        Raises:
+            InputError: half of the weight buffer does not hold a block of it.
+        """
+        rows, in_words = self.design.parallelism.weight_rows, self.value_words(op.input)
+        if in_words > rows:
+            raise InputError(
+                f"weight_rows = {rows} do not hold one block of layer {job_name(op)}, "
+                f"which has {in_words} operand words",
+                hint="raise weight_rows or linear_in",
+            )
         out_words = sum(self.value_words(value) for value in op.results)
-        return LinearShape(self.value_words(op.input), ceil_div(out_words * self.lanes, self.outputs))
+        blocks = ceil_div(out_words * self.lanes, self.outputs)
+        pairs = ceil_div(blocks, 2 * (rows // in_words))
+        block_beats = self.record_beats + in_words * self.word_beats
+        return LinearShape(in_words, blocks, ceil_div(blocks, 2 * pairs), pairs, block_beats)
 
     @cached_property
     def _jobs(self) -> dict[str, Linear]:
@@ -309,24 +356,29 @@ class Architecture:
         """Beats of the records of one block of outputs."""
         return ceil_div(self.outputs * RECORD_BYTES, self.beat_bytes)
 
-    def group(self, name: str) -> int:
-        """Blocks of a layer that half of the weight buffer holds, and that are loaded together."""
-        shape = self.linear(name)
-        return min(shape.blocks, self.design.parallelism.weight_rows // shape.in_words)
+    @property
+    def max_group(self) -> int:
+        """Blocks that half of the weight buffer holds at most."""
+        return max(self.linear(name).group for name in self.job_names)
 
     @property
     def packed(self) -> bool:
-        """Whether two products share a DSP slice: both weights on its 27-bit port, 18 bits apart."""
+        """Whether two products share a DSP slice: both weights on its wide port, `PACK_BITS` apart."""
         precision = self.design.precision
-        return precision.weight_width <= 9 and precision.weight_width + precision.activation_width <= 18
+        return (
+            precision.weight_width <= DSP_PORT_BITS - PACK_BITS
+            and precision.weight_width + precision.activation_width <= PACK_BITS
+        )
 
-    def block_beats(self, name: str) -> int:
-        """Beats of one block of a layer: its records, then its weights."""
-        return self.record_beats + self.linear(name).in_words * self.word_beats
+    @property
+    def packed_chain(self) -> int:
+        """Packed products that are summed before they are split: the lower sum must stay below the upper one.
 
-    def job_beats(self, name: str) -> int:
-        """Beats of a whole layer."""
-        return self.linear(name).blocks * self.block_beats(name)
+        A product of extremes has `2**(weight + activation - 2)`; the lower field holds less than `2**(PACK_BITS - 1)`.
+        """
+        precision = self.design.precision
+        largest = 1 << (precision.weight_width + precision.activation_width - 2)
+        return min(MAX_CHAIN, ((1 << (PACK_BITS - 1)) - 1) // largest)
 
     @property
     def experts(self) -> int:
@@ -440,7 +492,7 @@ class Architecture:
                         assert_never(op)
 
     def _section(self, op: Linear, index: Index = ()) -> Section:
-        return Section(section_name(op, index), self.job_beats(job_name(op)), op, index)
+        return Section(section_name(op, index), self.shape(op).beats, op, index)
 
     @cached_property
     def sections(self) -> dict[str, int]:

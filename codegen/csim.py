@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hls
 from pysim.cache import cache_folder
 from pysim.errors import CheckError, InputError
 
@@ -26,11 +27,10 @@ FLAGS = (
     "-Wextra",
     "-Werror",
     "-Wno-unknown-pragmas",
-    # The open ap_int headers read their own members before they set them.
-    "-Wno-uninitialized",
-    "-Wno-maybe-uninitialized",
     "-DEDGEMOE_COUNT",
 )
+SIMULATION_HEADERS = Path(hls.__file__).parent / "sim"
+"""Stand-ins for headers that Vitis HLS brings and the open packages lack."""
 _SHOWN_LINES = 20
 _ENGINE = re.compile(r"engine (\S+): (\d+) values, (\d+) mismatches")
 _COUNT = re.compile(r"count (\S+) (\S+) (\d+)")
@@ -76,6 +76,34 @@ def header_folder() -> Path:
             "the ap_int headers were not found: the package hls4ml carries them",
             hint="pip install 'edgemoe[hls]'",
         )
+    return folder
+
+
+_CONSTRUCTOR = re.compile(
+    r"INLINE ap_private\(\) \{\s*set_canary\(\);\s*clearUnusedBits\(\);\s*check_canary\(\);\s*\}"
+)
+
+
+def mended_headers(headers: Path) -> Path:
+    """A folder in the cache with the one header that must come before the others.
+
+    The default constructor of the open `ap_int` reads the number that it has not set, so that the compiler warns of
+    every variable. Without that, it warns only of variables that are really read before they are set.
+    """
+    source = headers / "etc/ap_private.h"
+    text, count = _CONSTRUCTOR.subn("INLINE ap_private() {}", source.read_text())
+    if not count:
+        raise InputError(
+            f"{source}: the default constructor is not the one expected",
+            hint="pip install 'edgemoe[hls]' brings a version of hls4ml that was tried",
+        )
+    folder = cache_folder("csim") / f"headers-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    target = folder / "etc/ap_private.h"
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(f".{os.getpid()}.h")
+        partial.write_text(text)
+        partial.replace(target)
     return folder
 
 
@@ -170,10 +198,13 @@ def compile_sources(
         InputError: no compiler, no headers, or code that does not compile.
     """
     compiler, headers = find_compiler(), header_folder()
+    system = [
+        argument for folder in (mended_headers(headers), headers) for argument in ("-isystem", str(folder))
+    ]
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
     common = hashlib.sha256("\n".join([version, *FLAGS]).encode())
     own = [header for include in includes for header in sorted(include.glob("*.h"))]
-    for header in [*own, *sorted(headers.rglob("*.h"))]:
+    for header in [*own, *sorted(SIMULATION_HEADERS.glob("*.h")), *sorted(headers.rglob("*.h"))]:
         common.update(header.read_bytes())
     cache = cache_folder("csim")
     cache.mkdir(parents=True, exist_ok=True)
@@ -184,8 +215,8 @@ def compile_sources(
         target = cache / f"{digest.hexdigest()[:32]}.o"
         if not target.is_file():
             partial = target.with_suffix(f".{os.getpid()}.o")
-            places = [f"-I{include}" for include in includes]
-            command = [compiler, *FLAGS, "-isystem", str(headers), *places, "-c", str(source)]
+            places = [f"-I{include}" for include in (*includes, SIMULATION_HEADERS)]
+            command = [compiler, *FLAGS, *system, *places, "-c", str(source)]
             _check([*command, "-o", str(partial)], f"{source}: does not compile")
             partial.replace(target)
         compiled()

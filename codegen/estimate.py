@@ -50,7 +50,9 @@ class Group:
 
 
 def group_trips(architecture: Architecture, name: str, blocks: int, tokens: int) -> int:
-    """Iterations of the linear engine for a group of blocks of a layer."""
+    """Iterations of the linear engine for a group of blocks of a layer; an empty group takes none."""
+    if not blocks:
+        return 0
     tiles = ceil_div(tokens, architecture.design.parallelism.token_tile)
     return (blocks * tiles + 1) * max(architecture.linear(name).in_words, architecture.write_steps)
 
@@ -59,7 +61,7 @@ def attention_trips(architecture: Architecture) -> int:
     """Iterations of the attention engine for one image: all heads."""
     tokens, rows = architecture.spec.tokens, architecture.design.parallelism.attention_rows
     steps = attention_steps(tokens, rows)
-    return architecture.spec.heads * (tokens + steps * architecture.attention_step)
+    return architecture.spec.heads * steps * architecture.attention_step
 
 
 def norm_trips(architecture: Architecture, tokens: int) -> int:
@@ -133,17 +135,11 @@ class Scheduler:
 
     def _groups(self, shape: str, tokens: int, following: str | None) -> list[Group]:
         """The groups of a layer; the last one loads the first group of whatever follows."""
-        architecture, blocks, size = (
-            self.architecture,
-            self.architecture.linear(shape).blocks,
-            self.architecture.group(shape),
-        )
-        sizes = [min(size, blocks - first) for first in range(0, blocks, size)]
-        prefetch = [architecture.block_beats(shape) * blocks for blocks in sizes[1:]] + [
-            self._first(following)
-        ]
+        layer = self.architecture.linear(shape)
+        sizes = layer.groups
+        prefetch = [layer.block_beats * blocks for blocks in sizes[1:]] + [self._first(following)]
         return [
-            Group(group_trips(architecture, shape, blocks, tokens), beats)
+            Group(group_trips(self.architecture, shape, blocks, tokens), beats)
             for blocks, beats in zip(sizes, prefetch, strict=True)
         ]
 
@@ -156,7 +152,7 @@ class Scheduler:
 
     def _first(self, shape: str | None) -> int:
         """Beats of the first group of a layer."""
-        return self.architecture.group(shape) * self.architecture.block_beats(shape) if shape else 0
+        return self.architecture.linear(shape).group_beats if shape else 0
 
     def _run_groups(
         self, name: str, groups: list[Group], *, unhidden: int = 0, extra: Trips | None = None

@@ -49,10 +49,7 @@ def write_hls_kernels(
         return []
     kernels = kernels_of(architecture)
     env = environment(architecture)
-    names = context(architecture) | {
-        "widest_stream": _widest_stream(kernels.values()),
-        "layer_beats_max": max(architecture.job_beats(name) for name in architecture.job_names),
-    }
+    names = context(architecture) | {"widest_stream": _widest_stream(kernels.values())}
     target = folder / FOLDER
     target.mkdir()
     written = [target / "streams.h", *(target / f"{name}.cpp" for name in kernels)]

@@ -31,7 +31,7 @@ def sum_cycles(lanes: int) -> int:
 
 def max_group(architecture: Architecture) -> int:
     """Blocks that half of the weight buffer can tell apart."""
-    return max(architecture.group(name) for name in architecture.job_names)
+    return architecture.max_group
 
 
 def linear_kernel(architecture: Architecture, *, words: int | None = None) -> Kernel:
