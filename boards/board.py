@@ -102,7 +102,7 @@ class Board(BaseModel):
     lut: Count
     ff: Count
     lutram_luts: Count | None = None
-    dram_gb_s: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)]
+    dram_gb_s: Annotated[float, Field(ge=0.001, le=100_000, allow_inf_nan=False)]
     ports: Annotated[int, Field(ge=1, le=256)]
     coherent_ports: Annotated[int, Field(ge=0, le=256)] = 0
     port_width: Literal[32, 64, 128, 256, 512, 1024]

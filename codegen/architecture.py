@@ -6,13 +6,33 @@ the estimate have in common is computed here and nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, groupby
+from typing import assert_never
 
-from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH, PIXEL_OFFSET
-from pysim.design import Design
+from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic, Kind
+from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH
+from pysim.design import Design, Parallelism
 from pysim.errors import InputError
+from pysim.files import validate
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
+from pysim.kernels.iccad23 import FEATURE
+from pysim.program import (
+    Attention,
+    Embed,
+    Experts,
+    Gate,
+    Index,
+    Linear,
+    Norm,
+    Program,
+    Value,
+    linears,
+    of_type,
+    values,
+)
 from pysim.spec import ModelSpec
 
 RECORD_BYTES = 8
@@ -39,6 +59,10 @@ MAX_CHAIN = 4
 """Most packed products that are summed before they are split: more would lengthen the cascade and save little."""
 ROUTER_LANES = 4
 """Experts whose logits the router works on at once."""
+INDEX_BITS = 16
+"""Bits of the RTL kernels' numbers of tokens, experts and ranks."""
+COUNT_LIMIT = 1 << 31
+"""The generated C++ counts with `int`: nothing may have as many words or beats."""
 
 
 def ceil_div(value: int, divisor: int) -> int:
@@ -106,22 +130,123 @@ class LinearShape:
 
 
 @dataclass(frozen=True)
+class Section:
+    """A part of the weight image.
+
+    Attributes:
+        name: such as `blocks.3.fc1.7`.
+        beats: its length.
+        op: the operation whose parameters it holds; None for the header and for a layer's settings.
+        index: which expert's they are.
+        layer: the layer whose settings it holds.
+    """
+
+    name: str
+    beats: int
+    op: Embed | Norm | Linear | Gate | None = None
+    index: Index = ()
+    layer: int | None = None
+
+
+def section_name(op: Linear, index: Index = ()) -> str:
+    """Name of the section of a linear layer, or of one expert's."""
+    return ".".join([op.name, *map(str, index)])
+
+
+def job_name(op: Linear) -> str:
+    """Kind of a linear layer: patch, qkv, proj, fc1, fc2, expert_fc1 or expert_fc2."""
+    return op.part if op.experts is None else f"expert_{op.part}"
+
+
+def _requantise_settings(experts: int) -> tuple[str, ...]:
+    common = ("norm1_shift", "norm2_shift", "gate_shift", "score_shift", "attention_shift")
+    hidden = ("hidden_multiplier", "hidden_shift", "hidden_zero")
+    return common + tuple(f"{name}_{expert}" for expert in range(experts) for name in hidden)
+
+
+def _iccad23_settings(experts: int) -> tuple[str, ...]:
+    return ("align", "norm_shift")
+
+
+_SETTINGS: dict[Arithmetic, Callable[[int], tuple[str, ...]]] = {
+    REQUANTISE: _requantise_settings,
+    ICCAD23: _iccad23_settings,
+}
+
+
+@dataclass(frozen=True)
 class Architecture:
     """Sizes that follow from a Design."""
 
     design: Design
 
     def __post_init__(self) -> None:
-        parallelism = self.design.parallelism
-        if parallelism.linear_out % parallelism.linear_in:
+        # `with_parallelism` takes any value.
+        validate(Parallelism, vars(self.design.parallelism), "parallelism")
+        self._check_parallelism()
+        self._check_sizes()
+
+    def _check_parallelism(self) -> None:
+        """Refuse a parallelism that the templates cannot build: each rule is a `static_assert` of theirs."""
+        parallelism, lanes, outputs = self.design.parallelism, self.lanes, self.outputs
+        if outputs % lanes:
             raise InputError(
-                f"linear_out = {parallelism.linear_out} is not a multiple of linear_in = {parallelism.linear_in}",
+                f"linear_out = {outputs} is not a multiple of linear_in = {lanes}",
                 hint="the write-back works in words of linear_in channels",
             )
+        if self.packed and outputs % 2:
+            precision = self.design.precision
+            raise InputError(
+                f"linear_out = {outputs} is odd: two outputs share a DSP slice where weights have "
+                f"{precision.weight_width} bits and operands {precision.activation_width}",
+                hint=f"choose an even linear_out, such as {2 * lanes}, or an even linear_in",
+            )
         if parallelism.axi_width < 8 * RECORD_BYTES:
-            raise InputError(f"axi_width = {parallelism.axi_width}, expected at least {8 * RECORD_BYTES}")
+            raise InputError(
+                f"axi_width = {parallelism.axi_width}, expected at least {8 * RECORD_BYTES}",
+                hint="the record of an output channel must not straddle two ports",
+            )
         for name in self.job_names:
             self.linear(name)
+
+    def _check_sizes(self) -> None:
+        """Refuse a network that the numbers in the generated code cannot count."""
+        most = (1 << INDEX_BITS) - 1
+        if self.arithmetic == "iccad23":
+            # A token's exponentials, each at most 1, are summed in a feature.
+            most_experts = (1 << (FEATURE.width - 1 - FEATURE.frac)) - 1
+            why = "the sum of a token's exponentials would wrap"
+        else:
+            most_experts, why = most, f"the router numbers them in {INDEX_BITS} bits"
+            if self.max_tokens > most:
+                raise InputError(
+                    f"{self.max_tokens} tokens ({self.spec.tokens} an image, max_batch = "
+                    f"{self.design.parallelism.max_batch}), expected at most {most}",
+                    hint="choose smaller images, larger patches or a smaller max_batch",
+                )
+        if self.experts > most_experts:
+            raise InputError(
+                f"moe.experts = {self.experts}, expected at most {most_experts}: {why}",
+                hint="choose fewer experts",
+            )
+        for what, count in self._counts.items():
+            if count >= COUNT_LIMIT:
+                raise InputError(
+                    f"the {what} would have {count} words, expected fewer than {COUNT_LIMIT}",
+                    hint="choose a smaller network, a smaller max_batch or wider words (linear_in, axi_width)",
+                )
+
+    @property
+    def _counts(self) -> dict[str, int]:
+        """Words, or beats, of the largest memories and of what lies in the board's memory."""
+        tile = self.design.parallelism.token_tile
+        return {
+            "weight image": self.sections["end"],
+            "operand memory": ceil_div(self.max_tokens, tile) * tile * self.regions["row"],
+            "memory of queries": self.max_tokens * self.mixed_words,
+            "batch of images": self.max_tokens * self.patch_words * self.pixel_beats,
+            "result": self.max_tokens * self.token_words * self.output_word_beats,
+        }
 
     @property
     def spec(self) -> ModelSpec:
@@ -132,6 +257,11 @@ class Architecture:
     def arithmetic(self) -> str:
         """What the engines compute with: requantise or iccad23."""
         return self.design.precision.arithmetic
+
+    @property
+    def program(self) -> Program:
+        """Operations of the network."""
+        return self.design.program
 
     @property
     def lanes(self) -> int:
@@ -170,9 +300,8 @@ class Architecture:
     @property
     def hidden_words(self) -> int:
         """Words of one token of the widest MLP or expert."""
-        hidden = [self.spec.mlp_dim] if len(self.spec.moe_layers) < self.spec.depth else []
-        hidden += [self.spec.moe.hidden_dim] if self.spec.moe and self.spec.moe_layers else []
-        return self.words(max(hidden))
+        outputs = values(self.program).values()
+        return max(self.value_words(value) for value in outputs if value.kind is Kind.HIDDEN)
 
     @cached_property
     def regions(self) -> dict[str, int]:
@@ -220,36 +349,49 @@ class Architecture:
     @property
     def pixel_offset(self) -> int:
         """What the kernel takes off every pixel."""
-        return 0 if self.arithmetic == "iccad23" else PIXEL_OFFSET
+        (embed,) = of_type(self.program, Embed)
+        return -embed.patch.input.format.min
 
     @property
     def bias_bits(self) -> int:
         """Bits of a bias in a channel's record."""
         return 8 * RECORD_BYTES - SHIFT_BITS - (MULTIPLIER_WIDTH if self.design.precision.multipliers else 0)
 
-    def linear(self, name: str) -> LinearShape:
-        """Shape of a layer: patch, qkv, proj, fc1, fc2, expert_fc1 or expert_fc2."""
-        spec, moe = self.spec, self.spec.moe
-        expert_hidden = moe.hidden_dim if moe else spec.mlp_dim
-        words_in, words_out = {
-            "patch": (self.patch_words, self.token_words),
-            "qkv": (self.token_words, 3 * self.mixed_words),
-            "proj": (self.mixed_words, self.token_words),
-            "fc1": (self.token_words, self.words(spec.mlp_dim)),
-            "fc2": (self.words(spec.mlp_dim), self.token_words),
-            "expert_fc1": (self.token_words, self.words(expert_hidden)),
-            "expert_fc2": (self.words(expert_hidden), self.token_words),
-        }[name]
-        rows = self.design.parallelism.weight_rows
-        if words_in > rows:
+    def value_words(self, value: Value) -> int:
+        """Words of a row of a value; heads are padded one by one."""
+        return value.groups * self.words(value.channels // value.groups)
+
+    def shape(self, op: Linear) -> LinearShape:
+        """Shape of a linear layer.
+
+        Raises:
+            InputError: half of the weight buffer does not hold a block of it.
+        """
+        rows, in_words = self.design.parallelism.weight_rows, self.value_words(op.input)
+        if in_words > rows:
             raise InputError(
-                f"weight_rows = {rows} do not hold one block of layer {name}, which has {words_in} operand words",
+                f"weight_rows = {rows} do not hold one block of layer {job_name(op)}, "
+                f"which has {in_words} operand words",
                 hint="raise weight_rows or linear_in",
             )
-        blocks = ceil_div(words_out * self.lanes, self.outputs)
-        pairs = ceil_div(blocks, 2 * (rows // words_in))
-        block_beats = self.record_beats + words_in * self.word_beats
-        return LinearShape(words_in, blocks, ceil_div(blocks, 2 * pairs), pairs, block_beats)
+        out_words = sum(self.value_words(value) for value in op.results)
+        blocks = ceil_div(out_words * self.lanes, self.outputs)
+        pairs = ceil_div(blocks, 2 * (rows // in_words))
+        block_beats = self.record_beats + in_words * self.word_beats
+        return LinearShape(in_words, blocks, ceil_div(blocks, 2 * pairs), pairs, block_beats)
+
+    @cached_property
+    def _jobs(self) -> dict[str, Linear]:
+        """A linear layer of each kind; for a kind that the network has none of, its like."""
+        found = {job_name(op): op for op in linears(self.program)}
+        for part in ("fc1", "fc2"):
+            like = found.get(part) or found[f"expert_{part}"]
+            found = {part: like, f"expert_{part}": like} | found
+        return found
+
+    def linear(self, name: str) -> LinearShape:
+        """Shape of the layers of a kind: patch, qkv, proj, fc1, fc2, expert_fc1 or expert_fc2."""
+        return self.shape(self._jobs[name])
 
     @property
     def job_names(self) -> tuple[str, ...]:
@@ -286,7 +428,7 @@ class Architecture:
         """Whether two products share a DSP slice: both weights on its wide port, `PACK_BITS` apart."""
         precision = self.design.precision
         return (
-            precision.weight_width <= DSP_PORT_BITS - PACK_BITS
+            precision.weight_width + PACK_BITS + 1 <= DSP_PORT_BITS
             and precision.weight_width + precision.activation_width <= PACK_BITS
         )
 
@@ -343,11 +485,7 @@ class Architecture:
     @property
     def settings(self) -> tuple[str, ...]:
         """Names of a layer's scalar settings, in the order in which the weight image holds them."""
-        if self.arithmetic == "iccad23":
-            return ("align", "norm_shift")
-        common = ("norm1_shift", "norm2_shift", "gate_shift", "score_shift", "attention_shift")
-        hidden = ("hidden_multiplier", "hidden_shift", "hidden_zero")
-        return common + tuple(f"{name}_{expert}" for expert in range(self.experts) for name in hidden)
+        return _SETTINGS[self.design.arithmetic](self.experts)
 
     @property
     def setting_beats(self) -> int:
@@ -385,32 +523,41 @@ class Architecture:
         return ceil_div(self.lanes * OUTPUT_BYTES, self.port_bytes)
 
     @cached_property
+    def layout(self) -> tuple[Section, ...]:
+        """Sections of the weight image, in the order in which the kernel reads them."""
+        return tuple(self._layout())
+
+    def _layout(self) -> Iterator[Section]:
+        yield Section("header", 1)
+        for layer, block in groupby(self.program, key=lambda op: op.layer):
+            if layer is not None:
+                yield Section(f"blocks.{layer}.settings", self.setting_beats, layer=layer)
+            for op in block:
+                match op:
+                    case Embed():
+                        position_beats = self.spec.tokens * self.token_words * self.position_word_beats
+                        yield Section(op.position.name, position_beats, op)
+                        yield self._section(op.patch)
+                    case Norm():
+                        yield Section(op.name, self.norm_beats, op)
+                    case Linear():
+                        yield self._section(op)
+                    case Gate():
+                        yield Section(op.name, op.tasks * self.gate_beats, op)
+                    case Experts():
+                        for index in op.fc1.indices:
+                            yield self._section(op.fc1, index)
+                            yield self._section(op.fc2, index)
+                    case Attention():
+                        pass  # it has settings only
+                    case _:
+                        assert_never(op)
+
+    def _section(self, op: Linear, index: Index = ()) -> Section:
+        return Section(section_name(op, index), self.shape(op).beats, op, index)
+
+    @cached_property
     def sections(self) -> dict[str, int]:
         """First beat of every section of the weight image, and `end`, its length."""
-        sections: dict[str, int] = {}
-        start = 0
-
-        def add(name: str, beats: int) -> None:
-            nonlocal start
-            sections[name] = start
-            start += beats
-
-        add("header", 1)
-        add("position", self.spec.tokens * self.token_words * self.position_word_beats)
-        add("patch", self.linear("patch").beats)
-        for layer in range(self.spec.depth):
-            block = f"blocks.{layer}"
-            add(f"{block}.settings", self.setting_beats)
-            add(f"{block}.norm1", self.norm_beats)
-            add(f"{block}.qkv", self.linear("qkv").beats)
-            add(f"{block}.proj", self.linear("proj").beats)
-            add(f"{block}.norm2", self.norm_beats)
-            if layer not in self.spec.moe_layers:
-                add(f"{block}.fc1", self.linear("fc1").beats)
-                add(f"{block}.fc2", self.linear("fc2").beats)
-                continue
-            add(f"{block}.gates", self.gates * self.gate_beats)
-            for expert in range(self.experts):
-                add(f"{block}.fc1.{expert}", self.linear("expert_fc1").beats)
-                add(f"{block}.fc2.{expert}", self.linear("expert_fc2").beats)
-        return sections | {"end": start}
+        starts = accumulate((section.beats for section in self.layout), initial=0)
+        return dict(zip([*(section.name for section in self.layout), "end"], starts, strict=True))

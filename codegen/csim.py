@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,16 +44,21 @@ class CsimResult:
         engines: per engine, values compared and mismatches.
         counts: per step of the test, iterations of each engine's pipelined loops.
         mismatches: the first differences, as the test bench printed them.
+        notes: what a check build says at its end: see codegen/hls_check.
     """
 
     engines: dict[str, tuple[int, int]] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     mismatches: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def __add__(self, other: CsimResult) -> CsimResult:
         """Both results: their engines, which have different names, side by side."""
         return CsimResult(
-            self.engines | other.engines, self.counts | other.counts, self.mismatches + other.mismatches
+            self.engines | other.engines,
+            self.counts | other.counts,
+            self.mismatches + other.mismatches,
+            self.notes + other.notes,
         )
 
     @property
@@ -131,7 +136,7 @@ def run_csim(project: Path, progress: Callable[[int, int], Any] | None = None) -
         raise InputError(f"{project}: not a generated HLS project", hint="`edgemoe generate` makes one")
     compiled = _counter(progress, len(sources) + 1)
     executable = build(sources, project / "src", compiled)
-    result = _run(executable, project)
+    result = run_testbench(executable, project)
     compiled()
     return result
 
@@ -185,7 +190,10 @@ def _counter(progress: Callable[[int, int], Any] | None, steps: int) -> Callable
 
 
 def compile_sources(
-    sources: Sequence[Path], includes: Sequence[Path], compiled: Callable[[], None] = lambda: None
+    sources: Sequence[Path],
+    includes: Sequence[Path],
+    compiled: Callable[[], None] = lambda: None,
+    flags: Sequence[str] = (),
 ) -> list[Path]:
     """Objects of C++ files, from the cache where they are there: `build` without the linking.
 
@@ -193,6 +201,7 @@ def compile_sources(
         sources: C++ files, which include nothing but the headers (`*.h`) in `includes` and system headers.
         includes: folders of headers.
         compiled: called after each file.
+        flags: of the compiler, beside those that all C++ is compiled with.
 
     Raises:
         InputError: no compiler, no headers, or code that does not compile.
@@ -202,7 +211,7 @@ def compile_sources(
         argument for folder in (mended_headers(headers), headers) for argument in ("-isystem", str(folder))
     ]
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    common = hashlib.sha256("\n".join([version, *FLAGS]).encode())
+    common = hashlib.sha256("\n".join([version, *FLAGS, *flags]).encode())
     own = [header for include in includes for header in sorted(include.glob("*.h"))]
     for header in [*own, *sorted(SIMULATION_HEADERS.glob("*.h")), *sorted(headers.rglob("*.h"))]:
         common.update(header.read_bytes())
@@ -216,7 +225,7 @@ def compile_sources(
         if not target.is_file():
             partial = target.with_suffix(f".{os.getpid()}.o")
             places = [f"-I{include}" for include in (*includes, SIMULATION_HEADERS)]
-            command = [compiler, *FLAGS, *system, *places, "-c", str(source)]
+            command = [compiler, *FLAGS, *flags, *system, *places, "-c", str(source)]
             _check([*command, "-o", str(partial)], f"{source}: does not compile")
             partial.replace(target)
         compiled()
@@ -251,9 +260,15 @@ def _check(command: list[str], failure: str) -> None:
         raise InputError(f"{failure}:\n" + "\n".join(done.stderr.splitlines()[:_SHOWN_LINES]))
 
 
-def _run(executable: Path, project: Path) -> CsimResult:
+def run_testbench(executable: Path, project: Path, settings: Mapping[str, str] | None = None) -> CsimResult:
+    """Run a compiled test bench on the data of a project, with environment variables in `settings`.
+
+    Raises:
+        CheckError: the test bench ended abnormally.
+    """
     command = [str(executable), str(project / "tb/tb_data")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **(settings or {})}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     result = CsimResult()
     for line in done.stdout.splitlines():
         if engine := _ENGINE.fullmatch(line):
@@ -263,6 +278,8 @@ def _run(executable: Path, project: Path) -> CsimResult:
             result.counts.setdefault(count[1], {})[count[2]] = int(count[3])
         elif line.startswith("mismatch"):
             result.mismatches.append(line.removeprefix("mismatch: "))
+        elif line.startswith("check "):
+            result.notes.append(line.removeprefix("check "))
     if done.returncode not in (0, 1) or not result.engines or (done.returncode == 1) != (result.failed > 0):
         reason = done.stderr.strip() or f"exit code {done.returncode}"
         raise CheckError(f"{project}: the test bench ended abnormally: {reason}")

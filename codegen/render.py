@@ -31,9 +31,11 @@ from codegen.testdata import tested_layers
 from codegen.weight_image import image_layout, output_bytes
 from hls import TEMPLATES
 from pysim import datapath, tables
+from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic
 from pysim.errors import InputError
 from pysim.iccad23_quantizer import PARAMETER_WIDTH
 from pysim.kernels import iccad23
+from pysim.spec import ModelSpec
 
 if TYPE_CHECKING:
     from codegen.rtl.blackbox import Blackbox
@@ -49,9 +51,6 @@ ENGINES = ("load", "image", "linear", "norm", "attention", "router", "gather", "
 
 PROJECT_FOLDERS = ("src", "tb", "scripts")
 """Folders of templates that make up the HLS project."""
-
-ARITHMETIC_FOLDERS = ("iccad23",)
-"""Folders of templates that replace those of `src` for one arithmetic."""
 
 CLOCK_UNCERTAINTY = "27%"
 """Share of the clock period that synthesis leaves to place and route: the default of Vitis HLS."""
@@ -189,7 +188,8 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "tested_layers": tested_layers(architecture),
         "output_depth": output_bytes(architecture, parallelism.max_batch) // port_bytes,
         "arithmetic": architecture.arithmetic,
-    } | _arithmetic_context(architecture)
+        "tables": function_tables(architecture),
+    } | _ARITHMETIC_CONTEXTS[design.arithmetic](spec)
 
 
 SMALL_TABLE = 256
@@ -215,21 +215,25 @@ def storage(architecture: Architecture) -> dict[str, Any]:
 
 def function_tables(architecture: Architecture) -> tuple[tables.PiecewiseLinear, ...]:
     """Tables of the function units."""
-    if architecture.arithmetic != "iccad23":
-        return tables.TABLES
-    table = iccad23.GELU_TABLE
-    gelu_delta = tables.PiecewiseLinear(
-        "gelu_delta", table[:-1], np.diff(table), iccad23.FRAC, iccad23.GELU_STEP_BITS
-    )
-    return (*iccad23.TABLES, gelu_delta)
+    return _FUNCTION_TABLES[architecture.design.arithmetic]
 
 
-def _arithmetic_context(architecture: Architecture) -> dict[str, Any]:
-    common = {"tables": function_tables(architecture)}
-    if architecture.arithmetic != "iccad23":
-        return common
-    score_multiplier, score_shift = iccad23.attention_scale(architecture.spec.head_dim)
-    return common | {
+_ICCAD23_GELU = tables.PiecewiseLinear(
+    "gelu_delta",
+    iccad23.GELU_TABLE[:-1],
+    np.diff(iccad23.GELU_TABLE),
+    iccad23.FRAC,
+    iccad23.GELU_STEP_BITS,
+)
+_FUNCTION_TABLES: dict[Arithmetic, tuple[tables.PiecewiseLinear, ...]] = {
+    REQUANTISE: tables.TABLES,
+    ICCAD23: (*iccad23.TABLES, _ICCAD23_GELU),
+}
+
+
+def _iccad23_context(spec: ModelSpec) -> dict[str, Any]:
+    score_multiplier, score_shift = iccad23.attention_scale(spec.head_dim)
+    return {
         "feature": iccad23.FEATURE,
         "parameter_bits": PARAMETER_WIDTH,
         "product_shift": PRODUCT_SHIFT,
@@ -239,6 +243,12 @@ def _arithmetic_context(architecture: Architecture) -> dict[str, Any]:
         "score_multiplier": score_multiplier,
         "score_shift": score_shift,
     }
+
+
+_ARITHMETIC_CONTEXTS: dict[Arithmetic, Callable[[ModelSpec], dict[str, Any]]] = {
+    REQUANTISE: lambda spec: {},
+    ICCAD23: _iccad23_context,
+}
 
 
 def _bool(value: bool) -> str:
@@ -262,7 +272,7 @@ def script_context(architecture: Architecture, board: Board, sources: Sequence[s
 
 
 def _templates(arithmetic: str) -> dict[Path, Path]:
-    """Template of every file; those in an arithmetic's own folder replace the ones of the same name in `src`."""
+    """Template of every file; those in an arithmetic's folder, if any, replace the ones of the same name in `src`."""
     templates = {
         template.relative_to(TEMPLATES).with_suffix(""): template
         for folder in PROJECT_FOLDERS
@@ -272,10 +282,8 @@ def _templates(arithmetic: str) -> dict[Path, Path]:
     templates = {
         Path(file.name) if file.parent.name == "scripts" else file: t for file, t in templates.items()
     }
-    if arithmetic in ARITHMETIC_FOLDERS:
-        own = (TEMPLATES / arithmetic).glob("*.j2")
-        templates |= {Path("src") / template.stem: template for template in own}
-    return templates
+    own = (TEMPLATES / arithmetic).glob("*.j2")
+    return templates | {Path("src") / template.stem: template for template in own}
 
 
 def unit_functions(blackboxes: Sequence[Blackbox] = ()) -> Callable[[str], str]:

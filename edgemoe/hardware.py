@@ -9,6 +9,7 @@ import typer
 
 import edgemoe
 from edgemoe.board import verify_host
+from edgemoe.checks import verify_check
 from edgemoe.console import Console
 from edgemoe.kernels import verify_rtl
 from edgemoe.synthesis import verify_synthesis
@@ -123,6 +124,12 @@ def verify(
     csim: Annotated[
         bool, typer.Option("--csim", help="Compile the C++ with g++ and run its test bench.")
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Check the C++ for what g++ cannot see: pragmas, dependences, memories."
+        ),
+    ] = False,
     vitis: Annotated[
         bool,
         typer.Option("--vitis", help="Run csim, csynth and cosim in Vitis HLS; compare with the estimate."),
@@ -162,7 +169,9 @@ def verify(
     synthesis = vitis or reports is not None
     if synthesis:
         verify_synthesis(console, build, reports)
-    if csim or not (synthesis or rtl or rtl_dir or host):
+    if check:
+        result += verify_check(console, build)
+    if csim or not (check or synthesis or rtl or rtl_dir or host):
         with console.progress("compiling") as progress:
             result += edgemoe.verify(build_dir, progress=progress)
     if rtl or rtl_dir:

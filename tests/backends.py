@@ -18,13 +18,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
 import rtl_backend
+from blank import blank_design
 from boards import load_board
 from cases import CASES, Case
 from codegen import csim
 from codegen.architecture import PRODUCT_SHIFT, Architecture
 from codegen.render import render
 from oracles import ORACLES
-from pysim.design import Design, Parallelism, decode_tensors, design_tensors
+from pysim.design import Design, Parallelism
 from pysim.errors import InputError
 from pysim.formats import Format
 from pysim.kernels import iccad23
@@ -280,9 +281,7 @@ class Hardware:
         words = Parallelism(
             linear_in=4, linear_out=4, token_tile=1, attention_rows=1, axi_width=64, weight_ports=1
         )
-        shapes = design_tensors(spec, self.precision) | decode_tensors(spec)
-        tensors = {name: np.zeros(entry.shape, entry.dtype) for name, entry in shapes.items()}
-        return Design(spec, self.precision, words, 0, tensors)
+        return blank_design(spec, self.precision, words)
 
     def render(self, folder: Path) -> list[Path]:
         """Write the sources of the kernel driver; returns those to compile. Headers are in `folder / "src"`."""

@@ -14,17 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from blank import blank_design
 from cases import Case
 from codegen.architecture import Architecture
 from codegen.rtl.kernels import attention, layernorm, linear, router, softmax, units
 from codegen.rtl.kernels.base import Call, Kernel, Result
-from codegen.rtl.kernels.linear import Destination
 from codegen.rtl.kernels.units import unit_kernels
 from codegen.rtl.render import render
 from codegen.rtl.simulation import Scenario, build, play
 from codegen.weight_image import pack_gate, pack_linear, pack_norm, pack_records
-from pysim.design import Design, Parallelism, decode_tensors, design_tensors
+from pysim.design import Parallelism
 from pysim.precision import Precision
+from pysim.program import Destination
 from pysim.spec import ModelSpec, MoeSpec
 
 IntArray = NDArray[Any]
@@ -58,9 +59,7 @@ class Shape:
             tasks=["a"],
             moe=MoeSpec(layers="all", experts=GATE_EXPERTS, hidden_dim=4, top_k=GATE_RANKS),
         )
-        shapes = design_tensors(spec, self.precision) | decode_tensors(spec)
-        tensors = {name: np.zeros(entry.shape, entry.dtype) for name, entry in shapes.items()}
-        return Architecture(Design(spec, self.precision, self.parallelism, 0, tensors))
+        return Architecture(blank_design(spec, self.precision, self.parallelism))
 
 
 def _parallelism(outputs: int, tile: int, rows: int) -> Parallelism:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from doc_tables import MARK, Rows, marked_tables, read_page
 from pysim import accuracy, datapath, tables
 from pysim import rounding as rounding_module
+from pysim.arithmetic import REQUANTISE
 from pysim.formats import Format, Overflow, Quantization, round_shift
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
 from pysim.kernels import iccad23
@@ -128,7 +129,7 @@ def residual(rows: Rows) -> None:
     for row in rows:
         channels = int(row["Channels D"])
         assert int(row["Bits of V with a 24-bit stream"]) == variance_width(24, channels)
-        assert row["Residual stream"] == f"{PRESETS['w16a16'].residual(0, channels).width} bits"
+        assert row["Residual stream"] == f"{REQUANTISE.residual(PRESETS['w16a16'], 0, channels).width} bits"
 
 
 # --- Tables and units ---------------------------------------------------------------------------------------

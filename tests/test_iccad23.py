@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pysim.arithmetic import ICCAD23
 from pysim.formats import Format
 from pysim.kernels import iccad23
 from pysim.precision import PRESETS
@@ -190,5 +191,5 @@ def test_floor_sqrt_is_exact_around_squares() -> None:
 def test_residual_stream_is_a_feature() -> None:
     """However many channels there are: the original's LayerNorm wraps, so that nothing is narrowed for it."""
     for dim in (1, 192, 1024):
-        residual = PRESETS["iccad23"].residual(iccad23.FRAC, dim)
+        residual = ICCAD23.residual(PRESETS["iccad23"], iccad23.FRAC, dim)
         assert residual == iccad23.FEATURE == Format.parse("ap_fixed<32, 10>")

@@ -14,6 +14,7 @@ from codegen.architecture import Architecture
 from codegen.render import context, environment, format_cpp, script_context, source_files
 from codegen.rtl.kernels import has_kernels, kernels_of
 from codegen.rtl.kernels.base import Kernel
+from pysim.errors import InputError
 
 if TYPE_CHECKING:
     from codegen.rtl.blackbox import Blackbox
@@ -26,6 +27,9 @@ RESULTS = "kernels_rtl"
 
 AP_INT_BITS = 1024
 """Widest `ap_int` unless the compiler is told otherwise (UG1399, arbitrary precision data types)."""
+
+MOST_AP_INT_BITS = 4096
+"""Widest that it may be told (ibidem)."""
 
 _UNIT_TEMPLATE = "kernel_unit.sv"
 """Template of the function units' SystemVerilog, which they share as they share the one of their C++."""
@@ -44,10 +48,14 @@ def write_hls_kernels(
 
     Returns:
         The files.
+
+    Raises:
+        InputError: beats that are wider than any `ap_int` may be.
     """
     if not has_kernels(architecture):
         return []
     kernels = kernels_of(architecture)
+    _check_streams(kernels.values())
     env = environment(architecture)
     names = context(architecture) | {"widest_stream": _widest_stream(kernels.values())}
     target = folder / FOLDER
@@ -68,6 +76,20 @@ def write_hls_kernels(
 
 def _template(kernel: Kernel) -> str:
     return "unit" if kernel.sources[0].template == _UNIT_TEMPLATE else kernel.name
+
+
+def _check_streams(kernels: Iterable[Kernel]) -> None:
+    for kernel in kernels:
+        for stream in kernel.streams:
+            if stream.width > MOST_AP_INT_BITS:
+                weights = any(field.name == "byte" for field in stream.fields)
+                raise InputError(
+                    f"beats of stream {stream.name} of kernel {kernel.name} would have {stream.width} bits, "
+                    f"expected at most {MOST_AP_INT_BITS}: Vitis HLS has no wider ap_int",
+                    hint="choose fewer weight_ports or a smaller axi_width"
+                    if weights
+                    else "choose a smaller linear_in",
+                )
 
 
 def _widest_stream(kernels: Iterable[Kernel]) -> int:

@@ -31,6 +31,9 @@ LEAST_VERILATOR = (5, 48)
 RANDOM_STATE = ("--x-assign", "unique", "--x-initial", "unique")
 """What no reset sets starts at random: a result that hangs on it differs from seed to seed."""
 
+STRICT = "-Wall"
+"""Every warning, each of which is an error."""
+
 PORTS = ("ap_*", "*_TDATA", "*_TVALID", "*_TREADY", "*_TLAST", "s_axi_control_*", "interrupt", "malformed")
 """The signals of a kernel that a test bench sees; the rest is Verilator's to optimise."""
 
@@ -113,17 +116,48 @@ def build(
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
-        visible = partial / "ports.vlt"
-        rules = [f'public_flat_rw -module "{top}" -var "{port}"' for port in ports]
-        # Vitis HLS names this port so; nobody includes the C++ where the name would matter.
-        rules.append('lint_off -rule SYMRSVDWORD -file "*" -match "*interrupt*"')
-        visible.write_text("\n".join(["`verilator_config", *rules, ""]))
-        _verilate([visible, *sources], top, partial, tools, waves=waves, strict=strict)
+        visible = [f'public_flat_rw -module "{top}" -var "{port}"' for port in ports]
+        config = _configuration(partial, visible)
+        _verilate([config, *sources], top, partial, tools, waves=waves, strict=strict)
         with _replaced(folder):
             partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def lint(sources: Sequence[Path], top: str) -> None:
+    """Let Verilator read Verilog, and build nothing: what it refuses here, `build` would have refused.
+
+    Args:
+        sources: files of the module and all that it instantiates.
+        top: the module.
+
+    Raises:
+        InputError: no Verilator, or code that Verilator refuses; its warnings are errors.
+    """
+    tools = verilator_folder()
+    with tempfile.TemporaryDirectory(prefix="edgemoe-lint-") as temporary, _environment(tools):
+        files = [_configuration(Path(temporary)), *sources]
+        command = [str(tools / "verilator"), "--lint-only", STRICT, "--top-module", top, *map(str, files)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        raise _refused(top, done.stdout + done.stderr)
+
+
+def _configuration(folder: Path, rules: Sequence[str] = ()) -> Path:
+    """Verilator's configuration file."""
+    # Vitis HLS names this port so; nobody includes the C++ where the name would matter.
+    allowed = 'lint_off -rule SYMRSVDWORD -file "*" -match "*interrupt*"'
+    file = folder / "rules.vlt"
+    file.write_text("\n".join(["`verilator_config", *rules, allowed, ""]))
+    return file
+
+
+def _refused(top: str, log: str) -> InputError:
+    said = [line for line in log.splitlines() if line.strip()]
+    shown = [line for line in said if line.startswith("%") or "error" in line.lower()] or said
+    return InputError("\n".join([f"{top}: Verilator refuses it:", *shown[:_LOG_LINES]]))
 
 
 @contextmanager
@@ -149,19 +183,13 @@ def _verilate(
                 sources=[VerilatorControlFile(s) if s.suffix == ".vlt" else s for s in sources],
                 hdl_toplevel=top,
                 build_dir=folder,
-                build_args=["-Wall" if strict else "-Wno-lint", "--no-public-flat-rw", *RANDOM_STATE],
+                build_args=[STRICT if strict else "-Wno-lint", "--no-public-flat-rw", *RANDOM_STATE],
                 always=True,
                 waves=waves,
                 log_file=log,
             )
         except (SystemExit, RuntimeError, subprocess.CalledProcessError):
-            said = (
-                [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-                if log.is_file()
-                else []
-            )
-            shown = [line for line in said if line.startswith("%") or "error" in line.lower()] or said
-            raise InputError("\n".join([f"{top}: Verilator refuses it:", *shown[:_LOG_LINES]])) from None
+            raise _refused(top, log.read_text(errors="replace") if log.is_file() else "") from None
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from codegen.architecture import SOFTMAX_CYCLES, Architecture, attention_steps, ceil_div
-from codegen.rtl.kernels.base import Call, Kernel, Source, Values, controlled
+from codegen.rtl.kernels.base import Call, Kernel, Source, Values, address_bits, controlled
 from codegen.rtl.kernels.softmax import PASS_SOURCE
 from codegen.rtl.kernels.units import EXP2_SOURCES, RECIPROCAL_SOURCES
 from codegen.rtl.streams import Field, IntArray, Register, Stream
@@ -57,14 +57,14 @@ def attention_kernel(architecture: Architecture, *, any_size: bool = False) -> K
     key_bits, word_bits = tokens.bit_length(), words.bit_length()
     head_bits = ANY_HEADS if any_size else spec.heads.bit_length()
     step_bits = max(step, SOFTMAX_CYCLES).bit_length()
-    address_bits = (2 * depth - 1).bit_length()
+    head_address_bits = address_bits(2 * depth)
     registers = (Register("score_shift", 6), Register("attention_shift", 8, signed=True))
     sizes = {
         Register("heads", head_bits): spec.heads,
         Register("tokens", key_bits): tokens,
         Register("words", word_bits): words,
         Register("rows", key_bits): rows,
-        Register("block_words", address_bits): rows * words,
+        Register("block_words", head_address_bits): rows * words,
         Register("step", step_bits): step,
     }
     stages = _stages(lanes)
@@ -78,9 +78,10 @@ def attention_kernel(architecture: Architecture, *, any_size: bool = False) -> K
             "depth": depth,
             "head_bits": head_bits,
             "key_bits": key_bits,
+            "score_address_bits": address_bits(tokens),
             "word_bits": word_bits,
             "step_bits": step_bits,
-            "address_bits": address_bits,
+            "address_bits": head_address_bits,
             "words_log2": (words - 1).bit_length(),
             "weighted_bits": EXPONENTIAL.width + width + tokens.bit_length(),
             "note_places": {

@@ -42,6 +42,11 @@ def controlled(kernel: str, *names: str) -> tuple[Source, ...]:
     return control, *common("frame_guard", *names)
 
 
+def address_bits(depth: int) -> int:
+    """Bits of an address in a memory of so many words: at least 1, and no bit more than its last word needs."""
+    return max((depth - 1).bit_length(), 1)
+
+
 @dataclass(frozen=True)
 class Kernel:
     """One kernel: a module with streams, and registers where it has arguments.
@@ -160,12 +165,14 @@ class Check:
         expected: arrays by name.
         extract: the same arrays from the values of a result; it only moves values, and leaves out padding.
         cycles: that the call takes without stalls; None where no formula is given.
+        layer: number of the layer that the call is of; None for one of no layer.
     """
 
     call: Call
     expected: Mapping[str, IntArray]
     extract: Callable[[Values], Mapping[str, IntArray]]
     cycles: int | None = None
+    layer: int | None = None
 
     @property
     def values(self) -> int:

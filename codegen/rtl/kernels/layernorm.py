@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from codegen.architecture import NORM_LATENCY, Architecture, ceil_div, norm_lag
+from codegen.architecture import INDEX_BITS, NORM_LATENCY, Architecture, ceil_div, norm_lag
 from codegen.rtl.kernels.base import Call, Kernel, Source, Values, controlled
 from codegen.rtl.kernels.units import RSQRT_SOURCES
 from codegen.rtl.streams import Bytes, Field, IntArray, Register, Stream
 from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, UNIT_LATENCY, tree_latency
 
-TOKEN_BITS = 16
 NORMALISE_CYCLES = 1 + 3 + ROUND_LATENCY + 2 + ROUND_LATENCY
 """Word from memory; scaling, centring, deviation; rounding; gamma, beta; rounding."""
 
@@ -41,7 +40,7 @@ def layernorm_kernel(architecture: Architecture, channels: int | None = None) ->
         ),
     )
     registers = (
-        Register("tokens", TOKEN_BITS),
+        Register("tokens", INDEX_BITS),
         Register("epsilon", 64),
         Register("shift", 6),
         Register("gate_shift", 6),
@@ -54,7 +53,7 @@ def layernorm_kernel(architecture: Architecture, channels: int | None = None) ->
     names = {stream.name: stream for stream in streams} | {
         "dim_bits": dim_bits,
         "word_bits": word_bits,
-        "token_bits": TOKEN_BITS,
+        "token_bits": INDEX_BITS,
         "norm_word_bits": 8 * architecture.beat_bytes * architecture.norm_word_beats,
         "slot_bits": longest_lag.bit_length(),
         # The longest wait in words: of few words the lag, of many words two tokens.

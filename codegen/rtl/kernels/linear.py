@@ -4,38 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codegen.architecture import Architecture, ceil_div
-from codegen.rtl.kernels.base import Call, Kernel, Source, Values, controlled
+from codegen.architecture import INDEX_BITS, Architecture, ceil_div
+from codegen.rtl.kernels.base import Call, Kernel, Source, Values, address_bits, controlled
 from codegen.rtl.kernels.units import GELU_OUTPUT_BITS, GELU_SOURCES
 from codegen.rtl.streams import Bytes, Field, IntArray, Register, Stream
 from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, UNIT_LATENCY, tree_latency
 from pysim.datapath import MULTIPLIER_WIDTH, PROBABILITY
+from pysim.program import Destination
 
-TOKEN_BITS = 16
 PACK_BITS = 18
 """Distance of two weights on the 27-bit port of a DSP slice."""
 
 WRITE_CYCLES = 1 + 1 + ROUND_LATENCY + 1 + UNIT_LATENCY["gelu"] + 1 + ROUND_LATENCY
 """The longest way of a result: sum, multiplier, rounding, saturation, GELU, multiplier, rounding."""
-
-
-class Destination(IntEnum):
-    """Where results go, and what happens to them on the way."""
-
-    HEADS = 0
-    HIDDEN = 1
-    RESIDUAL = 2
-    EXPERT = 3
-
-    @property
-    def takes_old(self) -> bool:
-        """Whether results are added to old values."""
-        return self in (Destination.RESIDUAL, Destination.EXPERT)
 
 
 def sum_cycles(lanes: int) -> int:
@@ -64,17 +49,18 @@ def linear_kernel(architecture: Architecture, *, words: int | None = None) -> Ke
     parts = architecture.outputs // lanes
     tiles = ceil_div(architecture.max_tokens, parallelism.token_tile)
     residual = architecture.design.residual.width
+    widest = max(residual, precision.attention_width, precision.activation_width)
     hidden_multiplier_bits = MULTIPLIER_WIDTH if precision.multipliers else 1
     streams = (
         Stream("x", "in", (Field("x", precision.activation_width, True, lanes),)),
         Stream("weights", "in", (Field("byte", 8, False, architecture.beat_bytes),)),
         Stream("old", "in", (Field("old", residual, True, lanes), Field("score", PROBABILITY.width, False))),
-        Stream("y", "out", (Field("y", max(residual, precision.attention_width), True, lanes),)),
+        Stream("y", "out", (Field("y", widest, True, lanes),)),
     )
     word_bits, block_bits = in_words.bit_length(), blocks.bit_length()
     out_word_bits = (blocks * parts).bit_length()
     registers = (
-        Register("tokens", TOKEN_BITS),
+        Register("tokens", INDEX_BITS),
         Register("in_words", word_bits),
         Register("out_words", out_word_bits),
         Register("blocks", block_bits),
@@ -84,18 +70,18 @@ def linear_kernel(architecture: Architecture, *, words: int | None = None) -> Ke
         Register("hidden_zero", precision.activation_width, signed=True),
     )
     names = {stream.name: stream for stream in streams} | {
-        "token_bits": TOKEN_BITS,
+        "token_bits": INDEX_BITS,
         "word_bits": word_bits,
         "out_word_bits": out_word_bits,
         "block_bits": block_bits,
         "row_bits": parallelism.weight_rows.bit_length(),
         "x_depth": tiles * in_words,
-        "x_address_bits": (tiles * in_words).bit_length(),
+        "x_address_bits": address_bits(tiles * in_words),
         "max_group": group,
         "group_bits": group.bit_length(),
         "step_bits": max(in_words, architecture.write_steps).bit_length(),
-        "tile_bits": max((parallelism.token_tile - 1).bit_length(), 1),
-        "part_bits": max((parts - 1).bit_length(), 1),
+        "tile_bits": address_bits(parallelism.token_tile),
+        "part_bits": address_bits(parts),
         "sum_cycles": sum_cycles(lanes),
         "write_cycles": WRITE_CYCLES,
         "hidden_multiplier_bits": hidden_multiplier_bits,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from codegen.architecture import ROUTER_LANES, Architecture, ceil_div
-from codegen.rtl.kernels.base import Call, Kernel, Source, Values, controlled
+from codegen.architecture import INDEX_BITS, ROUTER_LANES, Architecture, ceil_div
+from codegen.rtl.kernels.base import Call, Kernel, Source, Values, address_bits, controlled
 from codegen.rtl.kernels.softmax import PASS_SOURCE
 from codegen.rtl.kernels.units import EXP2_SOURCES, RECIPROCAL_SOURCES
 from codegen.rtl.streams import Bytes, Field, IntArray, Register, Stream
@@ -13,7 +13,6 @@ from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, SOFTMAX_PASS_LATENC
 from pysim.datapath import PROBABILITY
 from pysim.kernels.router import Routing
 
-TOKEN_BITS = 16
 START_LATENCY = 2
 """From the gate in memory to the first word."""
 
@@ -61,7 +60,7 @@ def router_kernel(architecture: Architecture, *, any_size: bool = False) -> Kern
         ),
         Stream("active", "out", (Field("expert", 32, False), Field("length", 32, False))),
     )
-    registers = (Register("tokens", TOKEN_BITS),)
+    registers = (Register("tokens", INDEX_BITS),)
     sizes = {
         Register("words", step_bits): words,
         Register("experts", expert_bits): experts,
@@ -74,15 +73,15 @@ def router_kernel(architecture: Architecture, *, any_size: bool = False) -> Kern
         "max_experts": experts,
         "max_top_k": top_k,
         "max_tokens": tokens,
-        "token_bits": TOKEN_BITS,
+        "token_bits": INDEX_BITS,
         "word_bits": step_bits,
-        "group_bits": max(groups.bit_length(), 1),
+        "group_bits": groups.bit_length(),
         "expert_bits": expert_bits,
         "rank_bits": rank_bits,
         "interval_bits": longest.bit_length(),
         "weight_depth": groups * words,
-        "weight_address_bits": max((groups * words - 1).bit_length(), 1),
-        "queue_address_bits": (experts * tokens - 1).bit_length(),
+        "weight_address_bits": address_bits(groups * words),
+        "queue_address_bits": address_bits(experts * tokens),
         "sum_cycles": sum_cycles(lanes),
         "score_cycles": SCORE_CYCLES,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from codegen.architecture import Architecture
-from codegen.rtl.kernels.base import Call, Kernel, Source, common
+from codegen.rtl.kernels.base import Call, Kernel, Source, address_bits, common
 from codegen.rtl.kernels.units import EXP2_SOURCES, RECIPROCAL_SOURCES
 from codegen.rtl.streams import Field, IntArray, Stream
 from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, SOFTMAX_PASS_LATENCY, UNIT_LATENCY
@@ -37,7 +37,7 @@ def softmax_kernel(architecture: Architecture) -> Kernel:
     )
     names = {stream.name: stream for stream in streams} | {
         "max_keys": keys,
-        "key_bits": max((keys - 1).bit_length(), 1),
+        "key_bits": address_bits(keys),
         "second_pass_latency": SECOND_PASS_LATENCY,
     }
     own = Source("edgemoe_softmax.sv", "softmax.sv", names)
