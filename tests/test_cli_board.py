@@ -133,7 +133,7 @@ class TestVerifyHost:
 
     def test_changed_code_is_found(self, built: Build, tmp_path: Path, capsys: Captured) -> None:
         shutil.copytree(built.folder, tmp_path / "build")
-        change(tmp_path / "build/hls/src/top.cpp", "batch, task, header", "batch, 0 * task, header")
+        change(tmp_path / "build/hls/src/top.cpp", "images, task, header", "images, 0 * task, header")
         data = as_json(capsys, "verify", tmp_path / "build", "--host", "--images", 2, code=1)
         wrong = {name for name, engine in data["engines"].items() if engine["mismatches"]}
         assert wrong == {f"host.{kind}.depth" for kind in ("tokens", "real", "stream", "batch")}
@@ -147,7 +147,7 @@ class TestVerifyHost:
 
 
 def test_generate_takes_heads_along(folders: Path, tmp_path: Path, capsys: Captured) -> None:
-    common = ("generate", folders / "w8a8", "--board", "zcu104")
+    common = ("generate", folders / "w8a8", "--board", "zcu102")
     text, _ = output(capsys, *common, "-o", tmp_path / "with", "--model", folders / "model")
     assert "next: edgemoe verify" in text
     output(capsys, *common, "-o", tmp_path / "without")
