@@ -6,15 +6,33 @@ the estimate have in common is computed here and nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, groupby
+from typing import assert_never
 
-from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH, PIXEL_OFFSET
+from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic, Kind
+from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH
 from pysim.design import Design, Parallelism
 from pysim.errors import InputError
 from pysim.files import validate
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
 from pysim.kernels.iccad23 import FEATURE
+from pysim.program import (
+    Attention,
+    Embed,
+    Experts,
+    Gate,
+    Index,
+    Linear,
+    Norm,
+    Program,
+    Value,
+    linears,
+    of_type,
+    values,
+)
 from pysim.spec import ModelSpec
 
 RECORD_BYTES = 8
@@ -33,6 +51,12 @@ NORM_LATENCY = {"requantise": 32, "iccad23": 96}
 """Cycles from the last channel of a token to its reciprocal standard deviation: by a table, or bit by bit."""
 PRODUCT_SHIFT = ORIGINAL_FRAC["linear_weight"]
 """Right shift of the products of the iccad23 arithmetic, whose operands are aligned to it: no weight is finer."""
+PACK_BITS = 18
+"""Distance of two weights that share a DSP slice: the bits of its narrow port, and so of the lower sum."""
+DSP_PORT_BITS = 27
+"""Width of the wide port of a DSP48E2's multiplier (UG579)."""
+MAX_CHAIN = 4
+"""Most packed products that are summed before they are split: more would lengthen the cascade and save little."""
 ROUTER_LANES = 4
 """Experts whose logits the router works on at once."""
 INDEX_BITS = 16
@@ -67,10 +91,87 @@ def norm_lag(token_words: int, latency: int) -> int:
 
 @dataclass(frozen=True)
 class LinearShape:
-    """One linear layer as the engine sees it: operand words in, blocks of `linear_out` channels out."""
+    """One kind of linear layer as the engine sees it: operand words in, blocks of `linear_out` channels out.
+
+    The blocks are computed in groups, which take turns in the two halves of the weight buffer. Every layer has an even
+    number of groups, so that the first one of the next layer always finds the first half free; the last groups may be
+    smaller than the others, or empty.
+
+    Attributes:
+        in_words: operand words of a token.
+        blocks: blocks of outputs.
+        group: blocks in a group.
+        pairs: pairs of groups.
+        block_beats: beats of a block in the weight image: its records, then its weights.
+    """
 
     in_words: int
     blocks: int
+    group: int
+    pairs: int
+    block_beats: int
+
+    @property
+    def groups(self) -> list[int]:
+        """Blocks of each group, empty ones included."""
+        return [
+            max(0, min(self.group, self.blocks - number * self.group)) for number in range(2 * self.pairs)
+        ]
+
+    @property
+    def group_beats(self) -> int:
+        """Beats of a full group."""
+        return self.group * self.block_beats
+
+    @property
+    def beats(self) -> int:
+        """Beats of the layer."""
+        return self.blocks * self.block_beats
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the weight image.
+
+    Attributes:
+        name: such as `blocks.3.fc1.7`.
+        beats: its length.
+        op: the operation whose parameters it holds; None for the header and for a layer's settings.
+        index: which expert's they are.
+        layer: the layer whose settings it holds.
+    """
+
+    name: str
+    beats: int
+    op: Embed | Norm | Linear | Gate | None = None
+    index: Index = ()
+    layer: int | None = None
+
+
+def section_name(op: Linear, index: Index = ()) -> str:
+    """Name of the section of a linear layer, or of one expert's."""
+    return ".".join([op.name, *map(str, index)])
+
+
+def job_name(op: Linear) -> str:
+    """Kind of a linear layer: patch, qkv, proj, fc1, fc2, expert_fc1 or expert_fc2."""
+    return op.part if op.experts is None else f"expert_{op.part}"
+
+
+def _requantise_settings(experts: int) -> tuple[str, ...]:
+    common = ("norm1_shift", "norm2_shift", "gate_shift", "score_shift", "attention_shift")
+    hidden = ("hidden_multiplier", "hidden_shift", "hidden_zero")
+    return common + tuple(f"{name}_{expert}" for expert in range(experts) for name in hidden)
+
+
+def _iccad23_settings(experts: int) -> tuple[str, ...]:
+    return ("align", "norm_shift")
+
+
+_SETTINGS: dict[Arithmetic, Callable[[int], tuple[str, ...]]] = {
+    REQUANTISE: _requantise_settings,
+    ICCAD23: _iccad23_settings,
+}
 
 
 @dataclass(frozen=True)
@@ -106,12 +207,7 @@ class Architecture:
                 hint="the record of an output channel must not straddle two ports",
             )
         for name in self.job_names:
-            if self.linear(name).in_words > parallelism.weight_rows:
-                raise InputError(
-                    f"weight_rows = {parallelism.weight_rows} do not hold one block of layer {name}, "
-                    f"which has {self.linear(name).in_words} operand words",
-                    hint="raise weight_rows or linear_in",
-                )
+            self.linear(name)
 
     def _check_sizes(self) -> None:
         """Refuse a network that the numbers in the generated code cannot count."""
@@ -163,6 +259,11 @@ class Architecture:
         return self.design.precision.arithmetic
 
     @property
+    def program(self) -> Program:
+        """Operations of the network."""
+        return self.design.program
+
+    @property
     def lanes(self) -> int:
         """Channels in one word."""
         return self.design.parallelism.linear_in
@@ -199,9 +300,8 @@ class Architecture:
     @property
     def hidden_words(self) -> int:
         """Words of one token of the widest MLP or expert."""
-        hidden = [self.spec.mlp_dim] if len(self.spec.moe_layers) < self.spec.depth else []
-        hidden += [self.spec.moe.hidden_dim] if self.spec.moe and self.spec.moe_layers else []
-        return self.words(max(hidden))
+        outputs = values(self.program).values()
+        return max(self.value_words(value) for value in outputs if value.kind is Kind.HIDDEN)
 
     @cached_property
     def regions(self) -> dict[str, int]:
@@ -249,27 +349,49 @@ class Architecture:
     @property
     def pixel_offset(self) -> int:
         """What the kernel takes off every pixel."""
-        return 0 if self.arithmetic == "iccad23" else PIXEL_OFFSET
+        (embed,) = of_type(self.program, Embed)
+        return -embed.patch.input.format.min
 
     @property
     def bias_bits(self) -> int:
         """Bits of a bias in a channel's record."""
         return 8 * RECORD_BYTES - SHIFT_BITS - (MULTIPLIER_WIDTH if self.design.precision.multipliers else 0)
 
+    def value_words(self, value: Value) -> int:
+        """Words of a row of a value; heads are padded one by one."""
+        return value.groups * self.words(value.channels // value.groups)
+
+    def shape(self, op: Linear) -> LinearShape:
+        """Shape of a linear layer.
+
+        Raises:
+            InputError: half of the weight buffer does not hold a block of it.
+        """
+        rows, in_words = self.design.parallelism.weight_rows, self.value_words(op.input)
+        if in_words > rows:
+            raise InputError(
+                f"weight_rows = {rows} do not hold one block of layer {job_name(op)}, "
+                f"which has {in_words} operand words",
+                hint="raise weight_rows or linear_in",
+            )
+        out_words = sum(self.value_words(value) for value in op.results)
+        blocks = ceil_div(out_words * self.lanes, self.outputs)
+        pairs = ceil_div(blocks, 2 * (rows // in_words))
+        block_beats = self.record_beats + in_words * self.word_beats
+        return LinearShape(in_words, blocks, ceil_div(blocks, 2 * pairs), pairs, block_beats)
+
+    @cached_property
+    def _jobs(self) -> dict[str, Linear]:
+        """A linear layer of each kind; for a kind that the network has none of, its like."""
+        found = {job_name(op): op for op in linears(self.program)}
+        for part in ("fc1", "fc2"):
+            like = found.get(part) or found[f"expert_{part}"]
+            found = {part: like, f"expert_{part}": like} | found
+        return found
+
     def linear(self, name: str) -> LinearShape:
-        """Shape of a layer: patch, qkv, proj, fc1, fc2, expert_fc1 or expert_fc2."""
-        spec, moe = self.spec, self.spec.moe
-        expert_hidden = moe.hidden_dim if moe else spec.mlp_dim
-        words_in, words_out = {
-            "patch": (self.patch_words, self.token_words),
-            "qkv": (self.token_words, 3 * self.mixed_words),
-            "proj": (self.mixed_words, self.token_words),
-            "fc1": (self.token_words, self.words(spec.mlp_dim)),
-            "fc2": (self.words(spec.mlp_dim), self.token_words),
-            "expert_fc1": (self.token_words, self.words(expert_hidden)),
-            "expert_fc2": (self.words(expert_hidden), self.token_words),
-        }[name]
-        return LinearShape(words_in, ceil_div(words_out * self.lanes, self.outputs))
+        """Shape of the layers of a kind: patch, qkv, proj, fc1, fc2, expert_fc1 or expert_fc2."""
+        return self.shape(self._jobs[name])
 
     @property
     def job_names(self) -> tuple[str, ...]:
@@ -296,24 +418,29 @@ class Architecture:
         """Beats of the records of one block of outputs."""
         return ceil_div(self.outputs * RECORD_BYTES, self.beat_bytes)
 
-    def group(self, name: str) -> int:
-        """Blocks of a layer that half of the weight buffer holds, and that are loaded together."""
-        shape = self.linear(name)
-        return min(shape.blocks, self.design.parallelism.weight_rows // shape.in_words)
+    @property
+    def max_group(self) -> int:
+        """Blocks that half of the weight buffer holds at most."""
+        return max(self.linear(name).group for name in self.job_names)
 
     @property
     def packed(self) -> bool:
-        """Whether two products share a DSP slice: both weights on its 27-bit port, 18 bits apart."""
+        """Whether two products share a DSP slice: both weights on its wide port, `PACK_BITS` apart."""
         precision = self.design.precision
-        return precision.weight_width <= 9 and precision.weight_width + precision.activation_width <= 18
+        return (
+            precision.weight_width + PACK_BITS + 1 <= DSP_PORT_BITS
+            and precision.weight_width + precision.activation_width <= PACK_BITS
+        )
 
-    def block_beats(self, name: str) -> int:
-        """Beats of one block of a layer: its records, then its weights."""
-        return self.record_beats + self.linear(name).in_words * self.word_beats
+    @property
+    def packed_chain(self) -> int:
+        """Packed products that are summed before they are split: the lower sum must stay below the upper one.
 
-    def job_beats(self, name: str) -> int:
-        """Beats of a whole layer."""
-        return self.linear(name).blocks * self.block_beats(name)
+        A product of extremes has `2**(weight + activation - 2)`; the lower field holds less than `2**(PACK_BITS - 1)`.
+        """
+        precision = self.design.precision
+        largest = 1 << (precision.weight_width + precision.activation_width - 2)
+        return min(MAX_CHAIN, ((1 << (PACK_BITS - 1)) - 1) // largest)
 
     @property
     def experts(self) -> int:
@@ -358,11 +485,7 @@ class Architecture:
     @property
     def settings(self) -> tuple[str, ...]:
         """Names of a layer's scalar settings, in the order in which the weight image holds them."""
-        if self.arithmetic == "iccad23":
-            return ("align", "norm_shift")
-        common = ("norm1_shift", "norm2_shift", "gate_shift", "score_shift", "attention_shift")
-        hidden = ("hidden_multiplier", "hidden_shift", "hidden_zero")
-        return common + tuple(f"{name}_{expert}" for expert in range(self.experts) for name in hidden)
+        return _SETTINGS[self.design.arithmetic](self.experts)
 
     @property
     def setting_beats(self) -> int:
@@ -400,32 +523,41 @@ class Architecture:
         return ceil_div(self.lanes * OUTPUT_BYTES, self.port_bytes)
 
     @cached_property
+    def layout(self) -> tuple[Section, ...]:
+        """Sections of the weight image, in the order in which the kernel reads them."""
+        return tuple(self._layout())
+
+    def _layout(self) -> Iterator[Section]:
+        yield Section("header", 1)
+        for layer, block in groupby(self.program, key=lambda op: op.layer):
+            if layer is not None:
+                yield Section(f"blocks.{layer}.settings", self.setting_beats, layer=layer)
+            for op in block:
+                match op:
+                    case Embed():
+                        position_beats = self.spec.tokens * self.token_words * self.position_word_beats
+                        yield Section(op.position.name, position_beats, op)
+                        yield self._section(op.patch)
+                    case Norm():
+                        yield Section(op.name, self.norm_beats, op)
+                    case Linear():
+                        yield self._section(op)
+                    case Gate():
+                        yield Section(op.name, op.tasks * self.gate_beats, op)
+                    case Experts():
+                        for index in op.fc1.indices:
+                            yield self._section(op.fc1, index)
+                            yield self._section(op.fc2, index)
+                    case Attention():
+                        pass  # it has settings only
+                    case _:
+                        assert_never(op)
+
+    def _section(self, op: Linear, index: Index = ()) -> Section:
+        return Section(section_name(op, index), self.shape(op).beats, op, index)
+
+    @cached_property
     def sections(self) -> dict[str, int]:
         """First beat of every section of the weight image, and `end`, its length."""
-        sections: dict[str, int] = {}
-        start = 0
-
-        def add(name: str, beats: int) -> None:
-            nonlocal start
-            sections[name] = start
-            start += beats
-
-        add("header", 1)
-        add("position", self.spec.tokens * self.token_words * self.position_word_beats)
-        add("patch", self.job_beats("patch"))
-        for layer in range(self.spec.depth):
-            block = f"blocks.{layer}"
-            add(f"{block}.settings", self.setting_beats)
-            add(f"{block}.norm1", self.norm_beats)
-            add(f"{block}.qkv", self.job_beats("qkv"))
-            add(f"{block}.proj", self.job_beats("proj"))
-            add(f"{block}.norm2", self.norm_beats)
-            if layer not in self.spec.moe_layers:
-                add(f"{block}.fc1", self.job_beats("fc1"))
-                add(f"{block}.fc2", self.job_beats("fc2"))
-                continue
-            add(f"{block}.gates", self.gates * self.gate_beats)
-            for expert in range(self.experts):
-                add(f"{block}.fc1.{expert}", self.job_beats("expert_fc1"))
-                add(f"{block}.fc2.{expert}", self.job_beats("expert_fc2"))
-        return sections | {"end": start}
+        starts = accumulate((section.beats for section in self.layout), initial=0)
+        return dict(zip([*(section.name for section in self.layout), "end"], starts, strict=True))

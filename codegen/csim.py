@@ -8,12 +8,13 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hls
 from pysim.cache import cache_folder
 from pysim.errors import CheckError, InputError
 
@@ -26,11 +27,10 @@ FLAGS = (
     "-Wextra",
     "-Werror",
     "-Wno-unknown-pragmas",
-    # The open ap_int headers read their own members before they set them.
-    "-Wno-uninitialized",
-    "-Wno-maybe-uninitialized",
     "-DEDGEMOE_COUNT",
 )
+SIMULATION_HEADERS = Path(hls.__file__).parent / "sim"
+"""Stand-ins for headers that Vitis HLS brings and the open packages lack."""
 _SHOWN_LINES = 20
 _ENGINE = re.compile(r"engine (\S+): (\d+) values, (\d+) mismatches")
 _COUNT = re.compile(r"count (\S+) (\S+) (\d+)")
@@ -44,16 +44,21 @@ class CsimResult:
         engines: per engine, values compared and mismatches.
         counts: per step of the test, iterations of each engine's pipelined loops.
         mismatches: the first differences, as the test bench printed them.
+        notes: what a check build says at its end: see codegen/hls_check.
     """
 
     engines: dict[str, tuple[int, int]] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     mismatches: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def __add__(self, other: CsimResult) -> CsimResult:
         """Both results: their engines, which have different names, side by side."""
         return CsimResult(
-            self.engines | other.engines, self.counts | other.counts, self.mismatches + other.mismatches
+            self.engines | other.engines,
+            self.counts | other.counts,
+            self.mismatches + other.mismatches,
+            self.notes + other.notes,
         )
 
     @property
@@ -76,6 +81,34 @@ def header_folder() -> Path:
             "the ap_int headers were not found: the package hls4ml carries them",
             hint="pip install 'edgemoe[hls]'",
         )
+    return folder
+
+
+_CONSTRUCTOR = re.compile(
+    r"INLINE ap_private\(\) \{\s*set_canary\(\);\s*clearUnusedBits\(\);\s*check_canary\(\);\s*\}"
+)
+
+
+def mended_headers(headers: Path) -> Path:
+    """A folder in the cache with the one header that must come before the others.
+
+    The default constructor of the open `ap_int` reads the number that it has not set, so that the compiler warns of
+    every variable. Without that, it warns only of variables that are really read before they are set.
+    """
+    source = headers / "etc/ap_private.h"
+    text, count = _CONSTRUCTOR.subn("INLINE ap_private() {}", source.read_text())
+    if not count:
+        raise InputError(
+            f"{source}: the default constructor is not the one expected",
+            hint="pip install 'edgemoe[hls]' brings a version of hls4ml that was tried",
+        )
+    folder = cache_folder("csim") / f"headers-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    target = folder / "etc/ap_private.h"
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(f".{os.getpid()}.h")
+        partial.write_text(text)
+        partial.replace(target)
     return folder
 
 
@@ -103,7 +136,7 @@ def run_csim(project: Path, progress: Callable[[int, int], Any] | None = None) -
         raise InputError(f"{project}: not a generated HLS project", hint="`edgemoe generate` makes one")
     compiled = _counter(progress, len(sources) + 1)
     executable = build(sources, project / "src", compiled)
-    result = _run(executable, project)
+    result = run_testbench(executable, project)
     compiled()
     return result
 
@@ -157,7 +190,10 @@ def _counter(progress: Callable[[int, int], Any] | None, steps: int) -> Callable
 
 
 def compile_sources(
-    sources: Sequence[Path], includes: Sequence[Path], compiled: Callable[[], None] = lambda: None
+    sources: Sequence[Path],
+    includes: Sequence[Path],
+    compiled: Callable[[], None] = lambda: None,
+    flags: Sequence[str] = (),
 ) -> list[Path]:
     """Objects of C++ files, from the cache where they are there: `build` without the linking.
 
@@ -165,15 +201,19 @@ def compile_sources(
         sources: C++ files, which include nothing but the headers (`*.h`) in `includes` and system headers.
         includes: folders of headers.
         compiled: called after each file.
+        flags: of the compiler, beside those that all C++ is compiled with.
 
     Raises:
         InputError: no compiler, no headers, or code that does not compile.
     """
     compiler, headers = find_compiler(), header_folder()
+    system = [
+        argument for folder in (mended_headers(headers), headers) for argument in ("-isystem", str(folder))
+    ]
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    common = hashlib.sha256("\n".join([version, *FLAGS]).encode())
+    common = hashlib.sha256("\n".join([version, *FLAGS, *flags]).encode())
     own = [header for include in includes for header in sorted(include.glob("*.h"))]
-    for header in [*own, *sorted(headers.rglob("*.h"))]:
+    for header in [*own, *sorted(SIMULATION_HEADERS.glob("*.h")), *sorted(headers.rglob("*.h"))]:
         common.update(header.read_bytes())
     cache = cache_folder("csim")
     cache.mkdir(parents=True, exist_ok=True)
@@ -184,8 +224,8 @@ def compile_sources(
         target = cache / f"{digest.hexdigest()[:32]}.o"
         if not target.is_file():
             partial = target.with_suffix(f".{os.getpid()}.o")
-            places = [f"-I{include}" for include in includes]
-            command = [compiler, *FLAGS, "-isystem", str(headers), *places, "-c", str(source)]
+            places = [f"-I{include}" for include in (*includes, SIMULATION_HEADERS)]
+            command = [compiler, *FLAGS, *flags, *system, *places, "-c", str(source)]
             _check([*command, "-o", str(partial)], f"{source}: does not compile")
             partial.replace(target)
         compiled()
@@ -220,9 +260,15 @@ def _check(command: list[str], failure: str) -> None:
         raise InputError(f"{failure}:\n" + "\n".join(done.stderr.splitlines()[:_SHOWN_LINES]))
 
 
-def _run(executable: Path, project: Path) -> CsimResult:
+def run_testbench(executable: Path, project: Path, settings: Mapping[str, str] | None = None) -> CsimResult:
+    """Run a compiled test bench on the data of a project, with environment variables in `settings`.
+
+    Raises:
+        CheckError: the test bench ended abnormally.
+    """
     command = [str(executable), str(project / "tb/tb_data")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **(settings or {})}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     result = CsimResult()
     for line in done.stdout.splitlines():
         if engine := _ENGINE.fullmatch(line):
@@ -232,6 +278,8 @@ def _run(executable: Path, project: Path) -> CsimResult:
             result.counts.setdefault(count[1], {})[count[2]] = int(count[3])
         elif line.startswith("mismatch"):
             result.mismatches.append(line.removeprefix("mismatch: "))
+        elif line.startswith("check "):
+            result.notes.append(line.removeprefix("check "))
     if done.returncode not in (0, 1) or not result.engines or (done.returncode == 1) != (result.failed > 0):
         reason = done.stderr.strip() or f"exit code {done.returncode}"
         raise CheckError(f"{project}: the test bench ended abnormally: {reason}")

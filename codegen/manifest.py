@@ -103,6 +103,7 @@ def kernel_arguments(architecture: Architecture) -> list[Argument]:
         *(Argument(name, 64, output=False) for name in ("image", "output", *ports)),
         *(Argument(name, 32, output=False) for name in ("batch", "task")),
         *(Argument(name, 64, output=True) for name in ("design_id", "cycles")),
+        *(Argument(name, 32, output=True) for name in ("max_batch", "status")),
     ]
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from boards import Board
 from codegen.architecture import Architecture
-from codegen.estimate import Scheduler, Stage, dram_bytes
+from codegen.estimate import LoopTotal, Scheduler, Stage, dram_bytes, loop_totals
+from codegen.memories import Memory, memories
 from codegen.resources import Resources, estimate_resources
 from pysim.design import Design
 from pysim.errors import InputError
@@ -35,6 +36,8 @@ class Performance:
         dram_bytes: bytes an image that cross the memory ports.
         dram_gb_s: bandwidth that this takes, and that the board has.
         resources: per resource, how much is used and how much there is.
+        loops: every pipelined loop, with what is assumed of it.
+        memories: every array on chip, by engine.
     """
 
     stages: list[Stage]
@@ -44,6 +47,8 @@ class Performance:
     dram_bytes: int
     dram_gb_s: tuple[float, float]
     resources: dict[str, tuple[float, int]]
+    loops: list[LoopTotal]
+    memories: dict[str, list[Memory]]
 
     @property
     def fits(self) -> bool:
@@ -61,6 +66,12 @@ def on_board(design: Design, board: Board, batch: int = 1) -> Design:
     given = design.parallelism
     clock = min(given.clock_mhz, board.clock_mhz_default)
     return design.with_parallelism(clock_mhz=clock, max_batch=max(given.max_batch, batch))
+
+
+def beats_per_cycle(architecture: Architecture, board: Board) -> float:
+    """Beats of the weight ports that the board's memory delivers in a cycle of the design's clock."""
+    clock_mhz = architecture.design.parallelism.clock_mhz
+    return board.read_gb_s(clock_mhz) * 1e3 / (architecture.beat_bytes * clock_mhz)
 
 
 def estimate(
@@ -81,9 +92,9 @@ def estimate(
     architecture = Architecture(design)
     clock = design.parallelism.clock_mhz * 1e6
     bandwidth = board.read_gb_s(design.parallelism.clock_mhz)
-    stages = Scheduler(architecture, batch, bandwidth * 1e9 / (architecture.beat_bytes * clock)).run(queues)
+    stages = Scheduler(architecture, batch, beats_per_cycle(architecture, board)).run(queues)
     cycles = sum(stage.cycles for stage in stages)
-    traffic = dram_bytes(architecture, stages, batch) // batch
+    traffic = dram_bytes(architecture, stages) // batch
     seconds = cycles / clock / batch
     return Performance(
         stages,
@@ -93,6 +104,8 @@ def estimate(
         traffic,
         (traffic / seconds / 1e9, bandwidth),
         _against(estimate_resources(architecture), board),
+        loop_totals(stages),
+        memories(architecture),
     )
 
 

@@ -26,8 +26,9 @@ from pysim.design import Design
 from pysim.errors import InputError
 from pysim.files import new_folder, read_toml, require_new, validate
 from pysim.model import Model
+from pysim.program import macs
 
-NETWORK_TEST_GMAC = 2.0
+NETWORK_TEST_MACS = 2_000_000_000
 """Networks with more work than this an image are tested engine by engine only."""
 
 STEPS = 4
@@ -97,19 +98,6 @@ class Build:
         return cls(folder, spec)
 
 
-def image_gmac(design: Design) -> float:
-    """Multiply-accumulates of one image, in 10**9."""
-    spec = design.spec
-    tokens, dim, moe = spec.tokens, spec.dim, spec.moe
-    attention = 4 * dim * dim + 2 * tokens * dim
-    dense = 2 * dim * spec.mlp_dim
-    sparse = 2 * dim * moe.hidden_dim * moe.top_k + dim * moe.experts if moe else 0
-    layers = (
-        spec.depth * attention + (spec.depth - len(spec.moe_layers)) * dense + len(spec.moe_layers) * sparse
-    )
-    return (tokens * layers + spec.patches * spec.patch_values * dim) / 1e9
-
-
 def generate(
     design: Design,
     folder: Path,
@@ -150,7 +138,7 @@ def generate(
     if images is None:
         shape = (batch, design.spec.in_channels, *design.spec.image_size)
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    network = image_gmac(design) <= NETWORK_TEST_GMAC
+    network = macs(design.program) <= NETWORK_TEST_MACS
     spec = BuildSpec(
         version=1,
         board=board.name,

@@ -15,7 +15,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from boards import Board
 from codegen.architecture import (
+    DSP_PORT_BITS,
     HEADER_BYTES,
+    PACK_BITS,
     POSITION_BYTES,
     PRODUCT_SHIFT,
     RECORD_BYTES,
@@ -29,9 +31,11 @@ from codegen.testdata import tested_layers
 from codegen.weight_image import image_layout, output_bytes
 from hls import TEMPLATES
 from pysim import datapath, tables
+from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic
 from pysim.errors import InputError
 from pysim.iccad23_quantizer import PARAMETER_WIDTH
 from pysim.kernels import iccad23
+from pysim.spec import ModelSpec
 
 if TYPE_CHECKING:
     from codegen.rtl.blackbox import Blackbox
@@ -48,11 +52,8 @@ ENGINES = ("load", "image", "linear", "norm", "attention", "router", "gather", "
 PROJECT_FOLDERS = ("src", "tb", "scripts")
 """Folders of templates that make up the HLS project."""
 
-ARITHMETIC_FOLDERS = ("iccad23",)
-"""Folders of templates that replace those of `src` for one arithmetic."""
-
-CLOCK_UNCERTAINTY = "12.5%"
-"""Share of the clock period that synthesis leaves to place and route: Vitis HLS's default is 27 %."""
+CLOCK_UNCERTAINTY = "27%"
+"""Share of the clock period that synthesis leaves to place and route: the default of Vitis HLS."""
 
 STYLE = "{BasedOnStyle: Google, ColumnLimit: 110}"
 
@@ -76,9 +77,10 @@ def environment(architecture: Architecture) -> Environment:
     ports = architecture.design.parallelism.weight_ports
 
     def declared(prefix: str = "") -> str:
-        return ", ".join(f"const {prefix}axi_word_t *weights_{port}" for port in range(ports))
+        return ", ".join(f"{prefix}WeightPort weights_{port}" for port in range(ports))
 
     env.filters["literals"] = _literals
+    env.filters["camel"] = lambda value: value.title().replace("_", "")
     env.filters["prefix"] = lambda value, prefix: prefix + value
     env.filters["quoted"] = lambda value: f'"{value}"'
     env.globals["weight_ports_declared"] = declared
@@ -130,8 +132,13 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "head_words": architecture.head_words,
         "patch_words": architecture.patch_words,
         "weight_rows": parallelism.weight_rows,
-        "max_group": max(architecture.group(name) for name in jobs),
+        "max_group": architecture.max_group,
+        "max_pairs": max(shape.pairs for shape in jobs.values()),
         "packed": architecture.packed,
+        "packed_chain": architecture.packed_chain,
+        "pack_bits": PACK_BITS,
+        "dsp_port_bits": DSP_PORT_BITS,
+        "storage": storage(architecture),
         "max_blocks": max(shape.blocks for shape in jobs.values()),
         "regions": architecture.regions,
         "weight_bits": precision.weight_width,
@@ -181,17 +188,52 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "tested_layers": tested_layers(architecture),
         "output_depth": output_bytes(architecture, parallelism.max_batch) // port_bytes,
         "arithmetic": architecture.arithmetic,
-    } | _arithmetic_context(architecture)
+        "tables": function_tables(architecture),
+    } | _ARITHMETIC_CONTEXTS[design.arithmetic](spec)
 
 
-def _arithmetic_context(architecture: Architecture) -> dict[str, Any]:
-    if architecture.arithmetic != "iccad23":
-        return {"tables": tables.TABLES}
-    table, step_bits = iccad23.GELU_TABLE, iccad23.GELU_STEP_BITS
-    gelu_delta = tables.PiecewiseLinear("gelu_delta", table[:-1], np.diff(table), iccad23.FRAC, step_bits)
-    score_multiplier, score_shift = iccad23.attention_scale(architecture.spec.head_dim)
+SMALL_TABLE = 256
+"""Most segments of a table that LUTs hold; a larger one takes a block RAM."""
+
+
+def storage(architecture: Architecture) -> dict[str, Any]:
+    """What holds each memory: `lutram` or `bram`, as `bind_storage` spells them (UG1399)."""
+    small = "lutram"
     return {
-        "tables": (*iccad23.TABLES, gelu_delta),
+        "weights": "bram",
+        "operands": "bram",
+        "residual": "bram",
+        "heads": "bram",
+        "gate_input": "bram",
+        "scores": small if architecture.spec.tokens <= SMALL_TABLE else "bram",
+        "tables": {
+            table.name: small if len(table.base) <= SMALL_TABLE else "bram"
+            for table in function_tables(architecture)
+        },
+    }
+
+
+def function_tables(architecture: Architecture) -> tuple[tables.PiecewiseLinear, ...]:
+    """Tables of the function units."""
+    return _FUNCTION_TABLES[architecture.design.arithmetic]
+
+
+_ICCAD23_GELU = tables.PiecewiseLinear(
+    "gelu_delta",
+    iccad23.GELU_TABLE[:-1],
+    np.diff(iccad23.GELU_TABLE),
+    iccad23.FRAC,
+    iccad23.GELU_STEP_BITS,
+)
+_FUNCTION_TABLES: dict[Arithmetic, tuple[tables.PiecewiseLinear, ...]] = {
+    REQUANTISE: tables.TABLES,
+    ICCAD23: (*iccad23.TABLES, _ICCAD23_GELU),
+}
+
+
+def _iccad23_context(spec: ModelSpec) -> dict[str, Any]:
+    score_multiplier, score_shift = iccad23.attention_scale(spec.head_dim)
+    return {
         "feature": iccad23.FEATURE,
         "parameter_bits": PARAMETER_WIDTH,
         "product_shift": PRODUCT_SHIFT,
@@ -201,6 +243,12 @@ def _arithmetic_context(architecture: Architecture) -> dict[str, Any]:
         "score_multiplier": score_multiplier,
         "score_shift": score_shift,
     }
+
+
+_ARITHMETIC_CONTEXTS: dict[Arithmetic, Callable[[ModelSpec], dict[str, Any]]] = {
+    REQUANTISE: lambda spec: {},
+    ICCAD23: _iccad23_context,
+}
 
 
 def _bool(value: bool) -> str:
@@ -224,7 +272,7 @@ def script_context(architecture: Architecture, board: Board, sources: Sequence[s
 
 
 def _templates(arithmetic: str) -> dict[Path, Path]:
-    """Template of every file; those in an arithmetic's own folder replace the ones of the same name in `src`."""
+    """Template of every file; those in an arithmetic's folder, if any, replace the ones of the same name in `src`."""
     templates = {
         template.relative_to(TEMPLATES).with_suffix(""): template
         for folder in PROJECT_FOLDERS
@@ -234,10 +282,8 @@ def _templates(arithmetic: str) -> dict[Path, Path]:
     templates = {
         Path(file.name) if file.parent.name == "scripts" else file: t for file, t in templates.items()
     }
-    if arithmetic in ARITHMETIC_FOLDERS:
-        own = (TEMPLATES / arithmetic).glob("*.j2")
-        templates |= {Path("src") / template.stem: template for template in own}
-    return templates
+    own = (TEMPLATES / arithmetic).glob("*.j2")
+    return templates | {Path("src") / template.stem: template for template in own}
 
 
 def unit_functions(blackboxes: Sequence[Blackbox] = ()) -> Callable[[str], str]:

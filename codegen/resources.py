@@ -8,15 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from codegen.architecture import PRODUCT_SHIFT, ROUTER_LANES, Architecture, ceil_div
-from pysim.datapath import ACCUMULATOR_LIMIT, EXPONENTIAL, GELU_INPUT, NORM_WEIGHT_WIDTH, NORMALIZED, SCORE
-from pysim.kernels.iccad23 import FEATURE
+from codegen.architecture import ROUTER_LANES, Architecture, ceil_div
+from codegen.memories import Widths, memories
+from pysim.datapath import ACCUMULATOR_LIMIT, GELU_INPUT, NORM_WEIGHT_WIDTH, NORMALIZED
 from pysim.tables import EXP2, GELU_DELTA, RECIPROCAL, RSQRT, PiecewiseLinear
 
-LUTRAM_DEPTH = 64
-"""Memories up to this depth are built of LUTs."""
-PORT_BRAM36 = 4
-"""Buffers of one AXI master."""
 CONTROL_FACTOR = 1.3
 """LUTs of state machines, address counters and multiplexers, on top of the data path's."""
 PORT_LUTS = 1500
@@ -26,67 +22,13 @@ SHIFTER_LUTS = 3 * 64
 FF_FACTOR = 1.5
 """Flip-flops for each LUT of logic."""
 
-_BRAM18_SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
+ADDRESS_PRODUCTS = 15
+"""Products in addresses and bounds: a token by the words of its row, an expert by its beats, rounds by their steps.
+
+All are narrow: a slice each, unless the tool makes shifts and additions of those with a constant."""
+
 _DSP_PORTS = (26, 17)
 """Unsigned bits of the two factors of one DSP48E2 (27 x 18 signed)."""
-
-
-@dataclass(frozen=True)
-class Memory:
-    """One array on chip.
-
-    Attributes:
-        name: what it holds.
-        copies: how many of them, for example banks.
-        depth: words of one copy.
-        width: bits of a word.
-    """
-
-    name: str
-    copies: int
-    depth: int
-    width: int
-
-    @property
-    def in_luts(self) -> bool:
-        """Whether it is shallow enough for LUT memory."""
-        return self.depth <= LUTRAM_DEPTH
-
-    @property
-    def bram18(self) -> int:
-        """Halves of a 36 Kb block, over all copies, in the shape that needs fewest."""
-        if self.in_luts:
-            return 0
-        return self.copies * min(ceil_div(self.depth, d) * ceil_div(self.width, w) for d, w in _BRAM18_SHAPES)
-
-    @property
-    def luts(self) -> int:
-        """LUTs, over all copies: eight hold 64 words of seven bits with a port of their own for writing."""
-        return self.copies * ceil_div(self.width * 8, 7) if self.in_luts else 0
-
-
-@dataclass(frozen=True)
-class Widths:
-    """Bits of what the engines multiply and store, by arithmetic."""
-
-    activation: int
-    attention: int
-    gate: int
-    exponential: int
-    product: int
-    """Of an operand of the linear engine, as it enters a multiplier."""
-
-    @classmethod
-    def of(cls, architecture: Architecture) -> Widths:
-        """The widths of an architecture's arithmetic."""
-        precision = architecture.design.precision
-        if architecture.arithmetic == "iccad23":
-            feature = FEATURE.width
-            return cls(feature, feature, feature, feature, feature + PRODUCT_SHIFT)
-        activation = precision.activation_width
-        return cls(
-            activation, precision.attention_width, precision.gate_width, EXPONENTIAL.width + 1, activation
-        )
 
 
 @dataclass(frozen=True)
@@ -118,58 +60,31 @@ class Resources:
         )
 
 
-def memories(architecture: Architecture) -> dict[str, list[Memory]]:
-    """Every array that the generated C++ keeps on chip, by the engine that it belongs to.
-
-    What several engines read and write is under `activations`.
-    """
-    design, lanes = architecture.design, architecture.lanes
-    parallelism, precision, spec = design.parallelism, design.precision, architecture.spec
-    tokens, words = architecture.max_tokens, architecture.token_words
-    widths = Widths.of(architecture)
-    weighted = widths.exponential + widths.attention + 7
-    slots = min(parallelism.attention_rows, spec.tokens)
-    rows = ceil_div(tokens, parallelism.token_tile) * architecture.regions["row"]
-    weight_word = architecture.outputs * lanes * precision.weight_width
-    gate_word = lanes * ROUTER_LANES * precision.gate_width
-    found = {
-        "activations": [
-            Memory("residual stream", 1, tokens * words, lanes * design.residual.width),
-            Memory("queries, keys, values", 3, tokens * architecture.mixed_words, lanes * widths.attention),
-        ],
-        "linear": [
-            Memory("weight buffer", 2, parallelism.weight_rows, weight_word),
-            Memory("operands", parallelism.token_tile, rows, lanes * widths.activation),
-        ],
-        "write-back": [table_memory(GELU_DELTA, lanes)],
-        "attention": [
-            Memory("attention scores", slots, spec.tokens, SCORE.width),
-            Memory("query rows", slots, architecture.head_words, lanes * widths.attention),
-            Memory("weighted values", slots, architecture.head_words, lanes * weighted),
-        ],
-        "layernorm": [Memory("norm parameters", 1, words, lanes * (NORM_WEIGHT_WIDTH + ACCUMULATOR_LIMIT))],
-    }
-    if spec.moe_layers:
-        queue_width = 17 + tokens.bit_length()
-        found["router"] = [
-            Memory("router's tokens", 1, tokens * words, lanes * widths.gate),
-            Memory("gate weights", 1, architecture.gate_groups * words, gate_word),
-            Memory("logits", 1, architecture.experts * tokens, SCORE.width),
-            Memory("queues", 1, architecture.experts * tokens, queue_width),
-        ]
-    return found
-
-
-def table_memory(table: PiecewiseLinear, copies: int) -> Memory:
-    """A function's table, a word a segment; each reader has a copy."""
-    width = table.base_format.width + table.slope_format.width
-    return Memory(f"table {table.name}", copies, len(table.base), width)
-
-
 def multiplier_dsp(first: int, second: int) -> int:
-    """DSP slices of a product of two signed numbers of so many bits."""
-    wide, narrow = max(first, second), min(first, second)
-    return ceil_div(wide - 1, _DSP_PORTS[0]) * ceil_div(narrow - 1, _DSP_PORTS[1])
+    """DSP slices of a product of two signed numbers of so many bits.
+
+    Either factor may be split over the wide port and the other over the narrow one. Which way a tool goes is not
+    known: the larger number counts.
+    """
+    wide, narrow = max(first, second) - 1, min(first, second) - 1
+    if wide <= _DSP_PORTS[0] and narrow <= _DSP_PORTS[1]:
+        return 1
+    return max(
+        ceil_div(a, _DSP_PORTS[0]) * ceil_div(b, _DSP_PORTS[1]) for a, b in ((wide, narrow), (narrow, wide))
+    )
+
+
+def packed_sum_luts(architecture: Architecture, chain: int) -> int:
+    """LUTs that split the sums of chains of packed products, give the sign back, and add them up.
+
+    Products of their own are summed in the DSP cascade; there it is 0.
+    """
+    if not architecture.packed:
+        return 0
+    precision = architecture.design.precision
+    width = precision.weight_width + precision.activation_width + (chain - 1).bit_length()
+    sums = architecture.outputs * architecture.design.parallelism.token_tile
+    return sums * ceil_div(architecture.lanes, chain) * (width + 1)
 
 
 def dsp_by_engine(architecture: Architecture) -> dict[str, int]:
@@ -202,7 +117,7 @@ def dsp_by_engine(architecture: Architecture) -> dict[str, int]:
             + multiplier_dsp(residual + channel_bits + 1, 19)
             + multiplier_dsp(NORMALIZED.width, NORM_WEIGHT_WIDTH)
         )
-        + multiplier_dsp(64, channel_bits)
+        + multiplier_dsp(2 * residual + channel_bits, channel_bits + 1)
         + multiplier_dsp(residual + channel_bits, residual + channel_bits)
         + rsqrt,
     }
@@ -226,11 +141,7 @@ def _mantissa_luts(table: PiecewiseLinear) -> int:
 def luts_by_engine(architecture: Architecture) -> dict[str, float]:
     """LUTs of the data path of each engine: an adder or a two-way choice costs a LUT a bit."""
     design, lanes = architecture.design, architecture.lanes
-    precision, parallelism, spec = design.precision, design.parallelism, architecture.spec
-    macs = lanes * architecture.outputs * parallelism.token_tile
-    product = precision.weight_width + precision.activation_width
-    # Packed products are corrected and summed in LUTs; products of their own are summed in the DSP cascade.
-    per_mac = product + 1 if architecture.packed else 0
+    parallelism, spec = design.parallelism, architecture.spec
     sums = architecture.outputs * parallelism.token_tile
     slots = min(parallelism.attention_rows, spec.tokens)
     # An exponential, with its table and its product in fabric.
@@ -240,11 +151,11 @@ def luts_by_engine(architecture: Architecture) -> dict[str, float]:
     requantise = SHIFTER_LUTS + 2 * 64
     score_path = 2 * SHIFTER_LUTS + 2 * widths.exponential + 2 * exp2
     engines: dict[str, float] = {
-        "linear": macs * per_mac + sums * 2 * ACCUMULATOR_LIMIT,
+        "linear": packed_sum_luts(architecture, architecture.packed_chain) + sums * 2 * ACCUMULATOR_LIMIT,
         # Three barrel shifters, three saturations and the residual addition.
         "write-back": lanes * (3 * SHIFTER_LUTS + 3 * 64 + 64),
         # Of each row its scores and its weighted values; the division of the row that leaves rounds twice a lane.
-        "attention": slots * (score_path + lanes * (widths.exponential + widths.attention + 7))
+        "attention": slots * (score_path + lanes * widths.weighted)
         + lanes * 2 * requantise
         + _mantissa_luts(RECIPROCAL),
         "layernorm": lanes * (3 * SHIFTER_LUTS + 4 * 64) + 8 * 64,
@@ -263,18 +174,16 @@ def luts_by_engine(architecture: Architecture) -> dict[str, float]:
 
 
 def engine_resources(architecture: Architecture) -> dict[str, Resources]:
-    """Resources of each engine, of the memories that they share, and of the AXI ports."""
+    """Resources of each engine, of the memories that they share, of the AXI ports, and of addresses."""
     arrays, dsp, logic = memories(architecture), dsp_by_engine(architecture), luts_by_engine(architecture)
+    ports = architecture.design.parallelism.weight_ports + 2
     engines = {}
     for name, held in arrays.items():
-        luts = logic.get(name, 0) * CONTROL_FACTOR
+        luts = ports * PORT_LUTS if name == "ports" else logic.get(name, 0) * CONTROL_FACTOR
         shallow = sum(memory.luts for memory in held)
         blocks = sum(memory.bram18 for memory in held) / 2
         engines[name] = Resources(dsp.get(name, 0), blocks, 0, round(luts) + shallow, round(FF_FACTOR * luts))
-    ports = architecture.design.parallelism.weight_ports + 2
-    engines["ports"] = Resources(
-        0, ports * PORT_BRAM36, 0, ports * PORT_LUTS, round(FF_FACTOR * ports * PORT_LUTS)
-    )
+    engines["addresses"] = Resources(dsp=ADDRESS_PRODUCTS)
     return engines
 
 

@@ -1,4 +1,4 @@
-"""The Vitis side of a generated HLS project: finding the tool, running its stages, reading its reports.
+"""The Vitis side of a generated HLS project: finding the tool and running its stages.
 
 The templates `hls/scripts/hls_config.cfg.j2` and `hls/scripts/run_hls.tcl.j2` land in `BUILD/hls/`, beside `src/` and
 `tb/`. Whoever renders them supplies exactly these names:
@@ -6,7 +6,7 @@ The templates `hls/scripts/hls_config.cfg.j2` and `hls/scripts/run_hls.tcl.j2` l
 - `top`: name of the top function, which is also the name of the IP.
 - `part`: part number of the board.
 - `clock_ns`: target period in nanoseconds; `clock_mhz`: the same as a frequency, for comments.
-- `clock_uncertainty`: what synthesis keeps free of a period, such as `12.5%`.
+- `clock_uncertainty`: what synthesis keeps free of a period, such as `27%`.
 - `sources`: C++ files relative to `BUILD/hls/`, such as `src/linear.cpp`.
 - `testbench`: its C++ file, such as `tb/testbench.cpp`.
 - `data_folder`: data of the test bench, such as `tb/tb_data`.
@@ -20,17 +20,17 @@ is made by this package.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import subprocess
-import xml.etree.ElementTree as ElementTree
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from codegen.csynth_report import CsynthReport, find_csynth, parse_csynth
+from codegen.reports import UNKNOWN, read_report, whole_number
 from pysim.errors import CheckError, InputError
 
 STAGES: Final = ("csim", "csynth", "cosim", "export")
@@ -39,12 +39,8 @@ STAGES: Final = ("csim", "csynth", "cosim", "export")
 TOOLS: Final = ("vitis-run", "vitis_hls", "v++")
 """Programs that can run a project, the preferred one first."""
 
-RESOURCES: Final = ("BRAM_18K", "DSP", "FF", "LUT", "URAM")
-
 SHOWN_LINES: Final = 15
 """Lines of the log that an error message repeats."""
-
-MAX_REPORT_BYTES: Final = 32 << 20
 
 _PREFIX: Final = "edgemoe: "
 _SCRIPT: Final = "run_hls.tcl"
@@ -78,46 +74,6 @@ class VitisTool:
     def solution(self) -> Path:
         """Where it leaves its results, relative to the project."""
         return Path(_CONFIG_WORK, "hls") if self.name == "v++" else _SOLUTION
-
-
-@dataclass(frozen=True)
-class Resource:
-    """How many of one resource are used, and how many the part has."""
-
-    used: int
-    available: int
-
-
-@dataclass(frozen=True)
-class CsynthReport:
-    """What synthesis reports of the whole kernel. Times are in ns; cycles are None where it could not tell.
-
-    Attributes:
-        top: name of the kernel.
-        part: part number that it was synthesised for.
-        target_ns: period that was asked for.
-        uncertainty_ns: what synthesis was told to keep free of it (0 where the report does not say).
-        estimated_ns: estimated period.
-        latency_best: least cycles of a call.
-        latency_worst: most cycles of a call.
-        interval: most cycles between the starts of two calls (the II of the kernel).
-        resources: by name, as in `RESOURCES`.
-    """
-
-    top: str
-    part: str
-    target_ns: float
-    uncertainty_ns: float
-    estimated_ns: float
-    latency_best: int | None
-    latency_worst: int | None
-    interval: int | None
-    resources: Mapping[str, Resource]
-
-    @property
-    def meets_timing(self) -> bool:
-        """Whether the estimated clock reaches the target."""
-        return self.estimated_ns <= self.target_ns
 
 
 @dataclass(frozen=True)
@@ -283,133 +239,17 @@ def _execute(
     return done, failure, list(tail)
 
 
-def find_csynth(solution: Path, top: str) -> Path:
-    """The synthesis report of a solution's top function.
-
-    Raises:
-        InputError: there is none.
-    """
-    folder = solution / "syn" / "report"
-    for name in ("csynth.xml", f"{top}_csynth.xml"):
-        if (folder / name).is_file():
-            return folder / name
-    raise InputError(f"{folder}: neither csynth.xml nor {top}_csynth.xml", hint="run the stage csynth")
-
-
-def parse_csynth(path: Path) -> CsynthReport:
-    """Read the XML report of synthesis.
-
-    Raises:
-        InputError: not a report, or one without the clock or the resources.
-    """
-    root = _read_xml(path)
-    if root.tag != "profile":
-        raise InputError(f"{path}: not a synthesis report: its root is {_shown(root.tag)}, expected profile")
-    assigned = "UserAssignments/"
-    overall = "PerformanceEstimates/SummaryOfOverallLatency/"
-    return CsynthReport(
-        top=_text(root, assigned + "TopModelName", path),
-        part=_text(root, assigned + "Part", path),
-        target_ns=_period(root, assigned + "TargetClockPeriod", path),
-        uncertainty_ns=_period(root, assigned + "ClockUncertainty", path, default=0.0),
-        estimated_ns=_period(root, "PerformanceEstimates/SummaryOfTimingAnalysis/EstimatedClockPeriod", path),
-        latency_best=_cycles(root, overall + "Best-caseLatency", path),
-        latency_worst=_cycles(root, overall + "Worst-caseLatency", path),
-        interval=_cycles(root, overall + "Interval-max", path),
-        resources={name: _resource(root, name, path) for name in RESOURCES},
-    )
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_REPORT_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if len(raw) > MAX_REPORT_BYTES:
-        raise InputError(f"{path}: larger than {MAX_REPORT_BYTES} bytes, which no report is")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
-
-
-def _read_xml(path: Path) -> ElementTree.Element:
-    text = _read(path)
-    if re.search(r"<!\s*(DOCTYPE|ENTITY)", text, re.IGNORECASE):
-        raise InputError(f"{path}: declares a document type, which no report does")
-    try:
-        return ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InputError(f"{path}: not XML: {error}") from None
-
-
-def _shown(text: str) -> str:
-    return ascii(text if len(text) <= 40 else text[:37] + "...")
-
-
-def _optional(root: ElementTree.Element, name: str) -> str | None:
-    element = root.find(name)
-    return None if element is None else (element.text or "").strip()
-
-
-def _text(root: ElementTree.Element, name: str, path: Path) -> str:
-    text = _optional(root, name)
-    if not text:
-        raise InputError(f"{path}: no {name}", hint="is it the report of a synthesis that finished?")
-    return text
-
-
-def _period(root: ElementTree.Element, name: str, path: Path, default: float | None = None) -> float:
-    if default is not None and _optional(root, name) is None:
-        return default
-    text = _text(root, name, path)
-    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,9})?", text):
-        raise InputError(f"{path}: {name} is {_shown(text)}, expected a number of ns")
-    return float(text)
-
-
-def _cycles(root: ElementTree.Element, name: str, path: Path) -> int | None:
-    """Cycles, or None for what Vitis writes where it cannot tell (`undef`, `?`, `-`)."""
-    text = _optional(root, name)
-    if text in (None, "", "undef", "?", "-", "NA"):
-        return None
-    assert text is not None
-    return _count(text, name, path)
-
-
-def _count(text: str, name: str, path: Path) -> int:
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise InputError(f"{path}: {name} is {_shown(text)}, expected a whole number")
-    return int(text)
-
-
-def _resource(root: ElementTree.Element, name: str, path: Path) -> Resource:
-    def number(parent: str) -> int:
-        # Reports before 2020.1 spell it DSP48E; parts without UltraRAM may leave URAM out.
-        names = [name, "DSP48E"] if name == "DSP" else [name]
-        for spelled in names:
-            text = _optional(root, f"AreaEstimates/{parent}/{spelled}")
-            if text is not None:
-                return _count(text, f"{parent}/{spelled}", path)
-        if name == "URAM":
-            return 0
-        raise InputError(f"{path}: no AreaEstimates/{parent}/{name}")
-
-    return Resource(number("Resources"), number("AvailableResources"))
-
-
 def parse_cosim(path: Path) -> CosimReport:
     """Read the Verilog row of a co-simulation report, `<top>_cosim.rpt`.
 
     Raises:
         InputError: not a report, or the Verilog was not simulated.
     """
-    for line in _read(path).splitlines():
+    for line in read_report(path).splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if len(cells) >= 5 and cells[0].lower() == "verilog" and cells[1].lower() != "na":
             low, average, high = (
-                None if cell.upper() in ("NA", "", "-", "X") else _count(cell, "latency", path)
+                None if cell.lower() in UNKNOWN else whole_number(cell, "latency", path)
                 for cell in cells[2:5]
             )
             return CosimReport(cells[1].lower() == "pass", low, average, high)

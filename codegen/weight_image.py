@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,23 +16,30 @@ from codegen.architecture import (
     ROUTER_LANES,
     SHIFT_BITS,
     Architecture,
+    Section,
     ceil_div,
 )
 from host.packing import ImageLayout, OutputLayout
-from pysim.datapath import MULTIPLIER_WIDTH, PIXEL_FRAC
+from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic
+from pysim.datapath import MULTIPLIER_WIDTH
 from pysim.errors import OverflowRiskError
 from pysim.kernels.iccad23 import FEATURE
+from pysim.program import (
+    Activation,
+    Attention,
+    Embed,
+    Gate,
+    Index,
+    Linear,
+    Norm,
+    Program,
+    Value,
+    blocks,
+    linears,
+    of_type,
+)
 
 Bytes = NDArray[np.uint8]
-
-_ICCAD23_BIASES = {
-    "patch": "linear_bias",
-    "qkv": "attention_bias",
-    "proj": "attention_bias",
-    "fc1": "linear_bias",
-    "fc2": "linear_bias",
-}
-"""Types of the original's biases, by layer. Those of the gates are features."""
 
 
 def pack_weights(architecture: Architecture) -> Bytes:
@@ -39,7 +48,7 @@ def pack_weights(architecture: Architecture) -> Bytes:
     Raises:
         OverflowRiskError: a bias needs more bits than its record has.
     """
-    return _Packer(architecture).pack()
+    return _PACKERS[architecture.design.arithmetic](architecture).pack()
 
 
 def port_images(image: Bytes, ports: int) -> list[Bytes]:
@@ -141,12 +150,29 @@ def pack_records(
     return packed
 
 
-def head_channels(architecture: Architecture) -> NDArray[np.int64]:
-    """Channel of each lane of the padded heads; -1 where a lane is padding."""
-    spec = architecture.spec
-    lanes = np.full((spec.heads, architecture.head_words * architecture.lanes), -1, np.int64)
-    lanes[:, : spec.head_dim] = np.arange(spec.dim).reshape(spec.heads, spec.head_dim)
-    return lanes.ravel()
+def lane_channels(architecture: Architecture, values: Sequence[Value]) -> NDArray[np.int64] | None:
+    """Channel of each lane of values side by side, -1 where a lane pads a head; None where no head needs it."""
+    if all(value.groups == 1 for value in values):
+        return None
+    parts, first = [], 0
+    for value in values:
+        channels = np.arange(first, first + value.channels).reshape(value.groups, -1)
+        missing = -channels.shape[1] % architecture.lanes
+        parts.append(np.pad(channels, ((0, 0), (0, missing)), constant_values=-1).ravel())
+        first += value.channels
+    return np.concatenate(parts)
+
+
+def in_lanes(
+    architecture: Architecture, values: Sequence[Value], array: NDArray[Any], axis: int = -1
+) -> NDArray[Any]:
+    """An array whose axis holds the channels of values, with every head padded to whole words."""
+    channels = lane_channels(architecture, values)
+    if channels is None:
+        return array
+    shape = [1] * array.ndim
+    shape[axis] = -1
+    return np.where(channels.reshape(shape) >= 0, array.take(channels, axis), array.dtype.type(0))
 
 
 def _whole_words(values: NDArray[Any], lanes: int) -> NDArray[Any]:
@@ -154,151 +180,147 @@ def _whole_words(values: NDArray[Any], lanes: int) -> NDArray[Any]:
     return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, -values.shape[-1] % lanes)])
 
 
-class _Packer:
+class _Packer(ABC):
+    """What the packers of all arithmetics have in common."""
+
     def __init__(self, architecture: Architecture) -> None:
-        self.architecture = architecture
-        self.design = architecture.design
-        self.image = np.zeros((architecture.sections["end"], architecture.beat_bytes), np.uint8)
+        self.architecture, self.design = architecture, architecture.design
 
     def pack(self) -> Bytes:
-        architecture, spec = self.architecture, self.architecture.spec
-        self._put("header", self._header())
-        position = _whole_words(self.design.tensors["position"].astype(np.int32), architecture.lanes)
-        self._put("position", position.reshape(-1, architecture.lanes))
-        self._job("patch", "patch")
-        for layer in range(spec.depth):
-            self._layer(layer)
-        return self.image
+        parts = []
+        for section in self.architecture.layout:
+            beats = self._beats(section)
+            assert len(beats) == section.beats, section.name
+            parts.append(beats)
+        return np.concatenate(parts)
 
-    def _frac(self, kind: str) -> int:
-        """Fraction bits of a type of parameter, in the original's arithmetic."""
-        return self.design.scalar(f"frac.{kind}")
+    def _beats(self, section: Section) -> Bytes:
+        architecture, op = self.architecture, section.op
+        match op:
+            case None:
+                row = self.header() if section.layer is None else self._settings(section.layer)
+                return whole_beats(row[None], architecture.beat_bytes)
+            case Embed():
+                position = self.design.tensors[op.position.name].astype(np.int32)
+                words = _whole_words(position, architecture.lanes).reshape(-1, architecture.lanes)
+                return whole_beats(words, architecture.beat_bytes)
+            case Norm():
+                return pack_norm(architecture, self.design.integers(op.gamma), self.beta(op))
+            case Linear():
+                return self._linear(op, section.index)
+            case Gate():
+                return np.concatenate([self._gate(op, task) for task in range(op.tasks)])
+            case _:
+                assert_never(op)
 
-    def _align(self, frac: int) -> int:
-        """Left shift of operands that makes the right shift of their products `PRODUCT_SHIFT`.
+    def _settings(self, layer: int) -> NDArray[np.int32]:
+        values = self.settings(blocks(self.architecture.program)[layer])
+        return np.array([values[name] for name in self.architecture.settings], np.int32)
 
-        Args:
-            frac: fraction bits of a product.
-        """
+    def _linear(self, op: Linear, index: Index) -> Bytes:
+        """All blocks of a layer, with every head padded to whole words."""
+        weight = in_lanes(self.architecture, [op.input], self.design.tensors[op.weight.name][index])
+        weight = in_lanes(self.architecture, op.results, weight, axis=0)
+        records = in_lanes(self.architecture, op.results, self.records(op, index, index))
+        return pack_linear(self.architecture, weight, records)
+
+    def _gate(self, op: Gate, task: int) -> Bytes:
+        index = op.weight_index(task)
+        weight = self.design.tensors[op.weight.name][index]
+        return pack_gate(self.architecture, weight, self.records(op, index, op.bias_index(task)))
+
+    @abstractmethod
+    def header(self) -> NDArray[np.int64]:
+        """What all layers share."""
+
+    @abstractmethod
+    def settings(self, block: Program) -> Mapping[str, int]:
+        """A layer's scalar settings by their names."""
+
+    @abstractmethod
+    def beta(self, op: Norm) -> NDArray[np.int64]:
+        """Beta (channels,) of a norm as the kernel adds it."""
+
+    @abstractmethod
+    def records(self, op: Linear | Gate, index: Index, bias_index: Index) -> NDArray[np.uint64]:
+        """Records (outputs,) of a layer."""
+
+
+class _RequantisePacker(_Packer):
+    def header(self) -> NDArray[np.int64]:
+        norm, *_ = of_type(self.architecture.program, Norm)
+        return np.array([self.design.scalar(norm.epsilon)], np.int64)
+
+    def settings(self, block: Program) -> Mapping[str, int]:
+        found: dict[str, int] = {}
+        for op in block:
+            match op:
+                case Norm():
+                    found[f"{op.part}_shift"] = self.design.scalar(op.shift)
+                    # Where there is no router, its copy of the tokens is as good as any.
+                    found["gate_shift"] = self.design.scalar(op.gate_shift or op.shift)
+                case Attention():
+                    found["score_shift"] = self.design.scalar(op.score_shift)
+                    found["attention_shift"] = self.design.scalar(op.out_shift)
+        for linear in linears(block):
+            if linear.activation is not None:
+                found |= self._hidden(linear.activation)
+        return found
+
+    def _hidden(self, activation: Activation) -> Iterator[tuple[str, int]]:
+        """Scales behind the activation function; 0 for experts that the layer does not have."""
+        assert activation.scaling is not None
+        multiplier, shift = activation.scaling
+        named = {"multiplier": multiplier, "shift": shift, "zero": activation.zero}
+        for name, tensor in named.items():
+            for expert in range(self.architecture.experts):
+                stored = [1] if tensor is None else self.design.integers(tensor).tolist()
+                missing = 1 if tensor is None else 0
+                yield f"hidden_{name}_{expert}", stored[expert] if expert < len(stored) else missing
+
+    def beta(self, op: Norm) -> NDArray[np.int64]:
+        return self.design.integers(op.beta)
+
+    def records(self, op: Linear | Gate, index: Index, bias_index: Index) -> NDArray[np.uint64]:
+        assert op.scaling is not None
+        bits, bias = self.architecture.bias_bits, self.design.integers(op.bias, bias_index)
+        if max(-int(bias.min()), int(bias.max()) + 1) > 1 << (bits - 1):
+            raise OverflowRiskError(
+                f"{op.name}: a bias of {int(bias[np.abs(bias).argmax()])} needs more than "
+                f"the {bits} bits of its record",
+                hint="choose the precision w16a16, or check the layer for an outlying bias",
+            )
+        multiplier, shift = op.scaling
+        factors = None if multiplier is None else self.design.tensors[multiplier.name][index]
+        return pack_records(self.architecture, bias, factors, self.design.tensors[shift.name][index])
+
+
+class _Iccad23Packer(_Packer):
+    """Operands are aligned so that the right shift of every product is `PRODUCT_SHIFT`."""
+
+    def _align(self, op: Linear | Gate) -> int:
+        """Left shift of the operands of a layer."""
+        frac = op.input.format.frac + self.design.frac(op.weight)
         align = PRODUCT_SHIFT - (frac - FEATURE.frac)
         assert align >= 0
         return align
 
-    def _header(self) -> NDArray[np.int64]:
-        if self.architecture.arithmetic == "iccad23":
-            return np.array([self._align(PIXEL_FRAC + self._frac("patch_weight"))], np.int64)
-        return self.design.tensors["epsilon"].astype(np.int64)
+    def header(self) -> NDArray[np.int64]:
+        (embed,) = of_type(self.architecture.program, Embed)
+        return np.array([self._align(embed.patch)], np.int64)
 
-    def _layer(self, layer: int) -> None:
-        block = f"blocks.{layer}"
-        self._put(f"{block}.settings", self._settings(layer))
-        for norm in ("norm1", "norm2"):
-            self._put_raw(f"{block}.{norm}", self._norm(f"{block}.{norm}"))
-        heads = head_channels(self.architecture)
-        qkv = np.concatenate([heads + i * self.spec.dim * (heads >= 0) for i in range(3)])
-        self._job(f"{block}.qkv", "qkv", out_channels=qkv)
-        self._job(f"{block}.proj", "proj", in_channels=heads)
-        if layer not in self.spec.moe_layers:
-            self._job(f"{block}.fc1", "fc1")
-            self._job(f"{block}.fc2", "fc2")
-            return
-        gates = [self._gate(layer, task) for task in range(len(self.spec.tasks))]
-        self._put_raw(f"{block}.gates", np.concatenate(gates))
-        for expert in range(self.architecture.experts):
-            for part in ("fc1", "fc2"):
-                section = f"{block}.{part}.{expert}"
-                self._put_raw(section, self._linear(f"{block}.{part}", f"expert_{part}", (expert,)))
+    def settings(self, block: Program) -> Mapping[str, int]:
+        # All linear layers of a block have weights of one type, and so have both norms.
+        (layer, *_), (norm, *_) = linears(block), of_type(block, Norm)
+        return {"align": self._align(layer), "norm_shift": self.design.frac(norm.gamma)}
 
-    @property
-    def spec(self) -> Any:
-        return self.architecture.spec
+    def beta(self, op: Norm) -> NDArray[np.int64]:
+        return self.design.integers(op.beta) << (FEATURE.frac - self.design.frac(op.beta))
 
-    def _put(self, section: str, rows: NDArray[Any]) -> None:
-        """Store rows (or one row) of integers, each padded to whole beats."""
-        rows = rows if rows.ndim == 2 else rows[None]
-        self._put_raw(section, whole_beats(rows, self.architecture.beat_bytes))
+    def records(self, op: Linear | Gate, index: Index, bias_index: Index) -> NDArray[np.uint64]:
+        bias = self.design.integers(op.bias, bias_index)
+        # The kernel keeps the low bits, as features do.
+        return (bias << (FEATURE.frac - self.design.frac(op.bias))).view(np.uint64)
 
-    def _put_raw(self, section: str, beats: Bytes) -> None:
-        start = self.architecture.sections[section]
-        self.image[start : start + len(beats)] = beats
 
-    def _settings(self, layer: int) -> NDArray[np.int32]:
-        tensors, block = self.design.tensors, f"blocks.{layer}"
-        if self.architecture.arithmetic == "iccad23":
-            values = {
-                "align": self._align(FEATURE.frac + self._frac("linear_weight")),
-                "norm_shift": self._frac("norm"),
-            }
-            return np.array([values[name] for name in self.architecture.settings], np.int32)
-
-        def value(name: str) -> int:
-            kind, _, tail = name.rpartition("_")
-            if name.startswith("hidden_"):
-                stored = tensors.get(f"{block}.{kind.replace('_', '.')}")
-                if stored is None:
-                    return 1
-                expert = int(tail)
-                return int(stored[expert]) if expert < len(stored) else 0
-            if name == "gate_shift":
-                return int(tensors.get(f"{block}.norm2.gate_shift", tensors[f"{block}.norm2.shift"])[0])
-            if name in ("norm1_shift", "norm2_shift"):
-                return int(tensors[f"{block}.{kind}.shift"][0])
-            return int(tensors[f"{block}.{name}"][0])
-
-        return np.array([value(name) for name in self.architecture.settings], np.int32)
-
-    def _norm(self, name: str) -> Bytes:
-        gamma, beta = (self.design.tensors[f"{name}.{part}"].astype(np.int64) for part in ("gamma", "beta"))
-        if self.architecture.arithmetic == "iccad23":
-            beta = beta << (FEATURE.frac - self._frac("norm"))
-        return pack_norm(self.architecture, gamma, beta)
-
-    def _job(self, name: str, shape: str, **channels: NDArray[np.int64]) -> None:
-        self._put_raw(name, self._linear(name, shape, (), **channels))
-
-    def _linear(
-        self,
-        name: str,
-        shape: str,
-        index: tuple[int, ...],
-        in_channels: NDArray[np.int64] | None = None,
-        out_channels: NDArray[np.int64] | None = None,
-    ) -> Bytes:
-        """All blocks of a layer, whose channels may be rearranged; -1 stands for one that is not there."""
-        weight = self.design.tensors[f"{name}.weight"][index]
-        if in_channels is not None:
-            weight = np.where(in_channels >= 0, weight[:, in_channels], 0)
-        records = self._records(name, index)
-        if out_channels is not None:
-            weight = np.where(out_channels[:, None] >= 0, weight[out_channels], 0)
-            records = np.where(out_channels >= 0, records[out_channels], np.uint64(0))
-        beats = pack_linear(self.architecture, weight, records)
-        assert len(beats) == self.architecture.job_beats(shape)
-        return beats
-
-    def _records(
-        self, name: str, index: tuple[int, ...], bias_index: tuple[int, ...] | None = None
-    ) -> NDArray[np.uint64]:
-        bias = self.design.tensors[f"{name}.bias"][index if bias_index is None else bias_index]
-        bias = bias.astype(np.int64)
-        if self.architecture.arithmetic == "iccad23":
-            # The kernel keeps the low bits, as features do.
-            kind = _ICCAD23_BIASES.get(name.rpartition(".")[2])
-            return (bias << (FEATURE.frac - self._frac(kind) if kind else 0)).view(np.uint64)
-        bits = self.architecture.bias_bits
-        if max(-int(bias.min()), int(bias.max()) + 1) > 1 << (bits - 1):
-            raise OverflowRiskError(
-                f"{name}: a bias of {int(bias[np.abs(bias).argmax()])} needs more than the {bits} bits of its record",
-                hint="choose the precision w16a16, or check the layer for an outlying bias",
-            )
-        multiplier = self.design.tensors.get(f"{name}.multiplier")
-        shift = self.design.tensors[f"{name}.shift"][index]
-        return pack_records(self.architecture, bias, None if multiplier is None else multiplier[index], shift)
-
-    def _gate(self, layer: int, task: int) -> Bytes:
-        name = f"blocks.{layer}.gate"
-        weight = self.design.tensors[f"{name}.weight"]
-        gate = 0 if len(weight) == 1 else task
-        beats = pack_gate(self.architecture, weight[gate], self._records(name, (gate,), bias_index=(task,)))
-        assert len(beats) == self.architecture.gate_beats
-        return beats
+_PACKERS: dict[Arithmetic, type[_Packer]] = {REQUANTISE: _RequantisePacker, ICCAD23: _Iccad23Packer}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pysim.errors import CheckError, EdgeMoeError, InputError
+from pysim.errors import CheckError, EdgeMoeError, InputError, QuantizationWarning
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +36,7 @@ __all__ = [
     "CheckError",
     "EdgeMoeError",
     "InputError",
+    "QuantizationWarning",
     "compare",
     "estimate",
     "export_onnx",
@@ -138,6 +139,8 @@ def quantize(
 ) -> Design:
     """Calibrate on images and quantise to one of the presets w16a16, w8a8 and iccad23.
 
+    Each of the Design's `warnings` is issued as a `QuantizationWarning`, too.
+
     Args:
         model: the float network.
         images: (images, channels, H, W) uint8 calibration images.
@@ -145,6 +148,8 @@ def quantize(
         attention_rows: query rows that share one pass over the keys (P).
         progress: called with the calibration runs done and in total.
     """
+    import warnings
+
     from pysim.design import default_parallelism
     from pysim.precision import preset
     from pysim.quantizer import quantize as quantise
@@ -153,7 +158,10 @@ def quantize(
     if attention_rows is not None and not 1 <= attention_rows <= 1024:
         raise InputError(f"attention_rows = {attention_rows}, expected 1 to 1024")
     parallelism = default_parallelism(model.spec, chosen, attention_rows)
-    return quantise(model, images, chosen, parallelism, progress)
+    design = quantise(model, images, chosen, parallelism, progress)
+    for text in design.warnings:
+        warnings.warn(text, QuantizationWarning, stacklevel=2)
+    return design
 
 
 def simulate(

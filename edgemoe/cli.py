@@ -92,6 +92,7 @@ def quantize(
 ) -> None:
     """Calibrate on images and quantise a Model to a Design."""
     import time
+    import warnings
 
     from edgemoe import tables
     from pysim.files import require_new
@@ -107,11 +108,15 @@ def quantize(
     if len(pixels) < FEW_IMAGES:
         console.warn(f"only {len(pixels)} calibration image(s): ranges may be too narrow for others")
     start = time.perf_counter()
-    with console.progress("calibrating") as progress:
+    with console.progress("calibrating") as progress, warnings.catch_warnings():
+        # They are the Design's, and shown below.
+        warnings.simplefilter("ignore", edgemoe.QuantizationWarning)
         design = edgemoe.quantize(model, pixels, precision, attention_rows=attention_rows, progress=progress)
     seconds = time.perf_counter() - start
     design.save(output)
     console.show((tables.tensors if every else tables.tensor_groups)(design.reports))
+    for text in design.warnings:
+        console.warn(text)
     console.show(f"{output}: {precision}, design {design.design_id}, {len(pixels)} images, {seconds:.1f} s")
     console.result(
         {

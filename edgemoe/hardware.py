@@ -9,8 +9,10 @@ import typer
 
 import edgemoe
 from edgemoe.board import verify_host
+from edgemoe.checks import verify_check
 from edgemoe.console import Console
 from edgemoe.kernels import verify_rtl
+from edgemoe.synthesis import verify_synthesis
 from pysim.errors import CheckError, InputError
 
 if TYPE_CHECKING:
@@ -122,7 +124,22 @@ def verify(
     csim: Annotated[
         bool, typer.Option("--csim", help="Compile the C++ with g++ and run its test bench.")
     ] = False,
-    vitis: Annotated[bool, typer.Option("--vitis", help="Run csim, csynth and cosim in Vitis HLS.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Check the C++ for what g++ cannot see: pragmas, dependences, memories."
+        ),
+    ] = False,
+    vitis: Annotated[
+        bool,
+        typer.Option("--vitis", help="Run csim, csynth and cosim in Vitis HLS; compare with the estimate."),
+    ] = False,
+    reports: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Compare the reports of a synthesis that was run elsewhere, without Vitis."
+        ),
+    ] = None,
     rtl: Annotated[
         bool, typer.Option("--rtl", help="Simulate the SystemVerilog kernels with Verilator and cocotb.")
     ] = False,
@@ -149,9 +166,12 @@ def verify(
     console: Console = ctx.obj
     build = Build.load(build_dir)
     result = CsimResult()
-    if vitis:
-        _verify_vitis(console, build.hls)
-    if csim or not (vitis or rtl or rtl_dir or host):
+    synthesis = vitis or reports is not None
+    if synthesis:
+        verify_synthesis(console, build, reports)
+    if check:
+        result += verify_check(console, build)
+    if csim or not (check or synthesis or rtl or rtl_dir or host):
         with console.progress("compiling") as progress:
             result += edgemoe.verify(build_dir, progress=progress)
     if rtl or rtl_dir:
@@ -167,12 +187,6 @@ def verify(
             f"{build_dir}: {result.failed} of {result.values} values differ from the simulator's",
             hint="the generated code or the test data was changed: generate the build again",
         )
-
-
-def _verify_vitis(console: Console, project: Path) -> None:
-    from codegen.vitis import run_vitis
-
-    run_vitis(project, ("csim", "csynth", "cosim"), project / "vitis.log", console.note)
 
 
 def show_verification(console: Console, result: CsimResult) -> None:
@@ -203,6 +217,9 @@ def estimate(
     design_dir: DesignFolder,
     board: BoardName = "zcu102",
     batch: Annotated[int, typer.Option(min=1, max=64, help="Images that share each weight.")] = 1,
+    details: Annotated[
+        bool, typer.Option("--details", help="Every loop with what is assumed of it, and every memory.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Estimate cycles, traffic and resources of a Design on a board."""
@@ -210,6 +227,8 @@ def estimate(
     design, target = edgemoe.load_design(design_dir), find_board(board)
     performance = edgemoe.estimate(design, board, batch=batch)
     _show_estimate(console, performance, target)
+    if details:
+        _show_details(console, performance)
     reference = _original(design)
     if reference is not None:
         console.show(
@@ -240,6 +259,32 @@ def estimate_json(performance: Performance) -> dict[str, Any]:
             name: {"used": used, "available": there, "share": performance.share(name)}
             for name, (used, there) in performance.resources.items()
         },
+        "loops": [
+            {
+                "label": total.loop.label,
+                "function": total.loop.function,
+                "ii": total.loop.ii,
+                "depth": total.loop.depth,
+                "entries": total.entries,
+                "trips": total.iterations,
+                "cycles": total.cycles,
+            }
+            for total in performance.loops
+        ],
+        "memories": [
+            {
+                "name": memory.name,
+                "variable": memory.variable,
+                "engine": engine,
+                "copies": memory.copies,
+                "depth": memory.depth,
+                "width": memory.width,
+                "bram36": memory.bram18 / 2,
+                "lut": memory.luts,
+            }
+            for engine, held in performance.memories.items()
+            for memory in held
+        ],
         "fits": performance.fits,
     }
 
@@ -294,6 +339,40 @@ def _show_estimate(console: Console, performance: Performance, board: Board) -> 
         f"{performance.cycles:,} cycles, {performance.ms:.2f} ms an image; "
         f"{performance.dram_bytes / 1e6:.1f} MB of DRAM traffic an image, {needed:.1f} of {available:.1f} GB/s"
     )
+
+
+def _show_details(console: Console, performance: Performance) -> None:
+    from edgemoe.tables import table
+
+    loops = [
+        (
+            total.loop.label,
+            total.loop.function,
+            str(total.loop.ii),
+            str(total.loop.depth),
+            f"{total.entries:,}",
+            f"{total.iterations:,}",
+            f"{total.cycles:,}",
+        )
+        for total in performance.loops
+    ]
+    columns = ("loop", "function", "II", "depth", "entries", "trips", "cycles")
+    console.show(table("Loops, as if none ran beside another", columns, loops, left=2))
+    held = [
+        (
+            memory.name,
+            memory.variable or "-",
+            memory.built_as,
+            str(memory.copies),
+            f"{memory.depth:,}",
+            f"{memory.width:,}",
+            f"{memory.bram18 / 2:,.10g}",
+        )
+        for memories in performance.memories.values()
+        for memory in memories
+    ]
+    columns = ("memory", "variable", "built as", "banks", "words", "bits", "BRAM36")
+    console.show(table("Memories", columns, held, left=3))
 
 
 def boards(ctx: typer.Context, json: Json = False) -> None:

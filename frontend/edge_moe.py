@@ -10,13 +10,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pysim.arithmetic import Role, Tensor
 from pysim.errors import InputError
 from pysim.files import Tensors, validate
-from pysim.model import Model, tensor_shapes
+from pysim.model import Model
+from pysim.program import Embed, Gate, Linear, Norm, linears, of_type, program
 from pysim.spec import ModelSpec
 
 SUFFIX = ".float32.bin"
@@ -57,51 +60,63 @@ def import_edge_moe(
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder", hint="expected a folder of *.float32.bin files")
     spec = _infer_spec(folder, geometry or Geometry())
-    files = {name: _file_name(name) for name in tensor_shapes(spec) if ".gate." not in name}
-    gates = {
-        f"l{layer}_w_gate_T_task{task}{SUFFIX}"
-        for layer in spec.moe_layers
-        for task in range(len(spec.tasks))
-    }
-    missing = [file for file in [*files.values(), *sorted(gates)] if not (folder / file).is_file()]
-    experts = [file for file in missing if _is_expert_weight(file)]
+    parameters = _parameters(spec)
+    gates = [gate for op in of_type(program(spec), Gate) for gate in _gate_files(op)]
+    missing = [file for file in [*(p.file for p in parameters), *gates] if not (folder / file).is_file()]
+    unfilled = [p for p in parameters if p.expert is not None and p.file in missing]
+    experts = [p.file for p in unfilled]
     _refuse_missing(folder, [file for file in missing if file not in experts])
     if fill_missing_experts is None:
         _refuse_missing(folder, experts, hint=FILL_HINT)
 
-    shapes = tensor_shapes(spec)
-    weights = {
-        name: _read(folder / file, shapes[name]) for name, file in files.items() if file not in experts
-    }
-    for layer in sorted(spec.moe_layers):
-        shape = shapes[f"blocks.{layer}.moe.gate.weight"][1:]
-        each = [
-            _read(folder / f"l{layer}_w_gate_T_task{task}{SUFFIX}", shape) for task in range(len(spec.tasks))
-        ]
-        weights[f"blocks.{layer}.moe.gate.weight"] = np.stack(each)
-    if experts and fill_missing_experts is not None:
-        filled = [name for name, file in files.items() if file in experts]
-        weights |= _random_experts(spec, weights, filled, fill_missing_experts)
-        spec = spec.model_copy(update={"notes": _fill_note(filled, fill_missing_experts)})
+    weights = {p.name: _read(folder / p.file, p.shape) for p in parameters if p.file not in experts}
+    for op in of_type(program(spec), Gate):
+        each = [_read(folder / file, op.weight.shape[1:]) for file in _gate_files(op)]
+        assert op.weight.source is not None
+        weights[op.weight.source.name] = np.stack(each)
+    if unfilled and fill_missing_experts is not None:
+        weights |= _random_experts(spec, weights, unfilled, fill_missing_experts)
+        spec = spec.model_copy(update={"notes": _fill_note(unfilled, fill_missing_experts)})
     return Model(spec, weights)
 
 
-def _file_name(tensor: str) -> str:
-    """File of one of our tensors."""
-    name = re.sub(r"^blocks\.(\d+)\.", r"l\1_", tensor)
-    for ours, theirs in (
-        ("attn.qkv", "qkv"),
-        ("attn.proj", "attn_proj"),
-        ("mlp.", ""),
-        ("moe.fc1", "htoh4"),
-        ("moe.fc2", "h4toh"),
-    ):
-        name = name.replace(ours, theirs)
-    return name.replace(".", "_") + SUFFIX
+class _Parameter(NamedTuple):
+    """One of our tensors, its file, and the experts' layer whose weights it holds, if it is one."""
+
+    name: str
+    shape: tuple[int, ...]
+    file: str
+    expert: Linear | None = None
 
 
-def _is_expert_weight(file: str) -> bool:
-    return re.fullmatch(rf"l\d+_(htoh4|h4toh)_weight{re.escape(SUFFIX)}", file) is not None
+def _parameters(spec: ModelSpec) -> list[_Parameter]:
+    """Every tensor but the gates, which have a file for each task."""
+    found = []
+    for op in program(spec):
+        if isinstance(op, Norm):
+            found += [_parameter(op, tensor) for tensor in (op.gamma, op.beta)]
+        elif isinstance(op, Embed):
+            found.append(_parameter(op, op.position))
+        for linear in linears((op,)):
+            found += [_parameter(linear, tensor) for tensor in (linear.weight, linear.bias)]
+    return found
+
+
+def _parameter(op: Embed | Norm | Linear, tensor: Tensor) -> _Parameter:
+    assert tensor.source is not None and tensor.role is not None
+    if tensor.role is Role.POSITION:
+        return _Parameter(*tensor.source, f"pos_embed{SUFFIX}")
+    theirs, expert = {"patch": "patch_embed", "proj": "attn_proj"}.get(op.part, op.part), None
+    if isinstance(op, Linear) and op.experts is not None:
+        theirs, expert = {"fc1": "htoh4", "fc2": "h4toh"}[op.part], op
+    part = "bias" if tensor.role.is_bias else "weight"
+    file = f"{'' if op.layer is None else f'l{op.layer}_'}{theirs}_{part}{SUFFIX}"
+    return _Parameter(*tensor.source, file, None if tensor.role.is_bias else expert)
+
+
+def _gate_files(op: Gate) -> list[str]:
+    """A file for every task."""
+    return [f"l{op.layer}_w_gate_T_task{task}{SUFFIX}" for task in range(op.tasks)]
 
 
 def _refuse_missing(folder: Path, files: list[str], *, hint: str = "") -> None:
@@ -199,21 +214,22 @@ def _read(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _random_experts(spec: ModelSpec, weights: Tensors, names: list[str], seed: int) -> Tensors:
+def _random_experts(spec: ModelSpec, weights: Tensors, unfilled: list[_Parameter], seed: int) -> Tensors:
     """Normal weights with the spread of the dense layers', each layer's drawn from a stream of its own."""
-    shapes = tensor_shapes(spec)
+    dense = [op for op in linears(program(spec)) if op.experts is None]
     filled: Tensors = {}
-    for name in names:
-        layer, part = int(name.split(".")[1]), 1 if ".fc1." in name else 2
-        dense = [weights[key] for key in weights if key.endswith(f"mlp.fc{part}.weight")]
-        spread = float(np.mean([tensor.std() for tensor in dense])) if dense else shapes[name][-1] ** -0.5
-        generator = np.random.default_rng([seed, layer, part])
-        filled[name] = generator.normal(0.0, spread, shapes[name]).astype(np.float32)
+    for name, shape, _, op in unfilled:
+        assert op is not None and op.layer is not None
+        sources = [each.weight.source for each in dense if each.part == op.part]
+        like = [weights[source.name] for source in sources if source is not None]
+        spread = float(np.mean([tensor.std() for tensor in like])) if like else shape[-1] ** -0.5
+        generator = np.random.default_rng([seed, op.layer, {"fc1": 1, "fc2": 2}[op.part]])
+        filled[name] = generator.normal(0.0, spread, shape).astype(np.float32)
     return filled
 
 
-def _fill_note(names: list[str], seed: int) -> str:
-    layers = sorted({int(name.split(".")[1]) for name in names})
+def _fill_note(unfilled: list[_Parameter], seed: int) -> str:
+    layers = sorted({p.expert.layer for p in unfilled if p.expert is not None and p.expert.layer is not None})
     return (
         f"EXPERT WEIGHTS ARE RANDOM in layers {', '.join(map(str, layers))} (seed {seed}): the source folder "
         "lacks them. Outputs mean nothing."

@@ -27,6 +27,19 @@ from pysim.kernels.attention import attention
 from pysim.kernels.gelu import GELU_FRAC, gelu
 from pysim.kernels.layernorm import normalize
 from pysim.kernels.router import route
+from pysim.program import (
+    Attention,
+    Embed,
+    Gate,
+    Index,
+    Linear,
+    Norm,
+    Program,
+    Value,
+    blocks,
+    linears,
+    of_type,
+)
 from pysim.simulator import task_number
 
 IntArray = NDArray[np.int64]
@@ -85,18 +98,16 @@ class FakeLinear(nn.Module):
     mean: Tensor
     seen: Tensor
 
-    def __init__(
-        self, design: Design, name: str, into: Grid, out: Grid, index: tuple[int, ...] = (), width: int = 0
-    ) -> None:
+    def __init__(self, design: Design, op: Linear | Gate, into: Grid, out: Grid, index: Index = ()) -> None:
         super().__init__()
-        requantise = design.requantise(name, index)
+        requantise = design.requantise(op.scaling, index)
         factor = requantise.multiplier * np.exp2(-requantise.shift.astype(np.float64))
         # One unit of the sum is worth factor * out.scale, and one unit of an input into.scale.
         unit = factor * out.scale.double().numpy()
         step = np.atleast_1d(unit)[:, None] / np.atleast_1d(into.scale.double().numpy())
-        self.weights = Grid(width or design.precision.weight_width, step)
+        self.weights = Grid(op.weight_width, step)
         self.register_buffer("offset", into.offset)
-        self.register_buffer("mean", torch.zeros(design.tensors[f"{name}.weight"].shape[-1]))
+        self.register_buffer("mean", torch.zeros(op.weight.shape[-1]))
         self.register_buffer("seen", torch.tensor(False))
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -125,53 +136,51 @@ class FakePatches(FakeLinear):
 class FakeBlock(nn.Module):
     """One transformer block; parameters stay those of the float network."""
 
-    def __init__(self, design: Design, layer: int, stream: Grid) -> None:
+    def __init__(self, design: Design, operations: Program, stream: Grid) -> None:
         super().__init__()
-        self.design, self.layer, self.stream = design, layer, stream
-        precision, name = design.precision, f"blocks.{layer}"
-        parts = {
-            part: Grid(precision.attention_width, *design.decode(f"{name}.{part}"))
-            for part in ("q", "k", "v")
-        }
-        self.parts = nn.ModuleDict(parts)
-        self.norms = nn.ModuleList(
-            Grid(precision.activation_width, *design.decode(f"{name}.norm{which}")) for which in (1, 2)
-        )
-        self.mixed = Grid(precision.activation_width, *design.decode(f"{name}.attention"))
-        joined = Grid(
-            precision.attention_width, np.concatenate([design.decode(f"{name}.{part}")[0] for part in "qkv"])
-        )
-        self.qkv = FakeLinear(design, f"{name}.qkv", self.norms[0], joined)
-        self.proj = FakeLinear(design, f"{name}.proj", self.mixed, stream)
+        self.design, self.stream = design, stream
+        norm1, self.norm2 = of_type(operations, Norm)
+        (self.attention,) = of_type(operations, Attention)
+        qkv, proj, fc1, fc2 = linears(operations)
+        self.epsilon = design.scalar(norm1.epsilon)
+        self.parts = nn.ModuleList(self._grid(value) for value in qkv.results)
+        self.norms = nn.ModuleList(self._grid(norm.output) for norm in (norm1, self.norm2))
+        self.mixed = self._grid(self.attention.output)
+        scales = np.concatenate([design.decode(value.name)[0] for value in qkv.results])
+        joined = Grid(qkv.output.format.width, scales)
+        self.qkv = FakeLinear(design, qkv, self.norms[0], joined)
+        self.proj = FakeLinear(design, proj, self.mixed, stream)
         self.gelu_input = Grid(GELU_INPUT.width, GELU_INPUT.lsb)
-        scale, offset = design.decode(f"{name}.hidden")
+        scale, offset = design.decode(fc2.input.name)
+        width = fc2.input.format.width
         self.hidden = nn.ModuleList(
-            Grid(precision.activation_width, scale[expert], offset[expert]) for expert in range(len(scale))
-        )
-        self.has_experts = layer in design.spec.moe_layers
-        indices: list[tuple[int, ...]] = (
-            [(expert,) for expert in range(len(scale))] if self.has_experts else [()]
+            Grid(width, scale[expert], offset[expert]) for expert in range(len(scale))
         )
         self.fc1 = nn.ModuleList(
-            FakeLinear(design, f"{name}.fc1", self.norms[1], self.gelu_input, index) for index in indices
+            FakeLinear(design, fc1, self.norms[1], self.gelu_input, index) for index in fc1.indices
         )
         self.fc2 = nn.ModuleList(
-            FakeLinear(design, f"{name}.fc2", hidden, stream, index)
-            for hidden, index in zip(self.hidden, indices, strict=True)
+            FakeLinear(design, fc2, hidden, stream, index)
+            for hidden, index in zip(self.hidden, fc2.indices, strict=True)
         )
-        if self.has_experts:
-            shifts = (design.scalar(f"{name}.norm2.{part}") for part in ("gate_shift", "shift"))
-            finer = 2.0 ** (next(shifts) - next(shifts))
-            decoded = design.decode(f"{name}.norm2")
-            self.gate_input = Grid(precision.gate_width, decoded[0] * finer, decoded[1])
-            self.logits = Grid(SCORE.width, SCORE.lsb * math.log(2))
-            gates = len(design.tensors[f"{name}.gate.weight"])
-            self.gates = nn.ModuleList(
-                FakeLinear(
-                    design, f"{name}.gate", self.gate_input, self.logits, (gate,), precision.gate_width
-                )
-                for gate in range(gates)
-            )
+        gates = of_type(operations, Gate)
+        self.has_experts = bool(gates)
+        for gate in gates:
+            self._add_gate(gate)
+
+    def _grid(self, value: Value) -> Grid:
+        return Grid(value.format.width, *self.design.decode(value.name))
+
+    def _add_gate(self, gate: Gate) -> None:
+        design, norm = self.design, self.norm2
+        finer = 2.0 ** (design.scalar(norm.gate_shift) - design.scalar(norm.shift))
+        scale, offset = design.decode(norm.output.name)
+        self.gate_input = Grid(gate.input.format.width, scale * finer, offset)
+        self.logits = Grid(SCORE.width, SCORE.lsb * math.log(2))
+        self.gates = nn.ModuleList(
+            FakeLinear(design, gate, self.gate_input, self.logits, (place,))
+            for place in range(gate.weight.shape[0])
+        )
 
     def forward(self, x: Tensor, block: Block, task: int) -> Tensor:
         """Map (images, tokens, dim) on the grid of the residual stream to the same."""
@@ -187,7 +196,7 @@ class FakeBlock(nn.Module):
     def _norm(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
         """A LayerNorm, before its result is narrowed."""
         whole = _numpy(self.stream.integers(x)).reshape(-1, x.shape[-1])
-        normalized = torch.from_numpy(NORMALIZED.to_float(normalize(whole, self.design.scalar("epsilon"))))
+        normalized = torch.from_numpy(NORMALIZED.to_float(normalize(whole, self.epsilon)))
         value = normalized.to(torch.float32).view_as(x) * norm.weight + norm.bias
         return straight_through(norm(x), value)
 
@@ -195,13 +204,13 @@ class FakeBlock(nn.Module):
         images, tokens, dim = y.shape
         heads = block.attn.heads
         projected = self.qkv(y, block.attn.qkv.weight, block.attn.qkv.bias).split(dim, dim=-1)
-        grids = [self.parts[part] for part in "qkv"]
+        grids = list(self.parts)
         by_head = (images, tokens, heads, dim // heads)
         q, k, v = (
             grid(part).view(by_head).transpose(1, 2) for grid, part in zip(grids, projected, strict=True)
         )
         exact = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(y.shape)
-        name, design = f"blocks.{self.layer}", self.design
+        design, op = self.design, self.attention
         whole = [
             _numpy(grid.integers(part).view(by_head).transpose(1, 2).flatten(0, 1))
             for grid, part in zip(grids, projected, strict=True)
@@ -209,9 +218,9 @@ class FakeBlock(nn.Module):
         result = attention(
             *whole,
             rows_per_block=design.parallelism.attention_rows,
-            score_shift=design.scalar(f"{name}.score_shift"),
-            out_shift=design.scalar(f"{name}.attention_shift"),
-            out=design.precision.activation,
+            score_shift=design.scalar(op.score_shift),
+            out_shift=design.scalar(op.out_shift),
+            out=op.output.format,
         )
         mixed = (
             torch.from_numpy(result.output).view(images, heads, tokens, -1).transpose(1, 2).reshape(y.shape)
@@ -272,7 +281,7 @@ class FakeQuantized(nn.Module):
             InputError: a Design of another network's shape, or of the original's truncating arithmetic.
         """
         super().__init__()
-        if design.precision.arithmetic != "requantise":
+        if not design.arithmetic.exact:
             raise InputError(
                 f"fine-tuning for precision {design.precision.name!r} is not supported",
                 hint="it is for presets that round each value once, such as w8a8 and w16a16",
@@ -280,11 +289,14 @@ class FakeQuantized(nn.Module):
         if design.spec != network.spec:
             raise InputError(f"the Design is of another network than {network.spec.name}")
         self.network, self.design = network, design
-        spec, residual = design.spec, design.residual
+        residual = design.residual
         self.stream = Grid(residual.width, residual.lsb)
         pixels = Grid(PIXEL_FRAC, 2.0**-PIXEL_FRAC, PIXEL_OFFSET * 2.0**-PIXEL_FRAC)
-        self.patch = FakePatches(design, "patch", pixels, self.stream)
-        self.blocks = nn.ModuleList(FakeBlock(design, layer, self.stream) for layer in range(spec.depth))
+        (embed,) = of_type(design.program, Embed)
+        self.patch = FakePatches(design, embed.patch, pixels, self.stream)
+        self.blocks = nn.ModuleList(
+            FakeBlock(design, block, self.stream) for block in blocks(design.program).values()
+        )
 
     def forward(self, images: Tensor, task: str | int = 0) -> Tensor:
         """Tokens after the last block, on the grid of the residual stream.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pysim.errors import InputError
 from pysim.model import tensor_shapes
+from pysim.program import macs, program
 from pysim.spec import ModelSpec, read_spec
 
 _FOLDER = Path(__file__).parent / "zoo"
@@ -56,11 +57,4 @@ class Size:
 def describe(spec: ModelSpec) -> Size:
     """Tokens, parameters and multiply-accumulates of a network of this shape."""
     parameters = sum(math.prod(shape) for shape in tensor_shapes(spec).values())
-    attention = spec.tokens * 4 * spec.dim**2 + 2 * spec.tokens**2 * spec.dim
-    dense = spec.tokens * 2 * spec.dim * spec.mlp_dim
-    sparse = 0
-    if spec.moe is not None:
-        sparse = spec.tokens * spec.dim * (spec.moe.experts + 2 * spec.moe.top_k * spec.moe.hidden_dim)
-    moe_layers = len(spec.moe_layers)
-    layers = spec.depth * attention + (spec.depth - moe_layers) * dense + moe_layers * sparse
-    return Size(spec.tokens, parameters, spec.patches * spec.patch_values * spec.dim + layers)
+    return Size(spec.tokens, parameters, macs(program(spec)))

@@ -9,12 +9,15 @@ from host.board import Board
 from host.errors import AcceleratorError
 from host.hwh import Kernel
 from host.manifest import Manifest
-from host.registers import DONE, IDLE, Registers
+from host.registers import DONE, IDLE, STATUS_BATCH, STATUS_DONE, STATUS_TASK, Registers
 
 WAIT_SLICE = 0.05
 """Seconds after which the control register is looked at even without an interrupt, which may have been lost."""
 GRACE = 2.0
 """Seconds that an interrupted program grants the running call to end, before it resets the board."""
+
+_WRITTEN = ("design_id", "cycles", "status")
+"""Outputs that every call writes."""
 
 
 class Caller:
@@ -24,26 +27,38 @@ class Caller:
         registers: of the kernel.
         timeout: seconds that a call may take.
         running: whether a call was started and its end not yet seen.
+        cancelled: whether nobody wants to wait for a call any more.
     """
 
     def __init__(self, board: Board, kernel: Kernel, manifest: Manifest, timeout: float) -> None:
         """Check that the kernel has a register for every argument, and that nobody else runs it."""
         self.registers = Registers(board, kernel, manifest.arguments)
         self.timeout = timeout
-        self.running = False
+        self.running = self.cancelled = False
         self._board, self._kernel, self._manifest = board, kernel, manifest
         # A program that ended in the middle of a call may have left one running, or its end unread.
         self._drain(time.monotonic() + timeout)
         self._prepare()
 
-    def identify(self) -> None:
+    def identify(self) -> int:
         """Ask the kernel which hardware it is, by a call without images, which touches no memory.
+
+        Returns:
+            Images that it takes in one call at most.
 
         Raises:
             AcceleratorError: another one than the manifest describes, or no answer.
         """
         self.start({"batch": 0, "task": 0})
         self.wait()
+        most = self.registers.get("max_batch")
+        if most != self._manifest.max_batch:
+            raise AcceleratorError(
+                f"the accelerator on the board takes {most} image(s) in one call, "
+                f"but {self._manifest.path} says max_batch = {self._manifest.max_batch}",
+                hint="manifest.json was changed: copy the whole host folder of the build again",
+            )
+        return most
 
     def start(self, arguments: Mapping[str, int]) -> None:
         """Start a call.
@@ -51,6 +66,7 @@ class Caller:
         Raises:
             AcceleratorError: the kernel is running already, or claims to be done with what nobody started.
         """
+        self._require_wanted()
         # An interrupt between a start and its wait leaves a call that nobody waits for any more.
         self.settle()
         control = self.registers.control()
@@ -62,7 +78,7 @@ class Caller:
                 f"the accelerator reports that it {claims}: CTRL was {control:#x}; now {state}",
                 hint="is another program using it? Are .bit and .hwh from one build?",
             )
-        for name in ("design_id", "cycles"):
+        for name in _WRITTEN:
             self.registers.take_valid(name)
         for name, value in arguments.items():
             self.registers.set(name, value)
@@ -76,11 +92,11 @@ class Caller:
             Its clock cycles.
 
         Raises:
-            AcceleratorError: it took longer than the timeout, did not do its work, or is of another design. The
-                board has been reset then, and can be used again.
+            AcceleratorError: it took longer than the timeout, did not do its work, was refused by the kernel or
+                cancelled, or is of another design. The board can be used again; where it was stuck, it was reset.
         """
         try:
-            done = self._until_done(time.monotonic() + self.timeout)
+            done = self._until_done(time.monotonic() + self.timeout, cancellable=True)
         except BaseException:  # Interrupted: the board must be quiet before anyone frees its buffers.
             self.settle()
             raise
@@ -93,7 +109,7 @@ class Caller:
                 hint="the board was reset and can be used again; if it happens again, see docs/board.md",
             )
         self.running = False
-        fresh = [self.registers.take_valid(name) for name in ("design_id", "cycles")]
+        fresh = [self.registers.take_valid(name) for name in _WRITTEN]
         if not all(fresh):
             state = self.registers.state()
             self._recover()
@@ -108,7 +124,14 @@ class Caller:
                 f"but {self._manifest.path} describes design {self._manifest.design_id}",
                 hint="take .bit, .hwh and manifest.json from one build",
             )
+        status = self.registers.get("status")
+        if status != STATUS_DONE:
+            raise AcceleratorError(f"the accelerator refused the call: {self._refusal(status)}")
         return self.registers.get("cycles")
+
+    def cancel(self) -> None:
+        """Let whoever waits for a call give up, and nobody start one; `settle` works as before."""
+        self.cancelled = True
 
     def settle(self) -> None:
         """Let a running call end, for a short while; then reset the board."""
@@ -124,8 +147,22 @@ class Caller:
         else:
             self._recover()
 
-    def _until_done(self, deadline: float) -> bool:
+    def _refusal(self, status: int) -> str:
+        batch, task = self.registers.get("batch"), self.registers.get("task")
+        reasons = {
+            STATUS_BATCH: f"it takes 0 to {self.registers.get('max_batch')} images, not {batch}",
+            STATUS_TASK: f"it has no task {task}",
+        }
+        return reasons.get(status, f"status = {status}, which this driver does not know")
+
+    def _require_wanted(self) -> None:
+        if self.cancelled:
+            raise AcceleratorError("the accelerator is closed: its call was given up", hint="open a new one")
+
+    def _until_done(self, deadline: float, *, cancellable: bool = False) -> bool:
         while not self.registers.control() & DONE:
+            if cancellable:
+                self._require_wanted()
             left = deadline - time.monotonic()
             if left <= 0:
                 return False

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -20,12 +20,16 @@ from host.errors import AcceleratorError
 from host.manifest import FILE, Manifest
 from host.packing import check_images, pack_images, unpack_tokens
 from host.result import Result
+from host.turns import Turns, seconds
 from pysim.errors import InputError
 from pysim.pictures import load_picture
 
 if TYPE_CHECKING:
     Image = str | os.PathLike[str] | NDArray[np.uint8]
     """A picture file, or (channels, H, W) uint8."""
+
+CLOSE_PATIENCE = 5.0
+"""Seconds that `close` waits for another thread to leave the accelerator."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,15 @@ class Accelerator:
 
     A context manager: leaving the block frees all buffers and gives the board back. One at a time on a board.
 
+    One call at a time: where the accelerator is busy, others are refused, or wait in line with `wait`. That may be
+    True, for as long as a call may take (`timeout`), or a number of seconds. First come, first served.
+
     >>> with Accelerator("edgemoe.bit") as accelerator:  # doctest: +SKIP
     ...     accelerator.run("photo.jpg", task="depth").map
 
     Attributes:
         manifest: what the build says of the hardware.
+        max_batch: images that the hardware takes in one call at most.
         clock_mhz: what the cycles are counted at.
         emulated: whether there is no board.
     """
@@ -70,9 +78,10 @@ class Accelerator:
             timeout: seconds that a call may take; the board's own default if not given.
 
         Raises:
-            InputError: a file is missing, damaged or of another build.
+            InputError: a file is missing, damaged or of another build, or the timeout is no number above 0.
             AcceleratorError: the board is taken, out of memory, does not answer, or holds another design.
         """
+        given = None if timeout is None else seconds(timeout, "timeout")
         manifest_file, bitfile = locate(Path(build))
         self.manifest = Manifest.load(manifest_file)
         weights, self._heads = self.manifest.read_weights(), self.manifest.read_heads()
@@ -80,55 +89,68 @@ class Accelerator:
             from host.pynq_board import PynqBoard
 
             board = PynqBoard(bitfile, self.manifest.kernel)
-        if timeout is not None and not timeout > 0:
-            raise InputError(f"timeout = {timeout}, expected more than 0 seconds")
         self.emulated = board.emulated
         self._buffers: list[Buffer] = []
-        self._active = ""
         with ExitStack() as stack:
             kernel = board.open()
             stack.callback(board.close)
             self.clock_mhz = kernel.clock_mhz or self.manifest.clock_mhz
-            self._caller = Caller(board, kernel, self.manifest, board.timeout if timeout is None else timeout)
-            self._caller.identify()
+            self._caller = Caller(board, kernel, self.manifest, board.timeout if given is None else given)
+            self.max_batch = self._caller.identify()
             self._fixed = self._load(board, stack, weights)
             self._slots = [self._slot(board, stack) for _ in range(2)]
             # Last in, first out: no buffer is freed under a running kernel.
             stack.callback(self._caller.settle)
-            self._close = weakref.finalize(self, stack.pop_all().close)
+            self._turns = Turns(weakref.finalize(self, stack.pop_all().close))
 
-    def run(self, image: Image, task: str | int = 0) -> Result:
+    def run(self, image: Image, task: str | int = 0, *, wait: bool | float = False) -> Result:
         """Run one image.
 
         Args:
             image: a picture file, resized and converted like `edgemoe simulate --fit` does, or (channels, H, W) uint8.
             task: name or number of the task.
+            wait: in line where the accelerator is busy: True, or for so many seconds.
 
         Raises:
             InputError: an image of the wrong kind, or an unknown task.
-            AcceleratorError: the accelerator is stuck; the board has been reset and can be used again.
+            AcceleratorError: the accelerator is busy, or stuck; then the board has been reset and can be used again.
         """
-        number = self.manifest.task(task)
-        with self._only("run"):
-            job = self._pack(self._slots[0], self._prepare(image)[None], number)
+        number, patience, pixels = self.manifest.task(task), self._patience(wait), self._prepare(image)
+        with self._turns.turn("run", patience):
+            job = self._pack(self._slots[0], pixels[None], number)
             self._start(job)
             return self._results(job, self._caller.wait())[0]
 
-    def run_batch(self, images: Sequence[Image] | NDArray[np.uint8], task: str | int = 0) -> list[Result]:
-        """Run images, as many at once as the design holds on chip (`manifest.max_batch`).
+    def run_batch(
+        self,
+        images: Sequence[Image] | NDArray[np.uint8],
+        task: str | int = 0,
+        *,
+        wait: bool | float = False,
+    ) -> list[Result]:
+        """Run images, as many at once as the design holds on chip (`max_batch`).
 
         Args:
             images: (images, channels, H, W) uint8, or a sequence of what `run` takes.
             task: name or number of the task.
+            wait: in line where the accelerator is busy: True, or for so many seconds.
         """
-        number, most = self.manifest.task(task), self.manifest.max_batch
+        number, most, patience = self.manifest.task(task), self.max_batch, self._patience(wait)
         starts = range(0, len(images), most)
         chunks = (np.stack([self._prepare(i) for i in images[start : start + most]]) for start in starts)
-        with self._only("run_batch"):
-            batches = self._pipeline((chunk, number) for chunk in chunks)
+        with (
+            self._turns.turn("run_batch", patience),
+            closing(self._pipeline((chunk, number) for chunk in chunks)) as batches,
+        ):
             return [result for results in batches for result in results]
 
-    def stream(self, images: Iterable[Image], task: str | int | Sequence[str | int] = 0) -> Iterator[Result]:
+    def stream(
+        self,
+        images: Iterable[Image],
+        task: str | int | Sequence[str | int] = 0,
+        *,
+        wait: bool | float = False,
+    ) -> Iterator[Result]:
         """Run images one after the other as they come: the next one is prepared while the kernel works.
 
         Where the source of the images raises an exception, the results of all images before it come first.
@@ -136,15 +158,23 @@ class Accelerator:
         Args:
             images: what `run` takes, from any source; read one image ahead.
             task: name or number of the task; or several, of which every image has a result each, in that order.
+            wait: in line where the accelerator is busy at the first result: True, or for so many seconds.
         """
         # Not a generator itself, so that a wrong task is refused at once.
-        tasks = [task] if isinstance(task, (str, int)) else task
-        return self._stream(iter(images), [self.manifest.task(each) for each in tasks])
+        tasks = task if isinstance(task, Sequence) and not isinstance(task, str) else [task]
+        numbers = [self.manifest.task(each) for each in tasks]
+        if not numbers:
+            raise InputError("task: an empty list, expected at least one task")
+        return self._stream(iter(images), numbers, self._patience(wait))
 
-    def _stream(self, images: Iterator[Image], tasks: Sequence[int]) -> Iterator[Result]:
-        with self._only("stream"):
-            for results in self._pipeline(self._jobs(images, tasks)):
-                yield results[0]
+    def _stream(self, images: Iterator[Image], tasks: Sequence[int], patience: float) -> Iterator[Result]:
+        with (
+            self._turns.turn("stream", patience),
+            closing(self._pipeline(self._jobs(images, tasks))) as batches,
+        ):
+            for results in batches:
+                with self._turns.outside():
+                    yield results[0]
 
     def _jobs(self, images: Iterator[Image], tasks: Sequence[int]) -> Iterator[tuple[NDArray[np.uint8], int]]:
         for image in images:
@@ -168,9 +198,13 @@ class Accelerator:
         return self._caller.registers.argument_writes
 
     def close(self) -> None:
-        """Free all buffers and give the board back; a second time does nothing."""
-        self._close()
-        self._active = "closed"
+        """Free all buffers and give the board back; a second time does nothing.
+
+        A call that another thread makes is given up, and ends with an error there. Called in the middle of a call, by a
+        signal handler or by the source of a stream's images, this returns at once: that call gives all back as it ends.
+        """
+        self._caller.cancel()
+        self._turns.close(CLOSE_PATIENCE)
 
     def __enter__(self) -> Accelerator:
         return self
@@ -197,8 +231,8 @@ class Accelerator:
     def _slot(self, board: Board, stack: ExitStack) -> _Slot:
         images, output = self.manifest.images, self.manifest.output
         slot = _Slot(
-            self._allocate(board, stack, self.manifest.max_batch * images.image_bytes),
-            self._allocate(board, stack, self.manifest.max_batch * output.image_bytes),
+            self._allocate(board, stack, self.max_batch * images.image_bytes),
+            self._allocate(board, stack, self.max_batch * output.image_bytes),
         )
         # Nothing of it may be left in the cache, to be written back over the kernel's results later on.
         slot.output.array[:] = 0
@@ -234,7 +268,15 @@ class Accelerator:
             for integers in tokens
         ]
 
-    def _pipeline(self, batches: Iterator[tuple[NDArray[np.uint8], int]]) -> Iterator[list[Result]]:
+    def _patience(self, wait: bool | float) -> float:
+        """Seconds that a call may wait in line."""
+        if isinstance(wait, bool):
+            return self._caller.timeout if wait else 0.0
+        return seconds(wait, "wait")
+
+    def _pipeline(
+        self, batches: Iterator[tuple[NDArray[np.uint8], int]]
+    ) -> Generator[list[Result], None, None]:
         """Results of batch after batch; while the kernel works on one, the next is packed and the last unpacked."""
         slots = cycle(self._slots)
         running: _Job | None = None
@@ -246,6 +288,9 @@ class Accelerator:
                     waiting = None if batch is None else self._pack(next(slots), *batch)
                 except Exception as error:  # Of the images' source: what was started before it is not lost.
                     waiting, failure = None, error
+                if self._turns.closed and failure is not None:
+                    raise failure
+                self._turns.require_open()
                 done, cycles = running, self._caller.wait() if running else 0
                 running = None
                 if waiting is not None:
@@ -256,7 +301,7 @@ class Accelerator:
                         failure = error
                 if done is not None:
                     yield self._results(done, cycles)
-                    self._require_open()
+                    self._turns.require_open()
                 if running is None:
                     break
         finally:
@@ -264,26 +309,6 @@ class Accelerator:
             self._caller.settle()
         if failure is not None:
             raise failure
-
-    def _require_open(self) -> None:
-        if self._active == "closed":
-            raise AcceleratorError("the accelerator is closed", hint="open a new one")
-
-    @contextmanager
-    def _only(self, what: str) -> Iterator[None]:
-        """One thing at a time."""
-        self._require_open()
-        if self._active:
-            raise AcceleratorError(
-                f"{what}: the accelerator is busy with {self._active}",
-                hint="take all results of a stream, or close it, before the next call",
-            )
-        self._active = what
-        try:
-            yield
-        finally:
-            if self._active != "closed":
-                self._active = ""
 
 
 def _free(buffer: Buffer, buffers: list[Buffer]) -> None:

@@ -2,7 +2,8 @@
 
 The kernel runs in a thread of its own while the program goes on, as on a board. The processor's cache is modelled
 too: a buffer exists twice, and only `flush` and `invalidate` carry it from one copy to the other, so that a driver
-that forgets one of them computes nonsense here as well.
+that forgets one of them computes nonsense here as well. What the processor wrote and did not flush is also evicted, at
+the worst time there is: it goes over what the kernel has just written.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import ctypes
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,9 @@ HWH = Path("emulated", "edgemoe.hwh")
 """Description of the emulated board, beside the manifest."""
 
 PAGE = 4096
+CACHE_LINE = 64
+RUBBISH, CACHED_RUBBISH = 0xA5, 0x5A
+"""What new memory holds, in the DRAM and in the cache: whatever its last owner left."""
 FIRST_ADDRESS = 0x8_7000_0000
 """Above 4 GiB, as the upper DRAM of a Zynq UltraScale+: both words of a pointer count."""
 TIMEOUT = 600.0
@@ -37,30 +42,44 @@ TICK = 0.1e-3
 
 
 class EmulatedBuffer:
-    """A buffer and its copy in the emulated DRAM."""
+    """A buffer as the processor sees it through its cache (`array`), and as it is in the emulated DRAM (`dram`)."""
 
     def __init__(self, memory: EmulatedMemory, address: int, nbytes: int) -> None:
-        """Memory of so many bytes; `EmulatedMemory.allocate` makes it."""
+        """Memory of so many bytes, which holds rubbish; `EmulatedMemory.allocate` makes it."""
         self._memory = memory
         self.address = address
-        self.array = _pages(nbytes)
-        self.dram = _pages(nbytes)
+        self.array, self.dram, self._clean = (_pages(nbytes) for _ in range(3))
+        self.array[:] = self._clean[:] = CACHED_RUBBISH
+        self.dram[:] = RUBBISH
 
-    def flush(self) -> None:
-        """Carry the processor's copy to the DRAM."""
-        self.dram[:] = self.array
+    def flush(self, start: int = 0, nbytes: int | None = None) -> None:
+        """Carry the processor's copy to the DRAM: all of it, or a range of bytes."""
+        self._write_back(_range(start, nbytes))
 
-    def invalidate(self) -> None:
-        """Carry the DRAM's copy to the processor."""
-        self.array[:] = self.dram
+    def invalidate(self, start: int = 0, nbytes: int | None = None) -> None:
+        """Carry the DRAM's copy to the processor: all of it, or a range of bytes."""
+        part = _range(start, nbytes)
+        self.array[part] = self._clean[part] = self.dram[part]
+
+    def evict(self) -> None:
+        """Write back every line of the cache that the processor has changed, as a cache may at any time."""
+        for start in CACHE_LINE * np.unique(np.flatnonzero(self.array != self._clean) // CACHE_LINE):
+            self._write_back(slice(start, start + CACHE_LINE))
+
+    def _write_back(self, part: slice) -> None:
+        self.dram[part] = self._clean[part] = self.array[part]
 
     def free(self) -> None:
         """Give the addresses back."""
         self._memory.free(self)
 
 
+def _range(start: int, nbytes: int | None) -> slice:
+    return slice(start, None if nbytes is None else start + nbytes)
+
+
 def _pages(nbytes: int) -> Bytes:
-    """Zeroed memory that starts at a page, as contiguous memory on a board does."""
+    """Memory that starts at a page, as contiguous memory on a board does."""
     raw = np.zeros(nbytes + PAGE, np.uint8)
     start = -raw.ctypes.data % PAGE
     return raw[start : start + nbytes]
@@ -102,11 +121,11 @@ class EmulatedMemory:
         """Give a buffer back; a second time does nothing."""
         self.buffers.pop(buffer.address, None)
 
-    def dram(self, address: int, nbytes: int) -> Bytes | None:
-        """The DRAM at an address; None unless all of it lies in one buffer."""
+    def find(self, address: int, nbytes: int) -> EmulatedBuffer | None:
+        """The buffer that holds so many bytes from an address; None unless all of them lie in one."""
         for start, buffer in self.buffers.items():
             if start <= address and address + nbytes <= start + len(buffer.dram):
-                return buffer.dram[address - start : address - start + nbytes]
+                return buffer
         return None
 
 
@@ -143,6 +162,7 @@ class EmulatedKernel:
         self._function.restype = None
         self._library_lock = _library_locks[library.resolve()]
         self.kernel, self._manifest, self._memory = kernel, manifest, memory
+        self._max_batch = self._call(self._scratch(), 0, 0)["max_batch"]
         self._names: dict[int, tuple[str, int]] = {}
         self._valid: dict[int, str] = {}
         self._connect(kernel)
@@ -248,39 +268,50 @@ class EmulatedKernel:
         Returns:
             What it wrote to the output registers; None where it never ends.
         """
-        manifest, weights = self._manifest, self._manifest.weights
-        batch = arguments["batch"]
-        sizes = {"image": batch * manifest.images.image_bytes, "output": batch * manifest.output.image_bytes}
-        sizes.update({f"weights_{port}": weights.port_bytes for port in range(weights.ports)})
-        if batch > manifest.max_batch:
-            self.fault = (
-                f"batch = {batch}, of {manifest.max_batch} at most: the kernel writes over its memories"
-            )
+        batch, task = (ctypes.c_int(arguments[name]).value for name in ("batch", "task"))
+        if not 0 < batch <= self._max_batch:
+            # A call without images touches no memory, nor does one that the kernel refuses.
+            return self._call(self._scratch(), batch, task)
+        buffers = self._buffers(arguments, batch)
+        if buffers is None:
             return None
-        pointers = self._pointers(arguments, sizes)
-        if pointers is None:
-            return None
-        clock, outputs = np.ones(1, np.uint64), np.zeros(2, np.uint64)
-        words = [ctypes.c_void_p(part.ctypes.data) for part in (clock, outputs[:1], outputs[1:])]
-        scalars = [ctypes.c_int(batch), ctypes.c_int(arguments["task"])]
-        with self._library_lock, _Clock(clock, manifest.clock_mhz):
-            self._function(*[ctypes.c_void_p(p.ctypes.data) for p in pointers], *scalars, *words)
-        return {"design_id": int(outputs[0]), "cycles": int(outputs[1])}
+        memory = [buffer.dram[arguments[name] - buffer.address :] for name, buffer in buffers.items()]
+        outputs = self._call(memory, batch, task)
+        buffers["output"].evict()
+        return outputs
 
-    def _pointers(self, arguments: dict[str, int], sizes: dict[str, int]) -> list[Bytes] | None:
-        found = []
+    def _scratch(self) -> list[Bytes]:
+        """Memory for a call that touches none."""
+        return [np.zeros(PAGE, np.uint8) for _ in range(2 + self._manifest.weights.ports)]
+
+    def _call(self, memory: Sequence[Bytes], batch: int, task: int) -> dict[str, int]:
+        clock = np.ones(1, np.uint64)
+        outputs = {
+            argument.name: np.zeros(1, f"u{argument.bits // 8}")
+            for argument in self._manifest.arguments
+            if argument.output
+        }
+        words = [ctypes.c_void_p(array.ctypes.data) for array in (clock, *outputs.values())]
+        pointers = [ctypes.c_void_p(array.ctypes.data) for array in memory]
+        with self._library_lock, _Clock(clock, self._manifest.clock_mhz):
+            self._function(*pointers, ctypes.c_int(batch), ctypes.c_int(task), *words)
+        return {name: int(value[0]) for name, value in outputs.items()}
+
+    def _buffers(self, arguments: dict[str, int], batch: int) -> dict[str, EmulatedBuffer] | None:
+        """What the pointers of a call point into, in the order of the kernel's arguments; None where one does not."""
+        images, output, weights = self._manifest.images, self._manifest.output, self._manifest.weights
+        sizes = {"image": batch * images.image_bytes, "output": batch * output.image_bytes}
+        sizes.update({f"weights_{port}": weights.port_bytes for port in range(weights.ports)})
+        found = {}
         for name, size in sizes.items():
-            # A call without images touches no memory.
-            memory = (
-                self._memory.dram(arguments[name], size) if arguments["batch"] else np.zeros(PAGE, np.uint8)
-            )
-            if memory is None:
+            buffer = self._memory.find(arguments[name], size)
+            if buffer is None:
                 self.fault = (
                     f"{name} = {arguments[name]:#x}: no buffer holds the {size:,} bytes from there, "
                     "so the bus does not answer"
                 )
                 return None
-            found.append(memory)
+            found[name] = buffer
         return found
 
 

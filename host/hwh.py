@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from host.files import read_file
 from pysim.errors import InputError
 
 MAX_BYTES = 64 << 20
@@ -73,17 +74,8 @@ def read_hwh(path: Path, name: str) -> Kernel:
 
 
 def _parse(path: Path) -> ElementTree.Element:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: larger than {MAX_BYTES >> 20} MB, which no .hwh is")
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file",
-            hint="a .hwh belongs beside the .bit, with the same name: Vivado writes both",
-        ) from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    hint = "a .hwh belongs beside the .bit, with the same name: Vivado writes both"
+    data = read_file(path, MAX_BYTES, hint=hint)
     if re.search(rb"<!\s*(DOCTYPE|ENTITY)", data, re.IGNORECASE):
         raise InputError(f"{path}: declares a document type, which no .hwh does")
     try:
@@ -143,7 +135,7 @@ def _interrupt(module: ElementTree.Element) -> bool:
 
 def _clock(module: ElementTree.Element) -> float | None:
     for port in module.iter("PORT"):
-        frequency = port.get("CLKFREQUENCY")
-        if port.get("NAME") == "ap_clk" and frequency and frequency.isdigit():
+        frequency = port.get("CLKFREQUENCY", "")
+        if port.get("NAME") == "ap_clk" and re.fullmatch("[1-9][0-9]{0,10}", frequency):
             return int(frequency) / 1e6
     return None

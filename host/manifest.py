@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from host.files import read_file
 from host.packing import ImageLayout, OutputLayout
 from host.registers import Argument
 from pysim.errors import InputError
@@ -24,6 +28,27 @@ FILE = "manifest.json"
 
 _HEAD_KINDS = ("token-linear", "cls-linear", "none")
 _COPY_AGAIN = "copy the whole host folder of the build again"
+
+_MOST_BYTES = 1 << 20
+_MOST_HEAD_BYTES = 1 << 30
+_MOST_MEMORY = 1 << 40
+"""Bytes of the weights, or of all images or tokens of a call: no board has so much."""
+_MOST = 1 << 20
+"""Of everything that is counted: what a network's shape may have as well."""
+_MOST_TASKS = 256
+_MOST_FRAC = 64
+_MOST_PORTS = 64
+_PORT_BYTES = (4, 8, 16, 32, 64)
+"""Widths of a memory port."""
+_MOST_MHZ = 10_000.0
+
+# What the file's texts are made of: (pattern, what it stands for).
+_HEX_16 = (r"[0-9a-f]{16}", "16 hexadecimal digits")
+_HEX_64 = (r"[0-9a-f]{64}", "64 hexadecimal digits")
+_IDENTIFIER = (r"[A-Za-z_][A-Za-z0-9_]{0,127}", "a name in C++")
+_NAME = (r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "letters, digits, '.', '_' and '-', 64 at most")
+# Nothing that leads out of the folder: neither separators nor dots alone.
+_FILE_NAME = (_NAME[0], "the plain name of a file in the same folder")
 
 
 @dataclass(frozen=True)
@@ -63,7 +88,7 @@ class Manifest:
         precision: name of its preset.
         kernel: name of the kernel's top function, which is also the name of its IP.
         arguments: those of the kernel's arguments that are registers, in its order.
-        max_batch: images that one call takes at most.
+        max_batch: images that one call takes at most. For people: the driver asks the hardware, which has to agree.
         images: how images lie in memory.
         output: how final tokens lie in memory.
         frac: fraction bits of the final tokens.
@@ -101,14 +126,9 @@ class Manifest:
             InputError: unreadable, or a key is missing, of the wrong type, or at odds with another.
         """
         file = path / FILE if path.is_dir() else path
+        content = read_file(file, _MOST_BYTES, hint="`edgemoe generate` writes it into host/")
         try:
-            data = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise InputError(
-                f"{file}: no such file", hint="`edgemoe generate` writes it into host/"
-            ) from None
-        except OSError as error:
-            raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
+            data = json.loads(content.decode("utf-8"))
         except (ValueError, RecursionError) as error:
             raise InputError(f"{file}: not JSON: {error}", hint=_COPY_AGAIN) from None
         reader = _Reader(file, data, "")
@@ -121,20 +141,20 @@ class Manifest:
         manifest = cls(
             path=file,
             name=reader.get("name", str),
-            design_id=reader.get("design_id", str),
+            design_id=reader.text("design_id", _HEX_16),
             board=reader.get("board", str),
-            clock_mhz=reader.number("clock_mhz"),
+            clock_mhz=reader.number("clock_mhz", _MOST_MHZ),
             precision=reader.get("precision", str),
-            kernel=reader.get("kernel", str),
+            kernel=reader.text("kernel", _IDENTIFIER),
             arguments=tuple(map(_argument, reader.items("arguments"))),
             max_batch=reader.count("max_batch"),
             images=_image_layout(reader.table("images")),
             output=_output_layout(reader.table("output")),
-            frac=reader.get("frac", int),
+            frac=reader.integer("frac", -_MOST_FRAC, _MOST_FRAC),
             tasks=tuple(map(_task, reader.items("tasks"))),
             weights=_weights(reader.table("weights")),
-            heads=reader.optional("heads", str),
-            heads_sha256=reader.optional("heads_sha256", str),
+            heads=reader.optional("heads", _FILE_NAME),
+            heads_sha256=reader.optional("heads_sha256", _HEX_64),
         )
         manifest._check()
         return manifest
@@ -142,10 +162,11 @@ class Manifest:
     def task(self, task: str | int) -> int:
         """Number of a task given by name or number."""
         names = [each.name for each in self.tasks]
-        if task in names:
-            return names.index(str(task))
-        if isinstance(task, int) and 0 <= task < len(names):
-            return task
+        if isinstance(task, str) and task in names:
+            return names.index(task)
+        # A bool is an int to Python; as a task it is a mistake.
+        if isinstance(task, Integral) and not isinstance(task, bool) and 0 <= task < len(names):
+            return int(task)
         raise InputError(f"task {task!r} is unknown", hint=f"the network's tasks are {', '.join(names)}")
 
     def read_weights(self) -> NDArray[np.uint8]:
@@ -159,51 +180,98 @@ class Manifest:
         if self.heads is None or self.heads_sha256 is None:
             return {}
         file = self.path.parent / self.heads
-        _read_checked(file, None, self.heads_sha256)
+        data = _read_checked(file, None, self.heads_sha256)
         try:
-            with np.load(file, allow_pickle=False) as archive:
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
                 tensors = {name: archive[name] for name in archive.files}
         except Exception as error:  # NumPy's and zip's parsers raise whatever they meet.
             raise InputError(f"{file}: not a readable .npz file: {error}", hint=_COPY_AGAIN) from None
+        for name, shape in self._head_shapes().items():
+            found = tensors.get(name)
+            if found is None or found.shape != shape or found.dtype.kind != "f":
+                shown = "missing" if found is None else f"{found.shape} of {found.dtype}"
+                raise InputError(f"{file}: {name} is {shown}, expected {shape} of floats", hint=_COPY_AGAIN)
+        return tensors
+
+    def _head_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """Shapes of the tensors that `run_head` reads, by name."""
+        shapes: dict[str, tuple[int | None, ...]] = {}
+        dim = self.output.dim
         for task in self.tasks:
             if task.head.kind == "none":
                 continue
-            shape = (task.out_channels, self.output.dim)
-            found = tensors.get(f"heads.{task.name}.weight")
-            if found is None or found.shape != shape:
-                shown = "missing" if found is None else found.shape
-                raise InputError(
-                    f"{file}: heads.{task.name}.weight is {shown}, expected {shape}",
-                    hint=_COPY_AGAIN,
-                )
-        return tensors
+            head = f"heads.{task.name}"
+            shapes |= {f"{head}.weight": (task.out_channels, dim), f"{head}.bias": (task.out_channels,)}
+            if task.head.norm:
+                shapes |= {f"{head}.norm.weight": (dim,), f"{head}.norm.bias": (dim,)}
+        return shapes
 
     def _check(self) -> None:
-        """Numbers that must agree."""
-        _, height, width = self.images.shape
-        size, values = self.images.patch_size, self.images.shape[0] * self.images.patch_size**2
-        agree = {
-            "images.shape and images.patch_size": height % size == 0 and width % size == 0,
-            "output.tokens and images": self.output.tokens == self.images.patches + 1,
-            "images.patch_words and images.lanes": self.images.patch_words == -(-values // self.images.lanes),
-            "images.word_bytes and images.lanes": self.images.word_bytes >= self.images.lanes,
-            "output.token_words and output.lanes": self.output.token_words
-            == -(-self.output.dim // self.output.lanes),
-            "output.word_bytes and output.lanes": self.output.word_bytes >= 4 * self.output.lanes
-            and self.output.word_bytes % 4 == 0,
-        }
-        for names, right in agree.items():
+        """What must agree, or differ, or be less than a board has."""
+        names = [task.name for task in self.tasks]
+        if not 1 <= len(set(names)) == len(names) <= _MOST_TASKS:
+            raise self._wrong(
+                f"tasks: {len(names)} names, {len(set(names))} of them different, "
+                f"expected 1 to {_MOST_TASKS} different ones"
+            )
+        if (self.heads is None) != (self.heads_sha256 is None):
+            raise self._wrong("one of heads and heads_sha256 is null, expected both or none")
+        for keys, right in self._agreements().items():
             if not right:
-                raise InputError(f"{self.path}: {names} do not fit together", hint=_COPY_AGAIN)
+                raise self._wrong(f"{keys} do not fit together")
+        needed = {
+            "weights": self.weights.size,
+            "images": self.max_batch * self.images.image_bytes,
+            "output": self.max_batch * self.output.image_bytes,
+        }
+        for name, size in needed.items():
+            if size > _MOST_MEMORY:
+                raise self._wrong(f"{name}: {size} bytes, expected at most {_MOST_MEMORY}")
+        self._check_arguments()
+
+    def _wrong(self, what: str) -> InputError:
+        return InputError(f"{self.path}: {what}", hint=_COPY_AGAIN)
+
+    def _agreements(self) -> dict[str, bool]:
+        """Keys that depend on each other, and whether they agree."""
+        images, output = self.images, self.output
+        _, height, width = images.shape
+        size, values = images.patch_size, images.shape[0] * images.patch_size**2
+        words = (images.word_bytes, output.word_bytes)
+        return {
+            "images.shape and images.patch_size": height % size == 0 and width % size == 0,
+            "output.tokens and images": output.tokens == images.patches + 1,
+            "images.lanes and output.lanes": images.lanes == output.lanes,
+            "images.patch_words and images.lanes": images.patch_words == -(-values // images.lanes),
+            "output.token_words and output.lanes": output.token_words == -(-output.dim // output.lanes),
+            # A word starts on a beat of its memory port: an output that is too small would be written over its end.
+            "images.word_bytes, output.word_bytes and lanes": words
+            in [(_whole(images.lanes, port), _whole(4 * output.lanes, port)) for port in _PORT_BYTES],
+        }
+
+    def _check_arguments(self) -> None:
+        """The kernel's arguments are those that this driver sets and reads."""
+        ports = [f"weights_{port}" for port in range(self.weights.ports)]
+        expected = {Argument(name, 64, False) for name in ("image", "output", *ports)}
+        expected |= {Argument(name, 32, False) for name in ("batch", "task")}
+        expected |= {Argument(name, 64, True) for name in ("design_id", "cycles")}
+        expected |= {Argument(name, 32, True) for name in ("max_batch", "status")}
+        if len(self.arguments) == len(expected) and set(self.arguments) == expected:
+            return
+        differ = sorted({argument.name for argument in expected.symmetric_difference(self.arguments)})
+        raise InputError(
+            f"{self.path}: arguments: {', '.join(differ)[:200] or 'one of them twice'}: not as this driver expects",
+            hint="the driver and the build are of different releases: generate the build again",
+        )
+
+
+def _whole(nbytes: int, port: int) -> int:
+    """Bytes of the beats that hold so many."""
+    return -(-nbytes // port) * port
 
 
 def _read_checked(file: Path, size: int | None, sha256: str) -> bytes:
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{file}: no such file", hint=_COPY_AGAIN) from None
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
+    data = read_file(file, _MOST_HEAD_BYTES if size is None else size, hint=_COPY_AGAIN)
     if size is not None and len(data) != size:
         raise InputError(
             f"{file}: {len(data)} bytes, expected {size}", hint=f"truncated on the way? {_COPY_AGAIN}"
@@ -231,27 +299,44 @@ class _Reader:
         value = self.data[key]
         # A bool is an int to Python, not to a manifest.
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise InputError(
-                f"{self.file}: {self.where}{key} is {value!r}, expected {kind.__name__}", hint=_COPY_AGAIN
-            )
+            raise self.wrong(key, value, kind.__name__)
         return value
 
-    def optional(self, key: str, kind: type) -> Any:
-        return None if self.data.get(key) is None else self.get(key, kind)
+    def wrong(self, key: str, value: Any, expected: str) -> InputError:
+        return InputError(
+            f"{self.file}: {self.where}{key} is {ascii(value)[:80]}, expected {expected}", hint=_COPY_AGAIN
+        )
 
-    def count(self, key: str) -> int:
+    def text(self, key: str, rule: tuple[str, str]) -> str:
+        """A text that a pattern matches as a whole."""
+        value, (pattern, meaning) = self.get(key, str), rule
+        if not re.fullmatch(pattern, value):
+            raise self.wrong(key, value, meaning)
+        return str(value)
+
+    def optional(self, key: str, rule: tuple[str, str]) -> str | None:
+        return None if self.data.get(key) is None else self.text(key, rule)
+
+    def integer(self, key: str, least: int, most: int) -> int:
         value = self.get(key, int)
-        if not 1 <= value < 1 << 40:
-            raise InputError(
-                f"{self.file}: {self.where}{key} is {value}, expected at least 1", hint=_COPY_AGAIN
-            )
+        if not least <= value <= most:
+            raise self.wrong(key, value, f"{least} to {most}")
         return int(value)
 
-    def number(self, key: str) -> float:
+    def count(self, key: str, most: int = _MOST) -> int:
+        value = self.get(key, int)
+        if value < 1:
+            raise self.wrong(key, value, "at least 1")
+        return self.integer(key, 1, most)
+
+    def number(self, key: str, most: float) -> float:
+        """A number above 0."""
         value = self.data.get(key)
-        return float(
-            value if isinstance(value, int) and not isinstance(value, bool) else self.get(key, float)
-        )
+        if not isinstance(value, int) or isinstance(value, bool):
+            value = self.get(key, float)
+        if not 0 < value <= most:  # Nor is it NaN.
+            raise self.wrong(key, value, f"a number above 0, {most:g} at most")
+        return float(value)
 
     def table(self, key: str) -> _Reader:
         return _Reader(self.file, self.get(key, dict), f"{self.where}{key}.")
@@ -263,27 +348,23 @@ class _Reader:
 def _argument(reader: _Reader) -> Argument:
     bits = reader.get("bits", int)
     if bits not in (32, 64):
-        raise InputError(f"{reader.file}: {reader.where}bits is {bits}, expected 32 or 64", hint=_COPY_AGAIN)
-    return Argument(reader.get("name", str), bits, reader.get("output", bool))
+        raise reader.wrong("bits", bits, "32 or 64")
+    return Argument(reader.text("name", _IDENTIFIER), bits, reader.get("output", bool))
 
 
 def _task(reader: _Reader) -> Task:
     kind = reader.get("kind", str)
     if kind not in _HEAD_KINDS:
-        raise InputError(
-            f"{reader.file}: {reader.where}kind is {kind!r}, expected one of {', '.join(_HEAD_KINDS)}",
-            hint=_COPY_AGAIN,
-        )
-    head = Head(kind, reader.get("norm", bool), reader.number("norm_eps"))
-    return Task(reader.get("name", str), head, reader.optional("out_channels", int))
+        raise reader.wrong("kind", kind, f"one of {', '.join(_HEAD_KINDS)}")
+    head = Head(kind, reader.get("norm", bool), reader.number("norm_eps", 1.0))
+    given = kind != "none" or reader.data.get("out_channels") is not None
+    return Task(reader.text("name", _NAME), head, reader.count("out_channels") if given else None)
 
 
 def _image_layout(reader: _Reader) -> ImageLayout:
     resample = reader.get("resample", str)
     if resample != RESAMPLE:
-        raise InputError(
-            f"{reader.file}: {reader.where}resample is {resample!r}, this driver resizes {RESAMPLE}"
-        )
+        raise reader.wrong("resample", resample, f"{RESAMPLE}: this driver resizes no other way")
     shape = (reader.count("channels"), reader.count("height"), reader.count("width"))
     return ImageLayout(
         shape,
@@ -291,7 +372,7 @@ def _image_layout(reader: _Reader) -> ImageLayout:
         reader.count("lanes"),
         reader.count("patch_words"),
         reader.count("word_bytes"),
-        reader.get("padding", int),
+        reader.integer("padding", 0, 255),
     )
 
 
@@ -301,5 +382,8 @@ def _output_layout(reader: _Reader) -> OutputLayout:
 
 def _weights(reader: _Reader) -> Weights:
     return Weights(
-        reader.get("file", str), reader.count("ports"), reader.count("port_bytes"), reader.get("sha256", str)
+        reader.text("file", _FILE_NAME),
+        reader.count("ports", _MOST_PORTS),
+        reader.count("port_bytes", _MOST_MEMORY),
+        reader.text("sha256", _HEX_64),
     )

@@ -5,7 +5,6 @@ A subclass of `pynq.pl_server.device.Device`, as for every kind of board that PY
 
 from __future__ import annotations
 
-import ctypes
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -111,22 +110,19 @@ class EmulatedDevice(Device):
 
     def flush(self, bo: int, offset: int, virtual_address: int, nbytes: int) -> None:
         """Carry the processor's copy of a range to the DRAM."""
-        dram, array = self._both(bo, offset, virtual_address, nbytes)
-        dram[:] = array
+        buffer = self._buffer(bo + offset, nbytes)
+        buffer.flush(bo + offset - buffer.address, nbytes)
 
     def invalidate(self, bo: int, offset: int, virtual_address: int, nbytes: int) -> None:
         """Carry the DRAM's copy of a range to the processor."""
-        dram, array = self._both(bo, offset, virtual_address, nbytes)
-        array[:] = dram
+        buffer = self._buffer(bo + offset, nbytes)
+        buffer.invalidate(bo + offset - buffer.address, nbytes)
 
-    def _both(
-        self, bo: int, offset: int, address: int, nbytes: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        dram = self.memory.dram(bo + offset, nbytes)
-        if dram is None:
-            raise RuntimeError(f"no buffer of {nbytes} bytes at {bo + offset:#x}")
-        memory = (ctypes.c_ubyte * nbytes).from_address(address)
-        return dram, np.frombuffer(memoryview(memory), np.uint8)
+    def _buffer(self, address: int, nbytes: int) -> EmulatedBuffer:
+        buffer = self.memory.find(address, nbytes)
+        if buffer is None:
+            raise RuntimeError(f"no buffer of {nbytes} bytes at {address:#x}")
+        return buffer
 
     def reset_kernel(self) -> None:
         """Stop the kernel, as loading the bitstream anew does."""

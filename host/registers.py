@@ -15,6 +15,9 @@ IDLE = 1 << 2
 READY = 1 << 3
 """Cleared when it is read."""
 
+STATUS_DONE, STATUS_BATCH, STATUS_TASK = range(3)
+"""What the kernel says of a call in its register `status`: done, or refused for its batch or its task."""
+
 _FLAGS = {START: "start", DONE: "done", IDLE: "idle", READY: "ready"}
 _WORD = 0xFFFF_FFFF
 

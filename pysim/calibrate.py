@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pysim import reference
+from pysim.arithmetic import Kind
 from pysim.errors import InputError
 from pysim.model import Model
+from pysim.program import program, values
 
 FloatArray = NDArray[np.float64]
 
@@ -83,11 +85,13 @@ class _Collector:
     """Keeps a uniform sample of rows: each row has a random key, and the smallest keys stay."""
 
     generator: np.random.Generator
+    skipped: frozenset[str]
+    """Names of values that have a fixed format."""
     statistics: dict[str, Statistic] = field(default_factory=dict)
     keys: dict[str, FloatArray] = field(default_factory=dict)
 
     def __call__(self, name: str, value: FloatArray) -> None:
-        if name.endswith((".scores", ".gate_scores")):
+        if name in self.skipped:
             return
         rows = value.reshape(-1, value.shape[-1])
         keys = self.generator.random(len(rows))
@@ -124,7 +128,9 @@ def calibrate(
     """
     if len(images) == 0:
         raise InputError("no calibration image was given", hint="pass at least one with --images")
-    collector = _Collector(np.random.default_rng(0))
+    fixed = (Kind.SCORE, Kind.PROBABILITY)
+    names = (value.name for value in values(program(model.spec)).values() if value.kind in fixed)
+    collector = _Collector(np.random.default_rng(0), frozenset(names))
     batch, done = _batch(model), 0
     for start in range(0, len(images), batch):
         for task in range(len(model.spec.tasks)):

@@ -25,6 +25,8 @@ MANTISSA_FRAC = 17
 """Fraction bits of the mantissas that the reciprocal units return: integers in [2**16, 2**17]."""
 NORM_WEIGHT_WIDTH = 18
 """gamma, on the 18-bit port of a DSP slice."""
+POSITION_WIDTH = 32
+"""The position table, in units of the residual stream."""
 MULTIPLIER_WIDTH = 16
 """Requantisation multipliers, unsigned."""
 MAX_SHIFT = 62

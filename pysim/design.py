@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,25 +15,17 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from pysim import datapath, tables
-from pysim.datapath import (
-    ACCUMULATOR_LIMIT,
-    EXPONENTIAL,
-    MAX_SHIFT,
-    MULTIPLIER_WIDTH,
-    NORM_WEIGHT_WIDTH,
-    PIXEL_OFFSET,
-)
-from pysim.errors import InputError, OverflowRiskError
+from pysim.arithmetic import ICCAD23, Arithmetic, Tensor, arithmetic_of
+from pysim.errors import InputError
 from pysim.files import Tensors, TensorSpec, read_tensors, read_toml, validate, write_folder
 from pysim.formats import Format
 from pysim.kernels import iccad23
 from pysim.kernels.linear import Requantise
+from pysim.overflow import check_accumulators
 from pysim.precision import Precision
+from pysim.program import Index, Program, Scaling, program, tensors, values
 from pysim.reports import TensorReport
 from pysim.spec import ModelSpec
-
-FLOAT64_INTEGER_BITS = 53
-"""The simulator multiplies integers in float64, exactly while sums stay under this many bits."""
 
 VERSION = 1
 """Version of the Design folder's format."""
@@ -83,7 +75,7 @@ def default_parallelism(
     Narrow weights share DSP slices in pairs, which pays for twice the outputs; query rows are spread evenly over
     the fewest blocks. The original's arithmetic, whose products take several slices each, gets the original's size.
     """
-    if precision.arithmetic == "iccad23":
+    if arithmetic_of(precision) is ICCAD23:
         rows = ORIGINAL_ATTENTION_ROWS if attention_rows is None else attention_rows
         return Parallelism(linear_out=16, token_tile=1, attention_rows=rows)
     narrow = precision.weight_width <= 8 and precision.activation_width <= 8
@@ -103,97 +95,17 @@ class DesignSpec(_Strict):
     precision: Precision
     parallelism: Parallelism
     reports: list[TensorReport] = []
+    warnings: list[str] = []
 
 
 class _DesignFile(_Strict):
     design: DesignSpec
 
 
-def _int_dtype(width: int) -> np.dtype[Any]:
-    return np.dtype(Format(width, 0).dtype)
-
-
 def design_tensors(spec: ModelSpec, precision: Precision) -> dict[str, TensorSpec]:
     """Name, shape and dtype of every integer tensor of a Design."""
-    make = _iccad23_tensors if precision.arithmetic == "iccad23" else _requantise_tensors
-    return {name: TensorSpec(shape, np.dtype(dtype)) for name, shape, dtype in make(spec, precision)}
-
-
-_Entry = tuple[str, tuple[int, ...], Any]
-
-
-def _requantise_tensors(spec: ModelSpec, precision: Precision) -> Iterator[_Entry]:
-    def linear(name: str, shape: tuple[int, ...], width: int) -> Iterator[_Entry]:
-        yield f"{name}.weight", shape, _int_dtype(width)
-        yield f"{name}.bias", shape[:-1], np.int64
-        yield from scaling(name, shape[:-1])
-
-    def scaling(name: str, shape: tuple[int, ...]) -> Iterator[_Entry]:
-        if precision.multipliers:
-            yield f"{name}.multiplier", shape, np.uint16
-        yield f"{name}.shift", shape, np.uint8
-
-    dim, width = spec.dim, precision.weight_width
-    yield from linear("patch", (dim, spec.patch_values), width)
-    yield "position", (spec.tokens, dim), np.int32
-    yield "epsilon", (1,), np.int64
-    for layer in range(spec.depth):
-        block = f"blocks.{layer}"
-        for norm in ("norm1", "norm2"):
-            yield f"{block}.{norm}.gamma", (dim,), np.int32
-            yield f"{block}.{norm}.beta", (dim,), np.int64
-            yield f"{block}.{norm}.shift", (1,), np.uint8
-        yield from linear(f"{block}.qkv", (3 * dim, dim), width)
-        yield f"{block}.score_shift", (1,), np.uint8
-        yield f"{block}.attention_shift", (1,), np.int8
-        yield from linear(f"{block}.proj", (dim, dim), width)
-        if spec.moe is None or layer not in spec.moe_layers:
-            experts: tuple[int, ...] = ()
-            hidden = spec.mlp_dim
-        else:
-            moe = spec.moe
-            experts, hidden = (moe.experts,), moe.hidden_dim
-            gates = 1 if moe.shared_gate else len(spec.tasks)
-            yield f"{block}.norm2.gate_shift", (1,), np.uint8
-            yield f"{block}.gate.weight", (gates, moe.experts, dim), _int_dtype(precision.gate_width)
-            yield f"{block}.gate.bias", (len(spec.tasks), moe.experts), np.int64
-            yield from scaling(f"{block}.gate", (gates, moe.experts))
-        yield from linear(f"{block}.fc1", (*experts, hidden, dim), width)
-        yield from scaling(f"{block}.hidden", experts or (1,))
-        yield f"{block}.hidden.zero", experts or (1,), np.int32
-        yield from linear(f"{block}.fc2", (*experts, dim, hidden), width)
-
-
-ICCAD23_FRACS = ("patch_weight", "linear_weight", "attention_bias", "linear_bias", "norm")
-"""Parameter types of the original whose binary points a Design of its arithmetic carries."""
-
-
-def _iccad23_tensors(spec: ModelSpec, precision: Precision) -> Iterator[_Entry]:
-    def linear(name: str, shape: tuple[int, ...]) -> Iterator[_Entry]:
-        yield f"{name}.weight", shape, np.int16
-        yield f"{name}.bias", shape[:-1], np.int16
-
-    for kind in ICCAD23_FRACS:
-        yield f"frac.{kind}", (1,), np.int32
-    dim = spec.dim
-    yield from linear("patch", (dim, spec.patch_values))
-    yield "position", (spec.tokens, dim), np.int32
-    for layer in range(spec.depth):
-        block = f"blocks.{layer}"
-        for norm in ("norm1", "norm2"):
-            yield f"{block}.{norm}.gamma", (dim,), np.int16
-            yield f"{block}.{norm}.beta", (dim,), np.int16
-        yield from linear(f"{block}.qkv", (3 * dim, dim))
-        yield from linear(f"{block}.proj", (dim, dim))
-        experts: tuple[int, ...] = ()
-        hidden = spec.mlp_dim
-        if spec.moe is not None and layer in spec.moe_layers:
-            experts, hidden = (spec.moe.experts,), spec.moe.hidden_dim
-            gates = 1 if spec.moe.shared_gate else len(spec.tasks)
-            yield f"{block}.gate.weight", (gates, *experts, dim), np.int16
-            yield f"{block}.gate.bias", (len(spec.tasks), *experts), np.int32
-        yield from linear(f"{block}.fc1", (*experts, hidden, dim))
-        yield from linear(f"{block}.fc2", (*experts, dim, hidden))
+    found = tensors(program(spec, precision))
+    return {name: TensorSpec(tensor.shape, tensor.dtype) for name, tensor in found.items()}
 
 
 DECODE = "decode."
@@ -202,15 +114,10 @@ DECODE = "decode."
 
 def decode_tensors(spec: ModelSpec) -> dict[str, TensorSpec]:
     """Name, shape and dtype of the decoding pairs: real = integer * scale + offset, channel by channel."""
-    widths: dict[str, int] = {}
-    for layer in range(spec.depth):
-        block = f"blocks.{layer}"
-        widths |= {f"{block}.{name}": spec.dim for name in ("norm1", "norm2", "q", "k", "v", "attention")}
-        experts = spec.moe.experts if spec.moe is not None and layer in spec.moe_layers else 1
-        widths[f"{block}.hidden"] = experts
     return {
-        f"{DECODE}{name}.{part}": TensorSpec((width,), np.dtype(np.float64))
-        for name, width in widths.items()
+        f"{DECODE}{name}.{part}": TensorSpec((value.scales,), np.dtype(np.float64))
+        for name, value in values(program(spec)).items()
+        if value.scales
         for part in ("scale", "offset")
     }
 
@@ -225,15 +132,6 @@ def _weights_sha256(tensors: Tensors, residual_frac: int) -> str:
 
 
 @dataclass(frozen=True)
-class Linear:
-    """Integer parameters of one linear layer (one expert's, where there are several)."""
-
-    weight: NDArray[Any]
-    bias: NDArray[np.int64]
-    requantise: Requantise
-
-
-@dataclass(frozen=True)
 class Design:
     """One network, quantised.
 
@@ -244,6 +142,7 @@ class Design:
         residual_frac: fraction bits of the residual stream.
         tensors: integers, named and typed as `design_tensors` says, and the `decode_tensors`.
         reports: what quantisation did, tensor by tensor.
+        warnings: what is doubtful about the result, each with a layer and a figure.
     """
 
     spec: ModelSpec
@@ -252,46 +151,67 @@ class Design:
     residual_frac: int
     tensors: Tensors
     reports: tuple[TensorReport, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.precision.arithmetic == "requantise":
-            check_accumulators(self)
+        if self.arithmetic.exact:
+            check_accumulators(self.program, self.tensors)
 
     def with_parallelism(self, **changes: int | float) -> Design:
-        """The same network on more or less hardware. The weights, which were checked, are shared."""
+        """The same network on more or less hardware."""
+        return self._with("parallelism", self.parallelism.model_copy(update=changes))
+
+    def with_warnings(self, warnings: tuple[str, ...]) -> Design:
+        """The same Design with what is doubtful about it."""
+        return self._with("warnings", warnings)
+
+    def _with(self, field: str, value: Any) -> Design:
+        """A copy that shares the weights, which were checked."""
         other = copy.copy(self)
-        object.__setattr__(other, "parallelism", self.parallelism.model_copy(update=changes))
+        object.__setattr__(other, field, value)
         return other
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """How values are computed and stored."""
+        return arithmetic_of(self.precision)
 
     @property
     def residual(self) -> Format:
         """Format of the residual stream."""
-        return self.precision.residual(self.residual_frac, self.spec.dim)
+        return self.arithmetic.residual(self.precision, self.residual_frac, self.spec.dim)
 
-    def scalar(self, name: str) -> int:
-        """The one value of a tensor of one element."""
-        return int(self.tensors[name][0])
+    @cached_property
+    def program(self) -> Program:
+        """The operations of the network, which name its tensors."""
+        return program(self.spec, self.precision)
+
+    def scalar(self, tensor: Tensor | str | None) -> int:
+        """The one value of a tensor of one element, which the Design's arithmetic must have."""
+        assert tensor is not None
+        return int(self.tensors[tensor if isinstance(tensor, str) else tensor.name][0])
+
+    def integers(self, tensor: Tensor | None, index: Index = ()) -> NDArray[np.int64]:
+        """A tensor that the Design's arithmetic must have, or the part of it at `index`, as int64."""
+        assert tensor is not None
+        return self.tensors[tensor.name][index].astype(np.int64)
+
+    def frac(self, tensor: Tensor) -> int:
+        """Fraction bits of a parameter: those of its type or, where it has none, of the residual stream."""
+        return self.residual_frac if tensor.frac is None else self.scalar(tensor.frac)
 
     def decode(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Scale and offset per channel of a traced tensor."""
         return self.tensors[f"{DECODE}{name}.scale"], self.tensors[f"{DECODE}{name}.offset"]
 
-    def requantise(self, name: str, index: tuple[int, ...] = ()) -> Requantise:
-        """Multiplier and shift of a layer, picked by `index` where there are several (experts, gates)."""
-        shift = np.atleast_1d(self.tensors[f"{name}.shift"][index]).astype(np.int64)
-        multiplier = self.tensors.get(f"{name}.multiplier")
-        if multiplier is None:
+    def requantise(self, scaling: Scaling | None, index: Index = ()) -> Requantise:
+        """Multiplier and shift, picked by `index` where there are several (experts, gates)."""
+        assert scaling is not None
+        shift = np.atleast_1d(self.tensors[scaling.shift.name][index]).astype(np.int64)
+        if scaling.multiplier is None:
             return Requantise(np.ones(1, np.int64), shift)
-        return Requantise(np.atleast_1d(multiplier[index]).astype(np.int64), shift)
-
-    def requantise_by(self, name: str) -> Requantise:
-        """A plain right shift, by the one value of a tensor."""
-        return Requantise(np.ones(1, np.int64), self.tensors[name].astype(np.int64))
-
-    def linear(self, name: str, index: tuple[int, ...] = ()) -> Linear:
-        """Parameters of a linear layer, picked by `index` where there are several."""
-        weight, bias = self.tensors[f"{name}.weight"][index], self.tensors[f"{name}.bias"][index]
-        return Linear(weight, bias.astype(np.int64), self.requantise(name, index))
+        multiplier = self.tensors[scaling.multiplier.name][index]
+        return Requantise(np.atleast_1d(multiplier).astype(np.int64), shift)
 
     @property
     def design_id(self) -> str:
@@ -330,6 +250,7 @@ class Design:
             precision=self.precision,
             parallelism=self.parallelism,
             reports=list(self.reports),
+            warnings=list(self.warnings),
         ).model_dump(mode="json", exclude_none=True)
         content["model"] = self.spec.to_toml()["model"]
         write_folder(folder, {"design": content}, self.tensors, stem="design")
@@ -363,6 +284,7 @@ class Design:
             content.residual_frac,
             tensors,
             tuple(content.reports),
+            tuple(content.warnings),
         )
         if design.design_id != content.design_id:
             raise _changed(path, "design_id", design.design_id, content.design_id)
@@ -374,53 +296,3 @@ def _changed(path: Path, field: str, found: str, stated: str) -> InputError:
         f"{path}: {field} is {found}, but design.toml says {stated}",
         hint="the folder was changed after `edgemoe quantize` wrote it: quantize again",
     )
-
-
-def check_accumulators(design: Design) -> None:
-    """Refuse a Design in which any sum could leave its accumulator, whatever the image.
-
-    Raises:
-        OverflowRiskError: naming the layer, the bits it may need and the bits there are.
-    """
-    spec, precision = design.spec, design.precision
-    weighted_bits = (spec.tokens << EXPONENTIAL.frac).bit_length() + precision.attention_width
-    if weighted_bits > FLOAT64_INTEGER_BITS:
-        raise OverflowRiskError(
-            f"attention over {spec.tokens} tokens may need {weighted_bits} bits, there are {FLOAT64_INTEGER_BITS}",
-            hint="use smaller images or a narrower attention_width",
-        )
-    activation = -precision.activation.min
-    _check_linear(design, "patch", PIXEL_OFFSET)
-    for layer in range(spec.depth):
-        block = f"blocks.{layer}"
-        for name in ("qkv", "proj", "fc1", "fc2"):
-            _check_linear(design, f"{block}.{name}", activation)
-        if layer in spec.moe_layers:
-            _check_linear(design, f"{block}.gate", -precision.gate_input.min)
-        for norm in ("norm1", "norm2"):
-            gamma = int(np.abs(design.tensors[f"{block}.{norm}.gamma"]).max(initial=0))
-            if gamma >= 1 << (NORM_WEIGHT_WIDTH - 1):
-                raise OverflowRiskError(
-                    f"{block}.{norm}.gamma: {gamma} needs more than {NORM_WEIGHT_WIDTH} bits"
-                )
-
-
-def _check_linear(design: Design, name: str, largest_operand: int) -> None:
-    weight, bias = design.tensors[f"{name}.weight"], design.tensors[f"{name}.bias"]
-    sums = np.abs(weight.astype(np.int64)).sum(axis=-1).astype(object) * largest_operand
-    # In Python integers, as -2**63 has no absolute value in int64.
-    largest = int((sums + np.abs(bias.astype(object))).max())
-    if largest.bit_length() + 1 > ACCUMULATOR_LIMIT:
-        raise OverflowRiskError(
-            f"{name}: a dot product of {weight.shape[-1]} terms may need {largest.bit_length() + 1} bits, "
-            f"the accumulator has {ACCUMULATOR_LIMIT}",
-            hint="choose narrower operands, or check the layer for outlying biases",
-        )
-    multiplier_bits = MULTIPLIER_WIDTH if design.precision.multipliers else 0
-    if largest.bit_length() + multiplier_bits > MAX_SHIFT:
-        raise OverflowRiskError(
-            f"{name}: requantising may need {largest.bit_length() + multiplier_bits} bits, there are {MAX_SHIFT}"
-        )
-    shift = int(design.tensors[f"{name}.shift"].max())
-    if shift > MAX_SHIFT:
-        raise OverflowRiskError(f"{name}.shift: {shift}, expected at most {MAX_SHIFT}")

@@ -37,3 +37,7 @@ class CheckError(EdgeMoeError):
     """Raised when a comparison was carried out and failed: the inputs were fine, the results differ."""
 
     exit_code: ClassVar[int] = 1
+
+
+class QuantizationWarning(UserWarning):
+    """A Design that was made, but that hardly computes the network it was made from."""

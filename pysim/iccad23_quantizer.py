@@ -6,61 +6,78 @@ A network whose parameters do not fit the original's types gets more integer bit
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pysim.arithmetic import ICCAD23, Tensor
 from pysim.calibrate import Statistic
-from pysim.design import DECODE, ICCAD23_FRACS, Design, Parallelism, decode_tensors, design_tensors
+from pysim.design import DECODE, Design, Parallelism
 from pysim.errors import OverflowRiskError
 from pysim.files import Tensors
 from pysim.formats import Format, Overflow, Quantization
 from pysim.kernels.iccad23 import FEATURE
 from pysim.model import Model
 from pysim.precision import Precision
+from pysim.program import program, tensors, values
 from pysim.reports import TensorReport, make_report
 
 FloatArray = NDArray[np.float64]
 
-ORIGINAL_FRAC = dict(zip(ICCAD23_FRACS, (16, 14, 9, 11, 11), strict=True))
+ORIGINAL_FRAC = {"patch_weight": 16, "linear_weight": 14, "attention_bias": 9, "linear_bias": 11, "norm": 11}
 """Fraction bits of the original's 16-bit parameter types: ap_fixed<16, 0>, <16, 2>, <16, 7>, <16, 5>, <16, 5>."""
 
 PARAMETER_WIDTH = 16
 
 
 def quantize(
-    model: Model, precision: Precision, parallelism: Parallelism, statistics: dict[str, Statistic]
+    model: Model,
+    precision: Precision,
+    parallelism: Parallelism,
+    statistics: dict[str, Statistic],
+    progress: Callable[[int], Any],
 ) -> Design:
     """Floor every parameter to its type; activations have one fixed type, calibration only reports on them."""
-    spec = model.spec
-    sources = dict(_sources(model))
-    largest = {kind: 0.0 for kind in ICCAD23_FRACS}
-    for kind, value in sources.values():
+    operations = program(model.spec, precision)
+    parameters = [tensor for tensor in tensors(operations).values() if tensor.role is not None]
+    kinds = [_kind(tensor) for tensor in parameters]
+    reals = [model.value(tensor) for tensor in parameters]
+    largest = dict.fromkeys(ORIGINAL_FRAC, 0.0)
+    for kind, value in zip(kinds, reals, strict=True):
         if kind in largest:
             largest[kind] = max(largest[kind], float(np.abs(value).max(initial=0.0)))
-    formats = {kind: _format(kind, largest[kind]) for kind in ICCAD23_FRACS}
-    formats["feature"] = FEATURE.with_modes(Quantization.AP_TRN, Overflow.AP_SAT)
+    feature = FEATURE.with_modes(Quantization.AP_TRN, Overflow.AP_SAT)
+    formats = {kind: _format(kind, most) for kind, most in largest.items()}
 
-    tensors: Tensors = {f"frac.{kind}": np.array([formats[kind].frac], np.int32) for kind in ICCAD23_FRACS}
+    found: Tensors = {}
     reports: list[TensorReport] = []
-    expected = design_tensors(spec, precision)
-    for name, (kind, value) in sources.items():
-        fmt = formats[kind]
+    for tensor, kind, value in zip(parameters, kinds, reals, strict=True):
+        fmt = formats.get(kind, feature)
         integers = fmt.quantize(value)
         error = fmt.to_float(integers) - value
         clipped = np.abs(error) > 1.01 * fmt.lsb
-        reports.append(make_report(name, "weight", value, error, clipped, fmt.lsb, fmt.width))
-        tensors[name] = integers.astype(expected[name].dtype)
+        reports.append(make_report(tensor.name, "weight", value, error, clipped, fmt.lsb, fmt.width))
+        found[tensor.name] = integers.astype(tensor.dtype)
+        if tensor.frac is not None:
+            found[tensor.frac.name] = np.full(tensor.frac.shape, fmt.frac, tensor.frac.dtype)
     for name, statistic in statistics.items():
         samples = statistic.samples
-        error = formats["feature"].to_float(formats["feature"].quantize(samples)) - samples
+        error = feature.to_float(feature.quantize(samples)) - samples
         clipped = np.abs(error) > 1.01 * FEATURE.lsb
         reports.append(make_report(name, "activation", samples, error, clipped, FEATURE.lsb, FEATURE.width))
-    for name, tensor in decode_tensors(spec).items():
-        unit = FEATURE.lsb if name.endswith(".scale") else 0.0
-        tensors[name] = np.full(tensor.shape, unit)
-    assert all(name.startswith(DECODE) or name in expected for name in tensors)
-    return Design(spec, precision, parallelism, FEATURE.frac, tensors, tuple(reports))
+    for each in values(operations).values():
+        if each.scales:
+            found[f"{DECODE}{each.name}.scale"] = np.full(each.scales, FEATURE.lsb)
+            found[f"{DECODE}{each.name}.offset"] = np.zeros(each.scales)
+    progress(model.spec.depth)
+    return Design(model.spec, precision, parallelism, FEATURE.frac, found, tuple(reports))
+
+
+def _kind(tensor: Tensor) -> str:
+    """The original's type of a parameter; features have none of their own."""
+    return "" if tensor.role is None else ICCAD23.PARAMETERS.get(tensor.role, "")
 
 
 def _format(kind: str, largest: float) -> Format:
@@ -78,36 +95,3 @@ def _format(kind: str, largest: float) -> Format:
         Quantization.AP_TRN,
         Overflow.AP_SAT,
     )
-
-
-def _sources(model: Model) -> list[tuple[str, tuple[str, FloatArray]]]:
-    """Every tensor of the Design: its name, the kind of its type, and its real values."""
-    spec = model.spec
-    entries: list[tuple[str, tuple[str, FloatArray]]] = [
-        (
-            "patch.weight",
-            ("patch_weight", model["patch_embed.weight"].reshape(spec.dim, spec.patch_values)),
-        ),
-        ("patch.bias", ("linear_bias", model["patch_embed.bias"])),
-        ("position", ("feature", model["pos_embed"])),
-    ]
-    for layer in range(spec.depth):
-        block = f"blocks.{layer}"
-        for norm in ("norm1", "norm2"):
-            entries.append((f"{block}.{norm}.gamma", ("norm", model[f"{block}.{norm}.weight"])))
-            entries.append((f"{block}.{norm}.beta", ("norm", model[f"{block}.{norm}.bias"])))
-        entries += [
-            (f"{block}.qkv.weight", ("linear_weight", model[f"{block}.attn.qkv.weight"])),
-            (f"{block}.qkv.bias", ("attention_bias", model.qkv_bias(layer))),
-            (f"{block}.proj.weight", ("linear_weight", model[f"{block}.attn.proj.weight"])),
-            (f"{block}.proj.bias", ("attention_bias", model[f"{block}.attn.proj.bias"])),
-        ]
-        source = f"{block}.moe" if layer in spec.moe_layers else f"{block}.mlp"
-        for part in ("fc1", "fc2"):
-            entries.append((f"{block}.{part}.weight", ("linear_weight", model[f"{source}.{part}.weight"])))
-            entries.append((f"{block}.{part}.bias", ("linear_bias", model[f"{source}.{part}.bias"])))
-        if layer in spec.moe_layers:
-            biases = [model.gate(layer, task)[1] for task in range(len(spec.tasks))]
-            entries.append((f"{block}.gate.weight", ("linear_weight", model[f"{block}.moe.gate.weight"])))
-            entries.append((f"{block}.gate.bias", ("feature", np.stack(biases))))
-    return entries

@@ -2,59 +2,41 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pysim.arithmetic import Role, Source, Tensor
 from pysim.errors import InputError
 from pysim.files import Tensors, TensorSpec, read_tensors, write_folder
+from pysim.program import Attention, Embed, Experts, Gate, Linear, Norm, Operation, program, tensors
 from pysim.spec import ModelSpec, read_spec
 
 
 def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor that a model of this shape holds."""
-    dim = spec.dim
-    shapes: dict[str, tuple[int, ...]] = {
-        "patch_embed.weight": (dim, spec.in_channels, spec.patch_size, spec.patch_size),
-        "patch_embed.bias": (dim,),
-        "pos_embed": (spec.tokens, dim),
-    }
-    for layer in range(spec.depth):
-        block = f"blocks.{layer}"
-        shapes |= _norm(f"{block}.norm1", dim) | _norm(f"{block}.norm2", dim)
-        shapes[f"{block}.attn.qkv.weight"] = (3 * dim, dim)
-        if spec.qkv_bias:
-            shapes[f"{block}.attn.qkv.bias"] = (3 * dim,)
-        shapes |= _linear(f"{block}.attn.proj", (dim, dim))
-        if spec.moe is None or layer not in spec.moe_layers:
-            shapes |= _linear(f"{block}.mlp.fc1", (spec.mlp_dim, dim))
-            shapes |= _linear(f"{block}.mlp.fc2", (dim, spec.mlp_dim))
-            continue
-        experts, hidden = spec.moe.experts, spec.moe.hidden_dim
-        shapes |= _linear(f"{block}.moe.fc1", (experts, hidden, dim))
-        shapes |= _linear(f"{block}.moe.fc2", (experts, dim, hidden))
-        gates = 1 if spec.moe.shared_gate else len(spec.tasks)
-        shapes[f"{block}.moe.gate.weight"] = (gates, experts, dim)
-        if spec.moe.gate_bias:
-            shapes[f"{block}.moe.gate.bias"] = (len(spec.tasks), experts)
+    """Name and shape of every tensor that a model of this shape holds: of the backbone, then of the task heads."""
+    return {source.name: source.shape for source, _ in _sources(spec, program(spec))}
+
+
+def _sources(spec: ModelSpec, operations: Iterable[Operation]) -> Iterator[tuple[Source, Role]]:
+    """Every tensor of a model and what it is, in the order of the operations."""
+    for tensor in tensors(operations).values():
+        if tensor.source is not None and tensor.role is not None:
+            yield tensor.source, tensor.role
     for task in spec.tasks:
         head = spec.head(task)
         if head.kind == "none" or head.out_channels is None:
             continue
+        name, channels = f"heads.{task}", (spec.dim,)
         if head.norm:
-            shapes |= _norm(f"heads.{task}.norm", dim)
-        shapes |= _linear(f"heads.{task}", (head.out_channels, dim))
-    return shapes
-
-
-def _norm(name: str, dim: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (dim,), f"{name}.bias": (dim,)}
-
-
-def _linear(name: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": shape, f"{name}.bias": shape[:-1]}
+            yield Source(f"{name}.norm.weight", channels), Role.GAMMA
+            yield Source(f"{name}.norm.bias", channels), Role.BETA
+        yield Source(f"{name}.weight", (head.out_channels, spec.dim)), Role.LINEAR_WEIGHT
+        yield Source(f"{name}.bias", (head.out_channels,)), Role.LINEAR_BIAS
 
 
 @dataclass(frozen=True)
@@ -92,6 +74,12 @@ class Model:
     def __getitem__(self, name: str) -> NDArray[np.float64]:
         """A tensor in float64, by name."""
         return self.weights[name].astype(np.float64)
+
+    def value(self, tensor: Tensor) -> NDArray[np.float64]:
+        """What a parameter of a Design is made from, in its shape, in float64; zeros where the model has none."""
+        if tensor.source is None:
+            return np.zeros(tensor.shape)
+        return self[tensor.source.name].reshape(tensor.shape)
 
     @property
     def parameters(self) -> int:
@@ -138,15 +126,21 @@ def init_model(spec: ModelSpec, seed: int = 0) -> Model:
     """
     generator = np.random.default_rng(seed)
     weights: Tensors = {}
-    for name, shape in tensor_shapes(spec).items():
+    for (name, shape), role in _sources(spec, sorted(program(spec), key=_drawn)):
         noise = generator.standard_normal(shape, dtype=np.float32)
-        if name.endswith(".bias"):
+        if role.is_bias:
             weights[name] = 0.05 * noise
-        elif ".norm" in name:
+        elif role is Role.GAMMA:
             weights[name] = 1 + 0.1 * noise
-        elif name == "pos_embed":
+        elif role is Role.POSITION:
             weights[name] = 0.5 * noise
         else:
-            fan_in = int(np.prod(shape[1:])) if name.startswith("patch_embed") else shape[-1]
+            fan_in = math.prod(shape[1:]) if role is Role.PATCH_WEIGHT else shape[-1]
             weights[name] = noise / np.float32(np.sqrt(fan_in))
     return Model(spec, weights)
+
+
+def _drawn(op: Operation) -> tuple[int, int]:
+    """Place of an operation in the order in which random weights are drawn: changing it changes every seed."""
+    order = (Embed, Norm, Linear, Experts, Gate, Attention)
+    return -1 if op.layer is None else op.layer, order.index(type(op))

@@ -7,8 +7,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pysim.errors import InputError
-from pysim.formats import Format, Overflow, Quantization
-from pysim.kernels.layernorm import variance_width
 
 Width = Annotated[int, Field(ge=4, le=18, strict=True)]
 
@@ -37,34 +35,6 @@ class Precision(BaseModel):
     """Weights are rounded for the least error of a layer's output on the calibration images, not one by one."""
     balanced: bool = False
     """Channels are centred and evened out between layers, by factors folded into their parameters."""
-
-    @property
-    def activation(self) -> Format:
-        """Operands of the linear layers, as integers."""
-        return _saturating(self.activation_width)
-
-    @property
-    def attention(self) -> Format:
-        """Queries, keys and values, as integers."""
-        return _saturating(self.attention_width)
-
-    @property
-    def gate_input(self) -> Format:
-        """The router's operands, as integers."""
-        return _saturating(self.gate_width)
-
-    def residual(self, frac: int, dim: int) -> Format:
-        """Format of the residual stream of tokens with `dim` channels."""
-        width = self.residual_width
-        if self.arithmetic == "iccad23":
-            return Format(width, frac)
-        while variance_width(width, dim) > 64:
-            width -= 1
-        return Format(width, frac, True, Quantization.AP_RND, Overflow.AP_SAT)
-
-
-def _saturating(width: int) -> Format:
-    return Format(width, 0, True, Quantization.AP_RND, Overflow.AP_SAT)
 
 
 PRESETS = {

@@ -5,24 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import groupby
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pysim import iccad23_quantizer
+from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic, Kind, Tensor, arithmetic_of
 from pysim.balance import Balance, choose
 from pysim.calibrate import Statistic, calibrate, calibration_runs, merge
 from pysim.datapath import (
     GELU_INPUT,
     MANTISSA_FRAC,
+    MAX_SHIFT,
     NORM_WEIGHT_WIDTH,
     NORMALIZED,
     PIXEL_FRAC,
     PIXEL_OFFSET,
     SCORE,
 )
-from pysim.design import DECODE, Design, Parallelism, default_parallelism, design_tensors
+from pysim.design import DECODE, Design, Parallelism, default_parallelism
+from pysim.doubts import doubts
 from pysim.errors import OverflowRiskError
 from pysim.files import Tensors
 from pysim.formats import Format
@@ -31,6 +35,24 @@ from pysim.kernels.layernorm import MIN_EPSILON, largest_variance
 from pysim.kernels.linear import accumulator_width
 from pysim.model import Model
 from pysim.precision import Precision
+from pysim.program import (
+    Activation,
+    Attention,
+    Destination,
+    Embed,
+    Experts,
+    Gate,
+    Index,
+    Linear,
+    Norm,
+    Operation,
+    Scaling,
+    Value,
+    linears,
+    of_type,
+    program,
+    values,
+)
 from pysim.reports import TensorReport, make_report
 from pysim.rounding import round_weights
 from pysim.scaling import (
@@ -49,6 +71,11 @@ RESIDUAL_HEADROOM = 2.0
 """The residual stream holds this many times the largest value seen in calibration."""
 
 _MAX_FRAC = 24
+"""Fraction bits of ordinary values, and of tensors that calibration saw empty, which have nothing to resolve."""
+_FINEST_FRAC = (MAX_SHIFT + SCORE.frac) // 2
+"""Fraction bits of small values: queries and keys of that many make scores by the largest shift there is."""
+_NOTHING = 2.0**-40
+"""Values up to here are rounding noise of the float network."""
 _FEW_ROWS = 64
 """An expert that calibration reached less often than this takes its scale from the whole layer."""
 
@@ -62,7 +89,7 @@ def quantize(
     parallelism: Parallelism | None = None,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Design:
-    """Calibrate on images and quantise.
+    """Calibrate on images, quantise, and run the first few: `warnings` of the Design say what is doubtful about it.
 
     Args:
         model: the float network.
@@ -83,21 +110,24 @@ def quantize(
             progress(done, runs + depth)
 
     statistics = calibrate(model, images, report)
-    if precision.arithmetic == "iccad23":
-        design = iccad23_quantizer.quantize(model, precision, parallelism, statistics)
-        report(runs + depth)
-        return design
-    return _Quantizer(model, precision, statistics).run(parallelism, lambda layer: report(runs + layer))
+    run = _QUANTIZERS[arithmetic_of(precision)]
+    design = run(model, precision, parallelism, statistics, lambda layers: report(runs + layers))
+    return design.with_warnings(doubts(model, design, images))
 
 
 @dataclass(frozen=True)
 class _Operand:
-    """Integers that enter a linear layer: their scale, zero point, mean and width."""
+    """Integers that enter a linear layer: their scale, zero point, mean, width, and what was balanced before."""
 
     scale: float
     statistic: Statistic
     format: Format
+    balance: Balance
     zero: int = 0
+
+    def read(self, weight: FloatArray, bias: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Weights and bias of a layer that reads the balanced values instead of the plain ones."""
+        return weight * self.balance.scale, bias + weight @ self.balance.offset
 
 
 @dataclass
@@ -105,237 +135,278 @@ class _Quantizer:
     model: Model
     precision: Precision
     statistics: dict[str, Statistic]
+    fine: bool
+    """Whether small values get as many fraction bits as the hardware can hold."""
     tensors: Tensors = field(default_factory=dict)
     reports: list[TensorReport] = field(default_factory=list)
+    operands: dict[str, list[_Operand]] = field(default_factory=dict)
+    """By the name of the value; one for each expert where they differ."""
 
     def run(self, parallelism: Parallelism, progress: Callable[[int], Any]) -> Design:
         spec = self.model.spec
-        stream = ["embed"] + [
-            f"blocks.{layer}.{name}" for layer in range(spec.depth) for name in ("attn_residual", "output")
-        ]
-        merged = merge([self.statistics[name] for name in stream])
-        largest = RESIDUAL_HEADROOM * max(merged.largest, float(np.abs(self.model["pos_embed"]).max()))
-        width = self.precision.residual(0, spec.dim).width
-        self.residual_frac = min(power_of_two(largest, width), _MAX_FRAC)
+        self.operations = program(spec, self.precision)
+        self._stream()
+        for layer, block in groupby(self.operations, key=lambda op: op.layer):
+            for op in block:
+                self._quantize(op)
+            if layer is not None:
+                progress(layer + 1)
+        return Design(
+            spec, self.precision, parallelism, self.residual_frac, self.tensors, tuple(self.reports)
+        )
+
+    def _stream(self) -> None:
+        """The scale of the residual stream."""
+        streams = [value for value in values(self.operations).values() if value.kind is Kind.STREAM]
+        merged = merge([self.statistics[value.name] for value in streams])
+        (embed,) = of_type(self.operations, Embed)
+        position = self.model.value(embed.position)
+        largest = RESIDUAL_HEADROOM * max(merged.largest, float(np.abs(position).max()))
+        width = embed.output.format.width
+        self.residual_frac = min(power_of_two(largest, width), self._finest_residual(embed, largest))
         self.residual_scale = 2.0**-self.residual_frac
         self._report_activation("residual stream", merged, self.residual_scale, width)
 
-        self._embed()
-        self._epsilon()
-        for layer in range(spec.depth):
-            self._attention(layer)
-            self._mlp(layer)
-            progress(layer + 1)
-        expected = design_tensors(spec, self.precision)
-        typed = {
-            name: np.asarray(tensor).astype(expected[name].dtype if name in expected else np.float64)
-            for name, tensor in self.tensors.items()
-        }
-        return Design(spec, self.precision, parallelism, self.residual_frac, typed, tuple(self.reports))
+    def _finest_residual(self, op: Embed, largest: float) -> int:
+        """Fraction bits that the residual stream may have.
 
-    def _embed(self) -> None:
-        spec = self.model.spec
-        weight = self.model["patch_embed.weight"].reshape(spec.dim, spec.patch_values)
+        Beyond the ordinary ones it has to hold the embedding of any image, however dark those of calibration were,
+        and LayerNorm's epsilon has to fit beside its sums.
+        """
+        if not self.fine or largest <= _NOTHING:
+            return _MAX_FRAC
+        weight, bias, position = (self.model.value(t) for t in (op.patch.weight, op.patch.bias, op.position))
+        base = bias + position[op.prefix :]
+        highest = (base + np.maximum(weight, 0).sum(axis=1)).max(initial=0.0)
+        lowest = (base + np.minimum(weight, 0).sum(axis=1)).min(initial=0.0)
+        frac = power_of_two(max(float(highest), -float(lowest)), op.output.format.width)
+        while frac > _MAX_FRAC and not self._holds_epsilon(op.output, self._epsilon_units(op.output, frac)):
+            frac -= 1
+        return max(frac, _MAX_FRAC)
+
+    def _epsilon_units(self, stream: Value, frac: int) -> int:
+        """LayerNorm's epsilon in units of its sums: times the squares of the channels and of the stream's unit."""
+        return round(self.model.spec.norm_eps * stream.channels**2 * 4.0**frac)
+
+    @staticmethod
+    def _holds_epsilon(stream: Value, epsilon: int) -> bool:
+        """Whether LayerNorm's epsilon fits its place, and its sums with it."""
+        sums = largest_variance(stream.format.width, stream.channels)
+        return epsilon < 1 << 63 and sums + epsilon < 1 << 64
+
+    def _quantize(self, op: Operation) -> None:
+        match op:
+            case Embed():
+                self._embed(op)
+            case Norm():
+                self._norm(op)
+            case Linear(destination=Destination.HEADS):
+                self._projections(op)
+            case Linear():
+                self._layer(op, [self.statistics[op.output.name]])
+            case Attention():
+                pass  # its scales were chosen with the layer that makes its queries, keys and values
+            case Gate():
+                self._gate(op)
+            case Experts():
+                self._layer(op.fc1, self._expert_statistics(op))
+                self._layer(op.fc2, [])
+            case _:
+                assert_never(op)
+
+    def _embed(self, op: Embed) -> None:
+        weight, bias, position = (self.model.value(t) for t in (op.patch.weight, op.patch.bias, op.position))
         # Pixels enter as p - 128; the exact weights make up for it, so their rounding meets centred pixels.
-        bias = self.model["patch_embed.bias"] + weight.sum(axis=1) * PIXEL_OFFSET * 2.0**-PIXEL_FRAC
-        centre = np.zeros((1, spec.patch_values))
-        pixels = _Operand(
+        bias = bias + weight.sum(axis=1) * PIXEL_OFFSET * 2.0**-PIXEL_FRAC
+        pixels = op.patch.input
+        centre = np.zeros((1, pixels.channels))
+        operand = _Operand(
             2.0**-PIXEL_FRAC,
             Statistic(centre[0], centre[0], centre[0], 0, centre),
-            Format(PIXEL_FRAC, 0),
+            pixels.format,
+            Balance.identity(pixels.channels),
         )
-        self._linear("patch", weight, bias, pixels, self.residual_scale)
-        position = round_half_up(self.model["pos_embed"] / self.residual_scale)
-        self.tensors["position"] = position.astype(np.int64)
+        self._linear(op.patch, weight, bias, operand, self.residual_scale)
+        self._store(op.position, (), round_half_up(position / self.residual_scale))
 
-    def _epsilon(self) -> None:
-        width, dim = self.precision.residual(0, self.model.spec.dim).width, self.model.spec.dim
-        epsilon = round(self.model.spec.norm_eps * dim**2 * 4.0**self.residual_frac)
-        if largest_variance(width, dim) + epsilon >= 1 << 64:
-            raise OverflowRiskError(
-                f"norm_eps = {self.model.spec.norm_eps} is larger than any variance of the residual stream",
-                hint="check norm_eps in model.toml",
-            )
-        self.tensors["epsilon"] = np.array([max(epsilon, MIN_EPSILON)])
+    def _readers(self, value: Value) -> list[FloatArray]:
+        """Weights (outputs, channels) of every linear layer that reads a value, each of its results apart."""
+        return [
+            part
+            for op in linears(self.operations)
+            if op.input.name == value.name
+            for weight in [self.model.value(op.weight)]
+            for index in op.indices
+            for part in np.split(weight[index], len(op.results))
+        ]
 
-    def _attention(self, layer: int) -> None:
-        block, spec, precision = f"blocks.{layer}", self.model.spec, self.precision
-        weight, bias = self.model[f"{block}.attn.qkv.weight"], self.model.qkv_bias(layer)
-        balance = self._balance(f"{block}.norm1", np.split(weight, 3))
-        operand = self._norm(f"{block}.norm1", balance)
-        weight, bias = weight * balance.scale, bias + weight @ balance.offset
+    def _projections(self, op: Linear) -> None:
+        """Queries, keys and values, and the scales of the attention that takes them."""
+        query, key, value = op.results
+        (attention,) = (a for a in of_type(self.operations, Attention) if a.query == query)
+        operand = self._operand(op.input)
+        weight, bias = operand.read(self.model.value(op.weight), self.model.value(op.bias))
 
         # Base-2 scores: the factor of exp(x) = 2**(x * log2(e)) and the attention scale go into the queries.
-        factor = LOG2_E / math.sqrt(spec.head_dim)
-        query, value = slice(0, spec.dim), slice(2 * spec.dim, 3 * spec.dim)
-        projection = self.model[f"{block}.attn.proj.weight"]
-        mixed_balance = self._balance(f"{block}.attention", [projection])
-        mixed = self.statistics[f"{block}.attention"].affine(mixed_balance.scale, mixed_balance.offset)
+        factor = LOG2_E / math.sqrt(attention.head_dim)
+        output = attention.output
+        balance = self._balance(output)
+        mixed = self.statistics[output.name].affine(balance.scale, balance.offset)
         mixed_scale = self._activation_scale(mixed)
-        self._report_activation(f"{block}.attention", mixed, mixed_scale, precision.activation_width)
-        values = self.statistics[f"{block}.v"].affine(mixed_balance.scale, mixed_balance.offset)
+        self._report_activation(output.name, mixed, mixed_scale, output.format.width)
+        mixed_values = self.statistics[value.name].affine(balance.scale, balance.offset)
 
+        q_frac, k_frac = self._score_fracs(attention, factor)
+        value_scale = self._value_scale(attention, mixed_values, mixed_scale)
+        dim = query.channels
+        queries, its_values = slice(0, dim), slice(2 * dim, 3 * dim)
+        weight[queries], bias[queries] = weight[queries] * factor, bias[queries] * factor
+        weight[its_values] = weight[its_values] / balance.scale[:, None]
+        bias[its_values] = (bias[its_values] - balance.offset) / balance.scale
+        self._linear(op, weight, bias, operand, np.repeat([2.0**-q_frac, 2.0**-k_frac, value_scale], dim))
+        for result, statistic, scale in (
+            (query, self.statistics[query.name].affine(1 / factor, 0.0), 2.0**-q_frac),
+            (key, self.statistics[key.name], 2.0**-k_frac),
+            (value, mixed_values, value_scale),
+        ):
+            self._report_activation(result.name, statistic, scale, result.format.width)
+        self._decode(query, np.full(dim, 2.0**-q_frac / factor))
+        self._decode(key, np.full(dim, 2.0**-k_frac))
+        self._decode(value, value_scale * balance.scale, balance.offset)
+        self._decode(output, mixed_scale * balance.scale, balance.offset)
+        self.operands[output.name] = [_Operand(mixed_scale, mixed, output.format, balance)]
+
+    def _score_fracs(self, op: Attention, factor: float) -> tuple[int, int]:
+        """Fraction bits of queries, which hold `factor`, and of keys."""
+        largest = (factor * self.statistics[op.query.name].largest, self.statistics[op.key.name].largest)
         q_frac, k_frac = (
-            min(power_of_two(largest, precision.attention_width), _MAX_FRAC)
-            for largest in (
-                factor * self.statistics[f"{block}.q"].largest,
-                self.statistics[f"{block}.k"].largest,
-            )
+            min(power_of_two(each, op.query.format.width), self._finest(each)) for each in largest
         )
-        score_shift = q_frac + k_frac - SCORE.frac
-        if score_shift < 0:
+        shift = q_frac + k_frac - SCORE.frac
+        if shift < 0:
             raise OverflowRiskError(
-                f"{block}: attention scores are far beyond the range of the softmax unit",
+                f"blocks.{op.layer}: attention scores are far beyond the range of the softmax unit",
                 hint="check the query and key weights of the checkpoint",
             )
-        # Values differ in scale from the attention output by a power of two, which its normalisation shifts out.
-        # That shifts by MANTISSA_FRAC and more anyway, so that a negative share of it does no harm.
-        ratio = power_of_two(values.largest / mixed_scale, precision.attention_width)
+        self._store(op.score_shift, (), shift)
+        return q_frac, k_frac
+
+    def _value_scale(self, op: Attention, statistic: Statistic, mixed_scale: float) -> float:
+        """Scale of the values, which are mixed to an output of the scale `mixed_scale`."""
+        # They differ by a power of two, which the normalisation of the output shifts out. That shifts by
+        # MANTISSA_FRAC and more anyway, so that a negative share of it does no harm.
+        ratio = power_of_two(statistic.largest / mixed_scale, op.value.format.width)
         ratio = min(max(ratio, -MANTISSA_FRAC), MANTISSA_FRAC)
         # Values that calibration saw constant have nothing to resolve.
-        ratio = min(ratio, _MAX_FRAC + math.floor(math.log2(mixed_scale)))
-        value_scale = mixed_scale * 2.0**-ratio
-        self.tensors[f"{block}.score_shift"] = np.array([score_shift])
-        self.tensors[f"{block}.attention_shift"] = np.array([ratio])
+        ratio = min(ratio, self._finest(statistic.largest) + math.floor(math.log2(mixed_scale)))
+        self._store(op.out_shift, (), ratio)
+        return mixed_scale * 2.0**-ratio
 
-        weight[query], bias[query] = weight[query] * factor, bias[query] * factor
-        weight[value] = weight[value] / mixed_balance.scale[:, None]
-        bias[value] = (bias[value] - mixed_balance.offset) / mixed_balance.scale
-        scales = np.repeat([2.0**-q_frac, 2.0**-k_frac, value_scale], spec.dim)
-        self._linear(f"{block}.qkv", weight, bias, operand, scales)
-        for name, statistic, scale in (
-            ("q", self.statistics[f"{block}.q"].affine(1 / factor, 0.0), 2.0**-q_frac),
-            ("k", self.statistics[f"{block}.k"], 2.0**-k_frac),
-            ("v", values, value_scale),
-        ):
-            self._report_activation(f"{block}.{name}", statistic, scale, precision.attention_width)
-        self._decode(f"{block}.q", np.full(spec.dim, 2.0**-q_frac / factor))
-        self._decode(f"{block}.k", np.full(spec.dim, 2.0**-k_frac))
-        self._decode(f"{block}.v", value_scale * mixed_balance.scale, mixed_balance.offset)
-        self._decode(f"{block}.attention", mixed_scale * mixed_balance.scale, mixed_balance.offset)
+    def _layer(self, op: Linear, hidden: list[Statistic]) -> None:
+        """A linear layer, of all experts where there are several; `hidden` is what its GELU leads to."""
+        weights, biases = self.model.value(op.weight), self.model.value(op.bias)
+        out_scale = self.residual_scale if op.activation is None else GELU_INPUT.lsb
+        for index in op.indices:
+            operand = self._operand(op.input, index)
+            self._linear(op, *operand.read(weights[index], biases[index]), operand, out_scale, index)
+        if op.activation is not None:
+            self._hidden(op.output, op.activation, hidden)
 
-        self._linear(
-            f"{block}.proj",
-            projection * mixed_balance.scale,
-            self.model[f"{block}.attn.proj.bias"] + projection @ mixed_balance.offset,
-            _Operand(mixed_scale, mixed, precision.activation),
-            self.residual_scale,
-        )
+    def _operand(self, value: Value, index: Index = ()) -> _Operand:
+        found = self.operands[value.name]
+        return found[index[0]] if len(found) > 1 else found[0]
 
-    def _mlp(self, layer: int) -> None:
-        block, spec = f"blocks.{layer}", self.model.spec
-        if spec.moe is None or layer not in spec.moe_layers:
-            source = f"{block}.mlp"
-            fc1 = self.model[f"{source}.fc1.weight"]
-            balance = self._balance(f"{block}.norm2", [fc1])
-            operand = self._norm(f"{block}.norm2", balance)
-            bias = self.model[f"{source}.fc1.bias"] + fc1 @ balance.offset
-            self._linear(f"{block}.fc1", fc1 * balance.scale, bias, operand, GELU_INPUT.lsb)
-            hidden = self._hidden(f"{block}.hidden", [self.statistics[f"{block}.hidden"]])
-            fc2, bias = self.model[f"{source}.fc2.weight"], self.model[f"{source}.fc2.bias"]
-            self._linear(f"{block}.fc2", fc2, bias, hidden[0], self.residual_scale)
-            return
+    def _expert_statistics(self, op: Experts) -> list[Statistic]:
+        """Hidden values of every expert, as calibrated: those of all together where an expert saw too few."""
+        pooled = self.statistics[op.hidden.name]
+        seen = [self.statistics.get(f"{op.name}.{expert}.hidden", pooled) for expert in range(op.experts)]
+        return [own if own.rows >= _FEW_ROWS else pooled for own in seen]
 
-        source, experts = f"{block}.moe", range(spec.moe.experts)
-        all_fc1 = self.model[f"{source}.fc1.weight"]
-        balance = self._balance(f"{block}.norm2", list(all_fc1))
-        operand = self._norm(f"{block}.norm2", balance)
-        self._gate(layer, balance, operand)
-        for expert in experts:
-            fc1 = all_fc1[expert]
-            bias = self.model[f"{source}.fc1.bias"][expert] + fc1 @ balance.offset
-            self._linear(f"{block}.fc1", fc1 * balance.scale, bias, operand, GELU_INPUT.lsb, (expert,))
-        pooled = self.statistics[f"{block}.hidden"]
-        seen = [self.statistics.get(f"{block}.experts.{expert}.hidden", pooled) for expert in experts]
-        statistics = [own if own.rows >= _FEW_ROWS else pooled for own in seen]
-        hidden = self._hidden(f"{block}.hidden", statistics)
-        fc2, fc2_bias = self.model[f"{source}.fc2.weight"], self.model[f"{source}.fc2.bias"]
-        for expert in experts:
-            name = f"{block}.fc2"
-            self._linear(name, fc2[expert], fc2_bias[expert], hidden[expert], self.residual_scale, (expert,))
+    def _gate(self, op: Gate) -> None:
+        operand = self._operand(op.input)
+        weights, biases = self.model.value(op.weight), self.model.value(op.bias)
+        for task in range(op.tasks):
+            index, bias_index = op.weight_index(task), op.bias_index(task)
+            weight, bias = operand.read(weights[index], biases[bias_index])
+            self._linear(op, weight * LOG2_E, bias * LOG2_E, operand, SCORE.lsb, index, bias_index=bias_index)
 
-    def _gate(self, layer: int, balance: Balance, operand: _Operand) -> None:
-        spec, block, width = self.model.spec, f"blocks.{layer}", self.precision.gate_width
-        shift = int(self.tensors[f"{block}.norm2.shift"][0])
-        # The router reads the same normalised value with more of its fraction.
-        spare = power_of_two(operand.statistic.largest / operand.scale, width)
-        gate_shift = max(shift - spare, 1)
-        scale = operand.scale * 2.0 ** (gate_shift - shift)
-        self.tensors[f"{block}.norm2.gate_shift"] = np.array([gate_shift])
-        gate_operand = _Operand(scale, operand.statistic, self.precision.gate_input)
-        self._report_activation(f"{block}.gate_input", operand.statistic, scale, width)
-        shared = len(self.model.weights[f"{block}.moe.gate.weight"]) == 1
-        for task in range(len(spec.tasks)):
-            weight, bias = self.model.gate(layer, task)
-            bias = (bias + weight @ balance.offset) * LOG2_E
-            weight = weight * balance.scale * LOG2_E
-            self._linear(
-                f"{block}.gate",
-                weight,
-                bias,
-                gate_operand,
-                SCORE.lsb,
-                (0 if shared else task,),
-                bias_index=(task,),
-                width=width,
-            )
-
-    def _hidden(self, name: str, statistics: list[Statistic]) -> list[_Operand]:
+    def _hidden(self, value: Value, activation: Activation, statistics: list[Statistic]) -> None:
         """Requantisation of the GELU output, one for each expert where there are several."""
-        width, operands = self.precision.activation_width, []
-        factors, zeros = [], []
+        width, balance = value.format.width, Balance.identity(value.channels)
+        operands = []
         for statistic in statistics:
             if self.precision.multipliers:
                 scale, zero = least_error_range(statistic.samples, width)
             else:
-                scale, zero = self._activation_scale(statistic), 0
-            operands.append(_Operand(scale, statistic, self.precision.activation, zero))
-            factors.append(2.0**-GELU_FRAC / scale)
-            zeros.append(zero)
-        self._scaling(name, np.array(factors), ())
-        self.tensors[f"{name}.zero"] = np.array(zeros)
-        scales = np.array([operand.scale for operand in operands])
-        self._decode(name, scales, -np.array(zeros) * scales)
-        pooled = merge(statistics)
-        self._report_activation(name, pooled, float(scales.max()), width, zeros[0])
-        return operands
+                scale, zero = self._activation_scale(statistic, 2.0**-_MAX_FRAC), 0
+            operands.append(_Operand(scale, statistic, value.format, balance, zero))
+        scales, zeros = (np.array([getattr(o, name) for o in operands]) for name in ("scale", "zero"))
+        self._scaling(value.name, activation.scaling, 2.0**-GELU_FRAC / scales, ())
+        self._store(activation.zero, (), zeros)
+        self._decode(value, scales, -zeros * scales)
+        self._report_activation(value.name, merge(statistics), float(scales.max()), width, operands[0].zero)
+        self.operands[value.name] = operands
 
-    def _norm(self, name: str, balance: Balance) -> _Operand:
+    def _norm(self, op: Norm) -> None:
         """Gamma and beta of a LayerNorm, with the scale of its output folded in."""
-        statistic = self.statistics[name].affine(balance.scale, balance.offset)
-        scale = self._activation_scale(statistic)
-        gamma = self.model[f"{name}.weight"] / balance.scale / scale
-        beta = (self.model[f"{name}.bias"] - balance.offset) / balance.scale / scale
+        output = op.output
+        balance = self._balance(output)
+        statistic = self.statistics[output.name].affine(balance.scale, balance.offset)
+        gamma = self.model.value(op.gamma) / balance.scale
+        # What gamma makes of one unit of a normalised value: nothing finer is there.
+        unit = NORMALIZED.lsb * 2.0 ** math.ceil(math.log2(max(float(np.abs(gamma).max()), _NOTHING)))
+        scale = self._activation_scale(statistic, unit)
+        gamma = gamma / scale
+        beta = (self.model.value(op.beta) - balance.offset) / balance.scale / scale
         frac = min(power_of_two(float(np.abs(gamma).max(initial=0.0)), NORM_WEIGHT_WIDTH), _MAX_FRAC)
         shift = NORMALIZED.frac + frac
         if shift < 1:
             raise OverflowRiskError(
-                f"{name}: gamma is far larger than the norm's output", hint="check the checkpoint"
+                f"{op.name}: gamma is far larger than the norm's output", hint="check the checkpoint"
             )
-        self.tensors[f"{name}.gamma"] = round_half_up(np.ldexp(gamma, frac)).astype(np.int64)
-        limit = 2.0 ** (self.precision.activation_width + 2)
-        self.tensors[f"{name}.beta"] = round_half_up(np.ldexp(np.clip(beta, -limit, limit), shift)).astype(
-            np.int64
-        )
-        self.tensors[f"{name}.shift"] = np.array([shift])
-        self._decode(name, scale * balance.scale, balance.offset)
-        self._report_activation(name, statistic, scale, self.precision.activation_width)
-        return _Operand(scale, statistic, self.precision.activation)
+        self._store(op.gamma, (), round_half_up(np.ldexp(gamma, frac)))
+        limit = 2.0 ** (output.format.width + 2)
+        self._store(op.beta, (), round_half_up(np.ldexp(np.clip(beta, -limit, limit), shift)))
+        self._store(op.shift, (), shift)
+        self._store(op.epsilon, (), self._epsilon(op.input))
+        self._decode(output, scale * balance.scale, balance.offset)
+        self._report_activation(output.name, statistic, scale, output.format.width)
+        self.operands[output.name] = [_Operand(scale, statistic, output.format, balance)]
+        if op.gate_output is not None:
+            self._gate_input(op, op.gate_output, shift)
+
+    def _gate_input(self, op: Norm, value: Value, shift: int) -> None:
+        """The router reads the same normalised value with more of its fraction."""
+        operand, width = self._operand(op.output), value.format.width
+        spare = power_of_two(operand.statistic.largest / operand.scale, width)
+        gate_shift = max(shift - spare, 1)
+        scale = operand.scale * 2.0 ** (gate_shift - shift)
+        self._store(op.gate_shift, (), gate_shift)
+        self._report_activation(value.name, operand.statistic, scale, width)
+        self.operands[value.name] = [_Operand(scale, operand.statistic, value.format, operand.balance)]
+
+    def _epsilon(self, stream: Value) -> int:
+        epsilon = self._epsilon_units(stream, self.residual_frac)
+        if not self._holds_epsilon(stream, epsilon):
+            raise OverflowRiskError(
+                f"norm_eps = {self.model.spec.norm_eps} is larger than any variance of the residual stream",
+                hint="check norm_eps in model.toml",
+            )
+        return max(epsilon, MIN_EPSILON)
 
     def _linear(
         self,
-        name: str,
+        op: Linear | Gate,
         weight: FloatArray,
         bias: FloatArray,
         operand: _Operand,
         out_scale: FloatArray | float,
-        index: tuple[int, ...] = (),
+        index: Index = (),
         *,
-        bias_index: tuple[int, ...] | None = None,
-        width: int | None = None,
+        bias_index: Index | None = None,
     ) -> None:
-        """Integer parameters of one linear layer, stored at `index` of the tensors of that name."""
-        width = width or self.precision.weight_width
+        """Integer parameters of one linear layer, stored at `index` of its tensors."""
+        width = op.weight_width
         out_scale = np.broadcast_to(np.asarray(out_scale, np.float64), len(weight))
         # Rows of tiny weights under an ordinary bias take a coarser scale, so that the bias fits beside the sum.
         bias_limit = 2.0 ** (accumulator_width(weight.shape[1], operand.format, width) - 3)
@@ -350,7 +421,7 @@ class _Quantizer:
             scale = np.maximum(scale, np.exp2(np.round(np.log2(out_scale / operand.scale)) - 40))
         inputs = operand.statistic.samples if self.precision.learned_rounding else None
         integers = round_weights(weight, scale, width, inputs)
-        self._report_weight(name, index, weight, integers, scale, width)
+        self._report_weight(op.name, index, weight, integers, scale, width)
 
         # Rounded weights shift the mean of an output; the calibrated mean of the inputs tells by how much.
         mean = operand.statistic.mean
@@ -358,40 +429,46 @@ class _Quantizer:
         unit = operand.scale * scale
         whole_bias = round_half_up(corrected / unit).astype(np.int64)
         whole_bias -= operand.zero * integers.sum(axis=1).astype(np.int64)
-        self._store(f"{name}.weight", index, integers.astype(np.int64))
-        self._store(f"{name}.bias", index if bias_index is None else bias_index, whole_bias)
-        self._scaling(name, unit / out_scale, index)
+        self._store(op.weight, index, integers)
+        self._store(op.bias, index if bias_index is None else bias_index, whole_bias)
+        self._scaling(op.name, op.scaling, unit / out_scale, index)
 
-    def _scaling(self, name: str, factor: FloatArray, index: tuple[int, ...]) -> None:
-        if self.precision.multipliers:
+    def _scaling(self, name: str, scaling: Scaling | None, factor: FloatArray, index: Index) -> None:
+        assert scaling is not None
+        if scaling.multiplier is not None:
             multiplier, shift = multiplier_and_shift(factor, name)
-            self._store(f"{name}.multiplier", index, multiplier)
+            self._store(scaling.multiplier, index, multiplier)
         else:
             shift = pure_shift(factor, name)
-        self._store(f"{name}.shift", index, shift)
+        self._store(scaling.shift, index, shift)
 
-    def _store(self, name: str, index: tuple[int, ...], values: NDArray[Any]) -> None:
-        if name not in self.tensors:
-            expected = design_tensors(self.model.spec, self.precision)[name]
-            self.tensors[name] = np.zeros(expected.shape, expected.dtype)
-        self.tensors[name][index] = values
+    def _store(self, tensor: Tensor | None, index: Index, values: NDArray[Any] | int) -> None:
+        assert tensor is not None
+        stored = self.tensors.setdefault(tensor.name, np.zeros(tensor.shape, tensor.dtype))
+        stored[index] = np.asarray(values).astype(np.int64)
 
-    def _balance(self, name: str, weights: list[FloatArray]) -> Balance:
+    def _balance(self, value: Value) -> Balance:
         if not self.precision.balanced:
-            return Balance.identity(self.model.spec.dim)
-        precision = self.precision
-        return choose(self.statistics[name], weights, precision.activation_width, precision.weight_width)
+            return Balance.identity(value.channels)
+        weights = self._readers(value)
+        return choose(self.statistics[value.name], weights, value.format.width, self.precision.weight_width)
 
-    def _activation_scale(self, statistic: Statistic) -> float:
-        width = self.precision.activation_width
+    def _finest(self, largest: float) -> int:
+        """Fraction bits that a tensor may have, by its largest value."""
+        # Channels that calibration saw constant leave nothing but rounding noise once they are centred.
+        return _FINEST_FRAC if self.fine and largest > _NOTHING else _MAX_FRAC
+
+    def _activation_scale(self, statistic: Statistic, least: float = 0.0) -> float:
+        """Scale of a tensor; `least` is the finest that makes sense, if that is finer than ordinary ones."""
+        width, finest = self.precision.activation_width, self._finest(statistic.largest)
+        floor = max(2.0**-finest, min(least, 2.0**-_MAX_FRAC))
         if self.precision.multipliers:
-            # Channels that calibration saw constant leave nothing but rounding noise once they are centred.
-            return max(least_error_scale(statistic.samples, width), 2.0**-_MAX_FRAC)
-        return 2.0 ** -min(power_of_two(statistic.largest, width), _MAX_FRAC)
+            return max(least_error_scale(statistic.samples, width), floor)
+        return max(2.0 ** -power_of_two(statistic.largest, width), floor)
 
-    def _decode(self, name: str, scale: FloatArray, offset: FloatArray | None = None) -> None:
-        self.tensors[f"{DECODE}{name}.scale"] = scale
-        self.tensors[f"{DECODE}{name}.offset"] = np.zeros(len(scale)) if offset is None else offset
+    def _decode(self, value: Value, scale: FloatArray, offset: FloatArray | None = None) -> None:
+        self.tensors[f"{DECODE}{value.name}.scale"] = scale
+        self.tensors[f"{DECODE}{value.name}.offset"] = np.zeros(len(scale)) if offset is None else offset
 
     def _report_activation(
         self, name: str, statistic: Statistic, scale: float, width: int, zero: int = 0
@@ -406,7 +483,7 @@ class _Quantizer:
     def _report_weight(
         self,
         name: str,
-        index: tuple[int, ...],
+        index: Index,
         weight: FloatArray,
         integers: FloatArray,
         scale: FloatArray,
@@ -418,3 +495,24 @@ class _Quantizer:
         rounded = round_half_up(weight / scale[:, None])
         clipped = (rounded < -limit) | (rounded > limit - 1)
         self.reports.append(make_report(label, "weight", weight, error, clipped, float(scale.max()), width))
+
+
+def _requantise(
+    model: Model,
+    precision: Precision,
+    parallelism: Parallelism,
+    statistics: dict[str, Statistic],
+    progress: Callable[[int], Any],
+) -> Design:
+    try:
+        return _Quantizer(model, precision, statistics, fine=True).run(parallelism, progress)
+    except OverflowRiskError:
+        # Small values in calibration beside large weights: no shift takes the sums to units that fine.
+        return _Quantizer(model, precision, statistics, fine=False).run(parallelism, progress)
+
+
+_Quantize = Callable[[Model, Precision, Parallelism, dict[str, Statistic], Callable[[int], Any]], Design]
+_QUANTIZERS: dict[Arithmetic, _Quantize] = {
+    REQUANTISE: _requantise,
+    ICCAD23: iccad23_quantizer.quantize,
+}

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pysim.arithmetic import Kind
 from pysim.design import Design
-from pysim.engines import Engines, Hidden, engines_of
+from pysim.engines import Engines, engines_of
 from pysim.errors import InputError
 from pysim.kernels.router import Routing
+from pysim.program import Attention, Embed, Experts, Gate, Linear, Norm, Operation, Value
 from pysim.spec import ModelSpec
 
 FloatArray = NDArray[np.float64]
@@ -120,86 +125,132 @@ def _join(parts: list[NDArray[Any]], empty: tuple[int, ...]) -> NDArray[Any]:
     return np.concatenate(parts) if parts else np.zeros(empty, np.int64)
 
 
+class Machine:
+    """Some images on their way through a Design, operation by operation.
+
+    Attributes:
+        design: the quantised network.
+        images: (images, channels, H, W) uint8.
+        task: number of the task.
+        values: integers of every value that is there, by its name; tokens of all images are joined.
+        routing: per MoE layer, the choices.
+    """
+
+    def __init__(self, design: Design, images: NDArray[np.uint8], task: int, *, hidden: bool = True) -> None:
+        """Begin with the images; `hidden` keeps the values inside experts, which nothing reads."""
+        self.design, self.images, self.task, self.hidden = design, images, task, hidden
+        self.engines: Engines = engines_of(design)
+        self.values: dict[str, IntArray] = {}
+        self.routing: dict[int, Routing] = {}
+
+    def __getitem__(self, value: Value) -> IntArray:
+        """Integers of a value: (tokens, channels)."""
+        return self.values[value.name]
+
+    def heads(self, value: Value) -> IntArray:
+        """(images * heads, tokens, head_dim) of queries, keys, values or the output of attention."""
+        by_head = self[value].reshape(len(self.images), value.rows, value.groups, -1).transpose(0, 2, 1, 3)
+        return by_head.reshape(-1, *by_head.shape[2:])
+
+    def fork(self) -> Machine:
+        """A machine in the same state, to go another way."""
+        other = copy.copy(self)
+        other.values, other.routing = dict(self.values), dict(self.routing)
+        return other
+
+    def step(self, op: Operation) -> None:
+        """Run one operation, whose inputs are there."""
+        results = self._run(op)
+        self.values |= {value.name: result for value, result in zip(op.outputs, results, strict=False)}
+
+    def _run(self, op: Operation) -> Sequence[IntArray]:
+        engines = self.engines
+        match op:
+            case Embed():
+                return [self._embed(op)]
+            case Norm():
+                return engines.norm(op, self[op.input])
+            case Linear():
+                old = None if op.added is None else self[op.added]
+                return np.split(engines.linear(op, self[op.input], old), len(op.results), axis=1)
+            case Attention():
+                return self._attention(op)
+            case Gate():
+                logits = engines.logits(op, self.task, self[op.input])
+                assert op.layer is not None
+                routing = self.routing[op.layer] = engines.route(op, logits)
+                return [logits, routing.scores]
+            case Experts():
+                return self._experts(op)
+            case _:
+                assert_never(op)
+
+    def _embed(self, op: Embed) -> IntArray:
+        x = np.tile(self.design.integers(op.position), (len(self.images), 1, 1))
+        rows = x[:, op.prefix :]
+        pixels = self.engines.pixels(op, self.images)
+        embedded = self.engines.linear(op.patch, pixels, rows.reshape(-1, op.output.channels))
+        x[:, op.prefix :] = embedded.reshape(rows.shape)
+        return x.reshape(-1, op.output.channels)
+
+    def _attention(self, op: Attention) -> list[IntArray]:
+        mixed, scores = self.engines.attention(op, *(self.heads(value) for value in op.inputs))
+        by_head = (len(self.images), op.heads, op.tokens)
+        mixed = mixed.reshape(*by_head, op.head_dim).transpose(0, 2, 1, 3)
+        return [scores.reshape(*by_head, op.tokens), mixed.reshape(-1, op.output.channels)]
+
+    def _experts(self, op: Experts) -> list[IntArray]:
+        assert op.layer is not None
+        routing = self.routing[op.layer]
+        x, parts = self.engines.experts(op, routing, self[op.fc1.input], self[op.stream])
+        hidden = np.zeros((*routing.experts.shape, op.hidden.channels if self.hidden else 0), np.int64)
+        for part in parts if self.hidden else ():
+            tokens, slot = np.nonzero(routing.experts == part.expert)
+            hidden[tokens, slot] = part.values
+        return [hidden, x]
+
+    def real(self, value: Value) -> FloatArray:
+        """A value in real units, by the scales that calibration found for it."""
+        integers = self[value]
+        if value.kind is Kind.STREAM:
+            return self.design.residual.to_float(integers)
+        if not value.scales:
+            return self.design.arithmetic.real(value.kind, integers)
+        scale, offset = self.design.decode(value.name)
+        if integers.ndim == 3:  # of several experts: (tokens, top_k, channels)
+            assert value.layer is not None
+            chosen = self.routing[value.layer].experts
+            scale, offset = scale[chosen, None], offset[chosen, None]
+        return integers * scale + offset
+
+
 class _Run:
-    """One batch of images through the engines."""
+    """One batch of images through the whole network."""
 
     def __init__(self, design: Design, task: int, traced: bool) -> None:
         self.design, self.task, self.traced = design, task, traced
-        self.engines: Engines = engines_of(design)
         self.trace: dict[str, IntArray] = {}
         self.real: dict[str, FloatArray] = {}
-        self.routing: dict[int, Routing] = {}
 
     def run(self, images: NDArray[np.uint8], layer_done: Callable[[int], None]) -> None:
-        spec, engines = self.design.spec, self.engines
-        x = engines.embed(images)
-        self._stream("embed", x)
-        for layer in range(spec.depth):
-            block = f"blocks.{layer}"
-            y, _ = engines.norm(layer, 1, x)
-            self._decoded(f"{block}.norm1", y)
-            mixed = self._attention(layer, engines.qkv(layer, y), len(images))
-            x = engines.project(layer, mixed, x)
-            self._stream(f"{block}.attn_residual", x)
-            y, gate_input = engines.norm(layer, 2, x)
-            self._decoded(f"{block}.norm2", y)
-            if layer in spec.moe_layers:
-                x = self._experts(layer, gate_input, y, x)
-            else:
-                x, hidden = engines.mlp(layer, y, x)
-                self._hidden(layer, [hidden])
-            self._stream(f"{block}.output", x)
-            layer_done(layer)
-        self.output = x
+        operations, machine = self.design.program, Machine(self.design, images, self.task, hidden=self.traced)
+        self.routing, output = machine.routing, operations[-1].outputs[-1]
+        # How often each value is still read; what nothing reads any more is dropped.
+        reads = Counter(value.name for op in operations for value in op.inputs) + Counter([output.name])
+        for layer, block in groupby(operations, key=lambda op: op.layer):
+            for op in block:
+                machine.step(op)
+                self._keep(machine, op)
+                reads.subtract(value.name for value in op.inputs)
+                for value in (*op.inputs, *op.outputs):
+                    if not reads[value.name]:
+                        machine.values.pop(value.name, None)
+            if layer is not None:
+                layer_done(layer)
+        self.output = machine[output]
 
-    def _attention(self, layer: int, qkv: IntArray, images: int) -> IntArray:
-        spec, block = self.design.spec, f"blocks.{layer}"
-        for name, part in zip("qkv", np.split(qkv, 3, axis=1), strict=True):
-            self._decoded(f"{block}.{name}", part)
-        heads = qkv.reshape(images, spec.tokens, 3, spec.heads, spec.head_dim).transpose(2, 0, 3, 1, 4)
-        q, k, v = heads.reshape(3, images * spec.heads, spec.tokens, spec.head_dim)
-        mixed, scores = self.engines.attention(layer, q, k, v)
-        by_head = (images, spec.heads, spec.tokens)
-        self._keep(f"{block}.scores", scores.reshape(*by_head, spec.tokens), self.engines.real_scores)
-        mixed = mixed.reshape(*by_head, spec.head_dim).transpose(0, 2, 1, 3).reshape(-1, spec.dim)
-        self._decoded(f"{block}.attention", mixed)
-        return mixed
-
-    def _experts(self, layer: int, gate_input: IntArray, y: IntArray, x: IntArray) -> IntArray:
-        block = f"blocks.{layer}"
-        logits = self.engines.logits(layer, self.task, gate_input)
-        self._keep(f"{block}.logits", logits, self.engines.real_logits)
-        routing = self.engines.route(logits)
-        self.routing[layer] = routing
-        self._keep(f"{block}.gate_scores", routing.scores, self.engines.real_gate_scores)
-        x, hidden = self.engines.experts(layer, routing, y, x)
-        self._hidden(layer, hidden)
-        return x
-
-    def _keep(self, name: str, values: IntArray, to_real: Callable[[IntArray], FloatArray]) -> None:
-        if self.traced:
-            self.trace[name], self.real[name] = values, to_real(values)
-
-    def _stream(self, name: str, x: IntArray) -> None:
-        self._keep(name, x, self.design.residual.to_float)
-
-    def _decoded(self, name: str, values: IntArray) -> None:
-        if self.traced:
-            scale, offset = self.design.decode(name)
-            self._keep(name, values, lambda integers: integers * scale + offset)
-
-    def _hidden(self, layer: int, parts: list[Hidden]) -> None:
-        """Hidden values: (tokens, mlp_dim), or (tokens, top_k, hidden_dim) in the order of the choices."""
-        if not self.traced:
-            return
-        name = f"blocks.{layer}.hidden"
-        scale, offset = self.design.decode(name)
-        if parts[0].expert is None:
-            self._keep(name, parts[0].values, lambda integers: integers * scale + offset)
-            return
-        chosen = self.routing[layer].experts
-        integers = np.zeros((*chosen.shape, parts[0].values.shape[1]), np.int64)
-        for part in parts:
-            tokens, slot = np.nonzero(chosen == part.expert)
-            integers[tokens, slot] = part.values
-        self._keep(name, integers, lambda values: values * scale[chosen, None] + offset[chosen, None])
+    def _keep(self, machine: Machine, op: Operation) -> None:
+        # The router's copy of the normalised tokens is left out: a trace has them already.
+        for value in op.outputs if self.traced else ():
+            if value.kind is not Kind.GATE_INPUT:
+                self.trace[value.name], self.real[value.name] = machine[value], machine.real(value)

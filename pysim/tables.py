@@ -55,6 +55,19 @@ class PiecewiseLinear:
         return _narrowest(self.slope, self.frac)
 
     @property
+    def words(self) -> list[int]:
+        """Unsigned words of a memory that holds the table: in each, the base of a segment above its slope."""
+        slope_bits = self.slope_format.width
+        mask = (1 << slope_bits) - 1
+        pairs = zip(self.base.tolist(), self.slope.tolist(), strict=True)
+        return [base << slope_bits | slope & mask for base, slope in pairs]
+
+    @property
+    def word_bits(self) -> int:
+        """Bits of such a word."""
+        return self.base_format.width + self.slope_format.width
+
+    @property
     def value_frac(self) -> int:
         """Fraction bits of an interpolated value."""
         return self.frac + self.step_bits

@@ -50,7 +50,9 @@ def measure(accelerator: Accelerator, image: np.ndarray[Any, Any], repeats: int)
         registers.set("task", 0)
         registers.control()
         registers.take_valid("design_id")
+        registers.take_valid("status")
         registers.get("design_id")
+        registers.get("status")
         registers.get("cycles")
 
     def decode(result: Result) -> None:

@@ -834,6 +834,9 @@ def _rows() -> Iterator[Case]:
     yield iccad23_layernorm("all minimum", (2, 192), lowest, norm=lowest)
     yield iccad23_layernorm("edges", (7, 31), edges, norm=edges)
     yield iccad23_layernorm("small values", (7, 31), within(-9, 9))
+    yield iccad23_layernorm("variance of 4 units", (2, 192), listed(8, -8))
+    yield iccad23_layernorm("variances of 2 to 17 units", (60, 4), within(-9000, 9000))
+    yield iccad23_layernorm("variances of 4 to -11 units", (30, 64), ramp(16384, 64, axis=0))
     yield iccad23_layernorm("variance wraps", (2, 32), ends)
     yield iccad23_layernorm("one spike", (2, 192), spike(100 * ONE))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from PIL import Image
 import edgemoe
 from boards import load_board
 from codegen.project import Build
+from emulation import Expected, FaultyKernel, faulty_board
+from host import Accelerator
+from host.emulated import EmulatedBoard
 from pysim.design import Design, Parallelism
 from pysim.model import Model
 from pysim.precision import PRESETS
@@ -76,6 +80,35 @@ def library(built: Build) -> Path:
     from codegen.csim import build_library
 
     return build_library(built.hls)
+
+
+@pytest.fixture
+def board(built: Build, library: Path) -> Iterator[EmulatedBoard]:
+    """A board with the kernel of `built`, on which every test leaves no buffer."""
+    emulated, kernel = faulty_board(built.host, library)
+    yield emulated
+    kernel.go.set()
+    gc.collect()
+    assert not emulated.memory.buffers, "buffers were not freed"
+
+
+@pytest.fixture
+def kernel(board: EmulatedBoard) -> FaultyKernel:
+    assert isinstance(board.hardware, FaultyKernel)
+    return board.hardware
+
+
+@pytest.fixture
+def accelerator(built: Build, board: EmulatedBoard) -> Iterator[Accelerator]:
+    with Accelerator(built.folder, board=board, timeout=20) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def expected(built: Build, images: Pixels) -> Expected:
+    """The simulator's results of `built`."""
+    design = edgemoe.load_design(built.folder / "design")
+    return {task: edgemoe.simulate(design, images, task).integers for task in design.spec.tasks}
 
 
 @pytest.fixture(scope="session")

@@ -383,6 +383,11 @@ def feature_reciprocal(value: int) -> int:
     return int(min(ONE * ONE // max(value, 1), HIGHEST))
 
 
+def feature_quotient(a: int, b: int) -> int:
+    """a / b of features above zero: an ordinary division of their type, which keeps the low 32 bits."""
+    return wrapped(a * ONE // b)
+
+
 def iccad23_linear(x: Matrix, weight: Matrix, bias: Row, shift: int) -> Output:
     def output(token: Row, row: Row, total: int) -> int:
         for value, w in zip(token, row, strict=True):
@@ -470,8 +475,8 @@ def iccad23_layernorm(x: Matrix, gamma: Row, beta: Row, norm_frac: int) -> Outpu
         mean = wrapped(sum(t))
         msq = wrapped(sum(map(product, row, t)))
         var = wrapped(msq - product(mean, mean) + 4)
-        # A variance that wrapped below zero has no root: the kernel takes the smallest feature instead.
-        inverse = feature_reciprocal(isqrt(max(var, 1) * ONE))
+        # A variance that is not positive has no root: the kernel takes the smallest feature instead.
+        inverse = feature_quotient(ONE, isqrt(max(var, 1) * ONE))
         y = [wrapped(product(wrapped(value - mean), inverse)) for value in row]
         y = [wrapped(value * g // 2**norm_frac) for value, g in zip(y, gamma, strict=True)]
         return [wrapped(value + b * 2 ** (FRAC - norm_frac)) for value, b in zip(y, beta, strict=True)]

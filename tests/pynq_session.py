@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -54,6 +55,11 @@ def refused(action: Any) -> str:
     raise AssertionError("nothing was raised")
 
 
+def run_in_line(accelerator: Any, pixels: Any, task: str) -> Any:
+    """Tokens of the first image, by one thread of several."""
+    return accelerator.run(pixels[0], task, wait=True).integers
+
+
 def main() -> None:
     folder, library, images, out, real_hwh = map(Path, sys.argv[1:])
     assert Path(driver.__file__).is_relative_to(folder), "the copy in the host folder is what a board runs"
@@ -81,6 +87,19 @@ def main() -> None:
         task = accelerator.tasks[-1]
         tokens["stream"] = [result.integers for result in accelerator.stream(pixels, task)]
         tokens["batch"] = [result.integers for result in accelerator.run_batch(pixels, task)]
+        facts["max_batch"] = accelerator.max_batch
+        # Threads have no event loop to wait for interrupts in: they poll.
+        threads = [
+            threading.Thread(target=lambda: tokens["threads"].append(run_in_line(accelerator, pixels, task)))
+            for _ in range(3)
+        ]
+        tokens["threads"] = []
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        accelerator._caller.start({"batch": 99})
+        facts["refused"] = refused(accelerator._caller.wait)
         overlay = pynq.Overlay(str(device.hwh), download=False)
         ip = overlay.edgemoe_top_0
         facts["idle"] = int(ip.register_map.CTRL.AP_IDLE)

@@ -19,13 +19,13 @@ from cases import Case
 from codegen.architecture import Architecture
 from codegen.rtl.kernels import attention, layernorm, linear, router, softmax, units
 from codegen.rtl.kernels.base import Call, Kernel, Result
-from codegen.rtl.kernels.linear import Destination
 from codegen.rtl.kernels.units import unit_kernels
 from codegen.rtl.render import render
 from codegen.rtl.simulation import Scenario, build, play
 from codegen.weight_image import pack_gate, pack_linear, pack_norm, pack_records
 from pysim.design import Parallelism
 from pysim.precision import Precision
+from pysim.program import Destination
 from pysim.spec import ModelSpec, MoeSpec
 
 IntArray = NDArray[Any]

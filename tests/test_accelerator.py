@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import _thread
 import gc
+import json
+import shutil
 import signal
 import threading
 import time
@@ -19,7 +21,7 @@ from PIL import Image
 
 import edgemoe
 from codegen.project import Build
-from emulation import FaultyKernel, faulty_board
+from emulation import Expected, FaultyKernel, check, faulty_board
 from host import Accelerator, AcceleratorError, Result
 from host import call as host_call
 from host.emulated import EmulatedBoard, EmulatedBuffer
@@ -32,45 +34,9 @@ from pysim.reference import apply_head
 Pixels = NDArray[np.uint8]
 
 
-@pytest.fixture
-def board(built: Build, library: Path) -> Iterator[EmulatedBoard]:
-    """A board on which every test leaves no buffer."""
-    emulated, kernel = faulty_board(built.host, library)
-    yield emulated
-    kernel.go.set()
-    gc.collect()
-    assert not emulated.memory.buffers, "buffers were not freed"
-
-
-@pytest.fixture
-def kernel(board: EmulatedBoard) -> FaultyKernel:
-    assert isinstance(board.hardware, FaultyKernel)
-    return board.hardware
-
-
-@pytest.fixture
-def accelerator(built: Build, board: EmulatedBoard) -> Iterator[Accelerator]:
-    with Accelerator(built.folder, board=board, timeout=20) as opened:
-        yield opened
-
-
 @pytest.fixture(scope="module")
 def design(built: Build) -> Design:
     return edgemoe.load_design(built.folder / "design")
-
-
-@pytest.fixture(scope="module")
-def expected(design: Design, images: Pixels) -> dict[str, NDArray[np.int64]]:
-    return {task: edgemoe.simulate(design, images, task).integers for task in design.spec.tasks}
-
-
-Expected = dict[str, NDArray[np.int64]]
-
-
-def check(results: list[Result], expected: NDArray[np.int64]) -> None:
-    assert len(results) == len(expected)
-    for result, tokens in zip(results, expected, strict=True):
-        assert_array_equal(result.integers, tokens)
 
 
 class TestResults:
@@ -243,6 +209,118 @@ class TestCache:
         with Accelerator(built.folder, board=board) as opened:
             result = opened.run(images[0])
         assert (result.integers != expected["semseg"][0]).any()
+
+    def test_zeros_left_in_the_cache_go_over_the_results(
+        self,
+        built: Build,
+        board: EmulatedBoard,
+        images: Pixels,
+        expected: Expected,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        flush = EmulatedBuffer.flush
+
+        def only_data(self: EmulatedBuffer) -> None:
+            if self.array.any():
+                flush(self)
+
+        monkeypatch.setattr(EmulatedBuffer, "flush", only_data)
+        with Accelerator(built.folder, board=board) as opened:
+            result = opened.run(images[0])
+        assert not result.integers.any() and expected["semseg"][0].any()
+
+    def test_only_lines_that_were_changed_are_evicted(self, board: EmulatedBoard) -> None:
+        buffer = board.memory.allocate(5 * 64 + 8)
+        buffer.flush()
+        buffer.array[70] = 1
+        buffer.array[-1] = 2
+        buffer.dram[:] = 9
+        buffer.evict()
+        expected = np.full(5 * 64 + 8, 9)
+        expected[64:128] = buffer.array[64:128]
+        expected[320:] = buffer.array[320:]
+        assert_array_equal(buffer.dram, expected)
+        buffer.dram[:] = 9
+        buffer.evict()
+        assert_array_equal(buffer.dram, 9, "what was written back is not written again")
+        buffer.free()
+
+
+class TestRefusedCalls:
+    """The kernel says how much it holds, and refuses what is more; the driver believes it and nobody else."""
+
+    @pytest.mark.parametrize(
+        ("batch", "task", "status"),
+        [
+            (0, 0, 0),
+            (4, 0, 1),
+            (-1, 0, 1),
+            (2**31 - 1, 1, 1),
+            (-(2**31), 0, 1),
+            (1, 2, 2),
+            (3, -1, 2),
+            (0, 7, 2),
+        ],
+    )
+    def test_by_the_kernel(
+        self,
+        accelerator: Accelerator,
+        board: EmulatedBoard,
+        kernel: FaultyKernel,
+        images: Pixels,
+        expected: Expected,
+        batch: int,
+        task: int,
+        status: int,
+    ) -> None:
+        check([accelerator.run(images[0], "depth")], expected["depth"][:1])
+        before = {address: buffer.dram.copy() for address, buffer in board.memory.buffers.items()}
+        found = kernel.call(batch=batch, task=task)
+        assert found == {"cycles_1": 0, "cycles_2": 0, "max_batch": 3, "status": status}
+        for address, buffer in board.memory.buffers.items():
+            assert_array_equal(buffer.dram, before[address])
+        accelerator._caller.registers.forget()
+        check(accelerator.run_batch(images[:4], "semseg"), expected["semseg"][:4])
+
+    @pytest.mark.parametrize(
+        ("arguments", "reason"),
+        [({"batch": 40}, "it takes 0 to 3 images, not 40"), ({"batch": 1, "task": 2}, "it has no task 2")],
+    )
+    def test_are_one_error(
+        self,
+        accelerator: Accelerator,
+        images: Pixels,
+        expected: Expected,
+        arguments: dict[str, int],
+        reason: str,
+    ) -> None:
+        accelerator.run(images[0])
+        accelerator._caller.start(arguments)
+        with pytest.raises(AcceleratorError, match=f"refused the call: {reason}"):
+            accelerator._caller.wait()
+        check([accelerator.run(images[0], "depth")], expected["depth"][:1])
+
+    def test_unknown_status(self, accelerator: Accelerator, kernel: FaultyKernel, images: Pixels) -> None:
+        kernel.mode = "status"
+        with pytest.raises(AcceleratorError, match="status = 7, which this driver does not know"):
+            accelerator.run(images[0])
+
+    @pytest.mark.parametrize("most", [1, 2, 4, 40])
+    def test_limit_of_the_manifest_is_not_the_kernels(
+        self, built: Build, board: EmulatedBoard, tmp_path: Path, most: int
+    ) -> None:
+        shutil.copytree(built.host, tmp_path / "host")
+        path = tmp_path / "host/manifest.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"max_batch": most}))
+        with pytest.raises(
+            AcceleratorError, match=rf"takes 3 image\(s\).* says max_batch = {most}"
+        ) as caught:
+            Accelerator(tmp_path / "host", board=board)
+        assert "copy the whole host folder" in caught.value.hint
+        assert not board.memory.buffers, "refused before the first buffer"
+
+    def test_limit_is_the_hardwares(self, accelerator: Accelerator) -> None:
+        assert accelerator.max_batch == 3
 
 
 class TestFaults:
@@ -432,13 +510,26 @@ class TestFaults:
         self.works(accelerator, kernel, images, expected)
 
     def test_wrong_task(self, accelerator: Accelerator, images: Pixels) -> None:
-        for task in ("nonsense", 2, -1, True):
-            if task is True:
-                continue
+        wrong: list[Any] = ["nonsense", 2, -1, True, False, np.True_, 1.0, None, b"depth", ("depth",)]
+        for task in wrong:
             with pytest.raises(InputError, match="unknown"):
                 accelerator.run(images[0], task)
-        with pytest.raises(InputError, match="unknown"):
-            accelerator.stream(images, "nonsense")
+            with pytest.raises(InputError, match="unknown"):
+                accelerator.run_batch(images, task)
+            with pytest.raises(InputError, match="unknown"):
+                accelerator.stream(images, ["semseg", task])
+        for task in ("nonsense", 2, True, None):
+            with pytest.raises(InputError, match="unknown"):
+                accelerator.stream(images, task)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="an empty list"):
+            accelerator.stream(images, [])
+
+    def test_tasks_by_numbers_of_numpy(
+        self, accelerator: Accelerator, images: Pixels, expected: Expected
+    ) -> None:
+        for number in (np.int64(1), np.uint8(1)):
+            check([accelerator.run(images[0], number)], expected["depth"][:1])  # type: ignore[arg-type]
+            check(list(accelerator.stream(images[:2], number)), expected["depth"][:2])  # type: ignore[arg-type]
 
     def test_exception_in_the_source_of_a_stream(
         self, accelerator: Accelerator, kernel: FaultyKernel, images: Pixels, expected: Expected
@@ -558,10 +649,46 @@ class TestFaults:
         monkeypatch.undo()
         self.works(accelerator, kernel, images, expected)
 
-    def test_bad_timeout(self, built: Build, board: EmulatedBoard) -> None:
-        for timeout in (0, -1, float("nan")):
-            with pytest.raises(InputError, match="more than 0 seconds"):
-                Accelerator(built.folder, board=board, timeout=timeout)
+    @pytest.mark.parametrize(
+        "timeout",
+        [0, -1, float("nan"), -float("inf"), "x", "10", True, False, np.True_, [1], b"1", 10**400, 1j],
+    )
+    def test_bad_timeout(self, built: Build, board: EmulatedBoard, images: Pixels, timeout: Any) -> None:
+        with pytest.raises(InputError, match=r"timeout = .*, expected more than 0 seconds, as a number"):
+            Accelerator(built.folder, board=board, timeout=timeout)
+        if isinstance(timeout, bool):
+            return
+        with Accelerator(built.folder, board=board) as accelerator:
+            for attempt in (
+                lambda: accelerator.run(images[0], wait=timeout),
+                lambda: accelerator.run_batch(images, wait=timeout),
+                lambda: accelerator.stream(images, wait=timeout),
+            ):
+                with pytest.raises(InputError, match=r"wait = .*, expected more than 0 seconds, as a number"):
+                    attempt()
+
+    @pytest.mark.parametrize("timeout", [30, 30.5, np.float32(30), np.int64(30), float("inf")])
+    def test_good_timeout(
+        self, built: Build, board: EmulatedBoard, images: Pixels, expected: Expected, timeout: Any
+    ) -> None:
+        with Accelerator(built.folder, board=board, timeout=timeout) as accelerator:
+            check([accelerator.run(images[0], wait=timeout)], expected["semseg"][:1])
+
+    def test_abandoned_stream_leaves_no_call_running(
+        self, accelerator: Accelerator, kernel: FaultyKernel, images: Pixels, expected: Expected
+    ) -> None:
+        """Before anything else is started: the buffers are the caller's again."""
+        kernel.mode = "hold"
+        stream = accelerator.stream(images)
+        kernel.go.set()
+        next(stream)
+        kernel.go.clear()
+        kernel.calls = 0
+        threading.Timer(0.2, kernel.go.set).start()
+        assert accelerator._caller.running
+        stream.close()  # type: ignore[attr-defined]
+        assert not accelerator._caller.running and kernel.calls >= 1
+        self.works(accelerator, kernel, images, expected)
 
 
 def test_no_pynq_and_no_board_is_one_error(built: Build) -> None:

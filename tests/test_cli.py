@@ -121,6 +121,20 @@ def test_quantize_in_json(run: Run, folders: Path, tmp_path: Path) -> None:
     assert {"kind", "low", "high", "width", "scale", "frac", "clipped", "sqnr_db"} < set(data["tensors"][0])
 
 
+def test_quantize_warns_of_a_design_that_is_noise(run: Run, folders: Path, tmp_path: Path) -> None:
+    model = edgemoe.load_model(folders / "model")
+    model.weights.update({name: tensor * np.float32(1e-8) for name, tensor in model.weights.items()})
+    model.save(tmp_path / "model")
+    arguments = ("--images", folders / "images", "--precision", "iccad23")
+    result = run("quantize", tmp_path / "model", "-o", tmp_path / "a", *arguments)
+    warnings = edgemoe.load_design(tmp_path / "a").warnings
+    assert warnings
+    for text in warnings:
+        assert result.err.count(f"warning: {text}\n") == 1
+    data = run("quantize", tmp_path / "model", "-o", tmp_path / "b", *arguments, "--json").json
+    assert data["warnings"] == list(warnings)
+
+
 def test_quantize_reports_every_tensor_on_request(run: Run, folders: Path, tmp_path: Path) -> None:
     common = ("quantize", folders / "model", "--images", folders / "images")
     grouped = run(*common, "-o", tmp_path / "a").out

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from doc_tables import MARK, Rows, marked_tables, read_page
 from pysim import accuracy, datapath, tables
 from pysim import rounding as rounding_module
+from pysim.arithmetic import REQUANTISE
 from pysim.formats import Format, Overflow, Quantization, round_shift
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
 from pysim.kernels import iccad23
@@ -28,10 +29,9 @@ from pysim.precision import PRESETS, Precision
 from pysim.scaling import multiplier_and_shift
 
 IntArray = NDArray[np.int64]
-Rows = list[dict[str, str]]
 Check = Callable[[Rows], None]
 
-PAGE = (Path(__file__).parents[1] / "docs" / "numerics.md").read_text(encoding="utf-8")
+PAGE = read_page("numerics.md")
 PROSE = " ".join(PAGE.split())
 CHECKS: dict[str, Check] = {}
 
@@ -44,20 +44,7 @@ def check(name: str) -> Callable[[Check], Check]:
     return register
 
 
-def cells(line: str) -> list[str]:
-    return [cell.strip().strip("`") for cell in line.strip().strip("|").split("|")]
-
-
-def marked_tables() -> dict[str, Rows]:
-    """Name of each mark, and the rows of the table right behind it, by heading."""
-    found: dict[str, Rows] = {}
-    for name, body in re.findall(r"<!-- check: ([a-z0-9-]+) -->\n((?:\|.*\n)+)", PAGE):
-        heading, _, *rows = body.strip("\n").split("\n")
-        found[name] = [dict(zip(cells(heading), cells(row), strict=True)) for row in rows]
-    return found
-
-
-TABLES = marked_tables()
+TABLES = marked_tables(PAGE)
 
 
 def numbers(text: str) -> list[int]:
@@ -77,7 +64,7 @@ def by(multiplier: int, shift: int) -> Requantise:
 
 
 def test_every_mark_has_a_table_and_a_check() -> None:
-    marks = re.findall(r"<!-- check: (.*?) -->", PAGE)
+    marks = re.findall(MARK, PAGE)
     assert len(set(marks)) == len(marks)
     assert set(marks) == set(TABLES) == set(CHECKS)
     assert all(TABLES.values())
@@ -142,7 +129,7 @@ def residual(rows: Rows) -> None:
     for row in rows:
         channels = int(row["Channels D"])
         assert int(row["Bits of V with a 24-bit stream"]) == variance_width(24, channels)
-        assert row["Residual stream"] == f"{PRESETS['w16a16'].residual(0, channels).width} bits"
+        assert row["Residual stream"] == f"{REQUANTISE.residual(PRESETS['w16a16'], 0, channels).width} bits"
 
 
 # --- Tables and units ---------------------------------------------------------------------------------------

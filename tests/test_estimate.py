@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -12,8 +14,17 @@ import edgemoe
 from boards import load_board
 from codegen import original
 from codegen.architecture import Architecture
-from codegen.performance import estimate, nearest_fit, require_fit
-from codegen.resources import Memory, dsp_by_engine, multiplier_dsp
+from codegen.estimate import Scheduler
+from codegen.loops import Loop, loops_of
+from codegen.memories import Memory
+from codegen.performance import Performance, beats_per_cycle, estimate, nearest_fit, require_fit
+from codegen.resources import (
+    CONTROL_FACTOR,
+    dsp_by_engine,
+    multiplier_dsp,
+    packed_sum_luts,
+)
+from doc_tables import MARK, marked_tables, read_page
 from edgemoe.cli import main
 from frontend.zoo import find_spec
 from pysim.design import Design, Parallelism
@@ -41,9 +52,110 @@ def tiny() -> dict[str, Design]:
 def test_target_of_the_original_network(preset: str, tiny: dict[str, Design]) -> None:
     performance = estimate(tiny[preset], load_board("zcu102"))
     assert performance.ms <= TARGET_MS[preset]
-    assert all(performance.share(name) <= 0.8 for name in ("dsp", "bram36", "lut"))
+    assert performance.share("dsp") <= 0.85
+    assert all(performance.share(name) <= 0.7 for name in ("bram36", "lut"))
     assert performance.cycles == sum(stage.cycles for stage in performance.stages)
     assert performance.ms < original.ideal_ms() < original.NARROW_PORTS_MS < original.PUBLISHED_MS
+
+
+def performances(tiny: dict[str, Design]) -> dict[str, Performance]:
+    """Columns of the table of M3ViT-tiny, by heading."""
+    board = load_board("zcu102")
+    return {
+        f"`{preset}`, {batch}": estimate(tiny[preset], board, batch) for preset in tiny for batch in (1, 8)
+    }
+
+
+def test_every_mark_has_a_table() -> None:
+    marks = {name: re.findall(MARK, read_page(name)) for name in ("hls.md", "estimate.md")}
+    assert marks == {"hls.md": ["memories", "loops"], "estimate.md": ["what-if", "m3vit-tiny"]}
+    assert all(list(marked_tables(read_page(name))) == found for name, found in marks.items())
+
+
+def test_memories_of_the_page(tiny: dict[str, Design]) -> None:
+    rows = marked_tables(read_page("hls.md"))["memories"]
+    held = estimate(tiny["w8a8"], load_board("zcu102")).memories
+    expected = [
+        {
+            "Memory": memory.name,
+            "Variable": memory.variable or "-",
+            "Banks": f"{memory.copies:,}",
+            "Words": f"{memory.depth:,}",
+            "Bits": f"{memory.width:,}",
+            "Built as": memory.built_as,
+            "BRAM36": f"{memory.bram18 / 2:g}",
+        }
+        for memories in held.values()
+        for memory in memories
+    ]
+    assert rows == expected
+
+
+def test_loops_of_the_page(tiny: dict[str, Design]) -> None:
+    rows = marked_tables(read_page("hls.md"))["loops"]
+    expected = [
+        {
+            "Loop": total.loop.label,
+            "Flattened into it": "`, `".join(total.loop.nest) or "-",
+            "Function": total.loop.function,
+            "II": str(total.loop.ii),
+            "Depth": str(total.loop.depth),
+            "Entered": f"{total.entries:,}",
+            "Iterations": f"{total.iterations:,}",
+        }
+        for total in estimate(tiny["w8a8"], load_board("zcu102")).loops
+    ]
+    assert rows == expected
+
+
+def test_what_the_assumptions_are_worth(tiny: dict[str, Design]) -> None:
+    architecture = Architecture(tiny["w8a8"])
+    beats, loops = beats_per_cycle(architecture, load_board("zcu102")), loops_of(architecture)
+
+    def cycles(changed: Mapping[str, Loop] | None = None, **options: bool) -> int:
+        schedule = Scheduler(architecture, 1, beats, loops=changed, **options)
+        return sum(stage.cycles for stage in schedule.run())
+
+    first_run = " ".join(read_page("hls.md").split())
+    for row in marked_tables(read_page("estimate.md"))["what-if"]:
+        if "one after the other" in row["If"]:
+            more = cycles(overlap=False)
+        elif row["If"].startswith("every depth"):
+            deeper = {name: dataclasses.replace(loop, depth=loop.depth + 10) for name, loop in loops.items()}
+            more = cycles(deeper)
+        else:
+            name = row["If"].removesuffix(" II 2").strip("`")
+            more = cycles(loops | {name: dataclasses.replace(loops[name], ii=2)})
+        more -= cycles()
+        assert row["Cycles more"] == f"{more:,}", row
+        assert row["%"] == f"{100 * more / cycles():.1f}"
+        # What the page on the first run says it is worth.
+        assert f"+{more:,}" in first_run or row["If"].startswith(("every depth", "`GATHER", "GATHER"))
+
+
+def test_figures_of_the_page(tiny: dict[str, Design]) -> None:
+    found = performances(tiny)
+    resources = {"DSP of 2,520": "dsp", "BRAM36 of 912": "bram36", "LUT of 274,080": "lut"}
+    for row in marked_tables(read_page("estimate.md"))["m3vit-tiny"]:
+        figure = row.pop("Figure")
+        # The tables' reader takes the marks of code off both ends of a cell only.
+        row = {f"`{heading.replace('`', '')}".replace(",", "`,", 1): text for heading, text in row.items()}
+        for heading, performance in found.items():
+            if figure in resources:
+                used = performance.resources[resources[figure]][0]
+                expected = f"{used:,.10g} ({100 * performance.share(resources[figure]):.1f} %)"
+            else:
+                expected = {
+                    "ms an image": f"{performance.ms:.2f}",
+                    "cycles": f"{performance.cycles:,}",
+                    "DRAM MB an image": f"{performance.dram_bytes / 1e6:.1f}",
+                    "DRAM GB/s of 17.1": f"{performance.dram_gb_s[0]:.1f}",
+                }.get(figure) or f"{_cycles_of(performance, figure.split(', ')):,}"
+            assert row[heading] == expected, (figure, heading)
+
+
+def _cycles_of(performance: Performance, kinds: Sequence[str]) -> int:
+    return sum(stage.cycles for stage in performance.stages if stage.name.rsplit(".", 1)[-1] in kinds)
 
 
 def test_batch_shares_weights(tiny: dict[str, Design]) -> None:
@@ -62,7 +174,17 @@ def test_original_is_recognised() -> None:
 
 @pytest.mark.parametrize(
     ("bits", "slices"),
-    [((16, 16), 1), ((18, 27), 1), ((19, 27), 2), ((28, 18), 2), ((25, 16), 1), ((35, 35), 4)],
+    [
+        ((16, 16), 1),
+        ((18, 27), 1),
+        ((19, 27), 2),
+        ((28, 18), 2),
+        ((25, 16), 1),
+        ((35, 35), 4),
+        # Split over the narrow port, which takes more.
+        ((48, 17), 3),
+        ((36, 17), 3),
+    ],
 )
 def test_multipliers(bits: tuple[int, int], slices: int) -> None:
     assert multiplier_dsp(*bits) == slices
@@ -83,6 +205,68 @@ def test_memories(memory: Memory, bram18: int) -> None:
     assert (memory.luts > 0) == (bram18 == 0)
 
 
+@pytest.mark.parametrize(
+    ("memory", "built"),
+    [
+        (Memory("one", 1, 512, 36), "1 BRAM18 of 512 x 36"),
+        (Memory("banks", 16, 512, 512), "16 x 15 BRAM18 of 512 x 36"),
+        (Memory("deep", 1, 1548, 256), "29 BRAM18 of 2048 x 9"),
+        (Memory("luts", 2, 64, 7), "LUT memory, 16 LUTs"),
+        (Memory("deep luts", 1, 129, 7, bound="lutram"), "LUT memory, 38 LUTs"),
+        (Memory("shallow", 1, 16, 8, bound="bram"), "1 BRAM18 of 512 x 36"),
+        (Memory("read twice", 1, 512, 36, two_readers=True), "2 BRAM18 of 1024 x 18"),
+    ],
+)
+def test_shape_that_the_tool_should_choose(memory: Memory, built: str) -> None:
+    assert memory.built_as == built
+
+
+def test_reviewed_hardware(tiny: dict[str, Design]) -> None:
+    """16 x 32 x 4, 19 query rows, w8a8: figures that a review of the C++ worked out by hand."""
+    architecture = Architecture(tiny["w8a8"])
+    parallelism = architecture.design.parallelism
+    shape = (
+        parallelism.linear_in,
+        parallelism.linear_out,
+        parallelism.token_tile,
+        parallelism.attention_rows,
+    )
+    assert shape == (16, 32, 4, 19)
+    performance = estimate(tiny["w8a8"], load_board("zcu102"))
+    assert 2040 <= performance.resources["dsp"][0] <= 2110
+    held = {memory.name: memory for memory in performance.memories["linear"]}
+    assert held["weight halves"].bram18 == 2 * 120
+    assert (held["weight halves"].copies, held["weight halves"].width) == (2 * 8, 512)
+    # Sums of four packed products are split where every product was: about 30,000 LUTs, with control.
+    fewer = packed_sum_luts(architecture, 1) - packed_sum_luts(architecture, architecture.packed_chain)
+    assert 25_000 <= CONTROL_FACTOR * fewer <= 35_000
+
+
+@pytest.mark.parametrize(
+    ("weight", "activation", "chain"), [(8, 8, 4), (8, 9, 3), (9, 8, 3), (8, 10, 1), (4, 4, 4)]
+)
+def test_chains_of_packed_products(
+    weight: int, activation: int, chain: int, designs: dict[str, Design]
+) -> None:
+    widths = {"weight_width": weight, "activation_width": activation}
+    design = designs["w8a8"]
+    design = dataclasses.replace(design, precision=design.precision.model_copy(update=widths))
+    found = Architecture(design).packed_chain
+    assert found == chain
+    largest = 1 << (weight + activation - 2)
+    # The sum of the lower products stays in its 18 bits; one more of them would not, or is not wanted.
+    assert found * largest < 1 << 17 or found == 1
+    assert found == 4 or (found + 1) * largest >= 1 << 17
+
+
+def test_sums_of_packed_products_are_cheaper_in_chains(designs: dict[str, Design]) -> None:
+    architecture = Architecture(designs["w8a8"])
+    costs = [packed_sum_luts(architecture, chain) for chain in (1, 2, 4)]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[2] < costs[0] / 2
+    assert packed_sum_luts(Architecture(designs["w16a16"]), 1) == 0
+
+
 def test_packed_products_halve_the_dsp_slices(designs: dict[str, Design]) -> None:
     shared, single = (
         Architecture(dataclasses.replace(designs[preset], parallelism=Parallelism()))
@@ -93,7 +277,7 @@ def test_packed_products_halve_the_dsp_slices(designs: dict[str, Design]) -> Non
 
 def test_a_design_that_does_not_fit_names_what_is_short_and_what_fits(tiny: dict[str, Design]) -> None:
     board = load_board("ultra96v2")
-    with pytest.raises(InputError, match=r"does not fit ultra96v2: dsp 1932 of 360") as caught:
+    with pytest.raises(InputError, match=r"does not fit ultra96v2: dsp 1948 of 360") as caught:
         require_fit(tiny["w16a16"], board)
     assert "the fastest that fits has linear_in" in caught.value.hint
     fitting = nearest_fit(tiny["w16a16"], board)
@@ -122,6 +306,24 @@ def test_parallelism_that_cannot_be_built(
         Architecture(dataclasses.replace(designs["w16a16"], parallelism=parallelism))
 
 
+def test_weight_buffer_holds_one_block_at_least(designs: dict[str, Design]) -> None:
+    """Of the layer with the most operand words, to the row."""
+
+    def built(rows: int) -> Architecture:
+        parallelism = Parallelism(linear_in=4, linear_out=4, weight_rows=rows)
+        return Architecture(dataclasses.replace(designs["w16a16"], parallelism=parallelism))
+
+    roomy = built(512)
+    words = {name: roomy.linear(name).in_words for name in roomy.job_names}
+    most = max(words.values())
+    (longest,) = [name for name in ("patch", "fc2") if words[name] == most]
+    assert built(most).linear(longest).group == 1
+    with pytest.raises(
+        InputError, match=f"weight_rows = {most - 1} do not hold one block of layer {longest}, "
+    ):
+        built(most - 1)
+
+
 def test_command_line(tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path_factory.mktemp("estimate")
     model = edgemoe.init_model("micro")
@@ -131,7 +333,16 @@ def test_command_line(tmp_path_factory: pytest.TempPathFactory, capsys: pytest.C
     assert {"cycles", "ms", "stages", "dram_bytes", "resources", "fits"} <= set(result)
     assert {"name", "cycles", "bound_by"} <= set(result["stages"][0])
     assert result["resources"]["dsp"].keys() >= {"used", "available"}
+    assert {"label", "function", "ii", "depth", "entries", "trips", "cycles"} == set(result["loops"][0])
+    assert sum(loop["trips"] for loop in result["loops"] if loop["label"] == "ROUNDS") > 0
+    memories = {memory["name"]: memory for memory in result["memories"]}
+    assert memories["operands"]["engine"] == "linear"
+    blocks = sum(memory["bram36"] for memory in result["memories"])
+    assert blocks == result["resources"]["bram36"]["used"]
     assert result["batch"] == 4
     assert np.isclose(result["ms"], result["cycles"] / 300e3 / 4)
+    assert main(["estimate", str(folder / "design"), "--details"]) == 0
+    shown = capsys.readouterr().out
+    assert "ROUNDS" in shown and "ping_weights, pong_weights" in shown
     assert main(["boards", "--json"]) == 0
     assert "zcu102" in [board["name"] for board in json.loads(capsys.readouterr().out)["boards"]]

@@ -24,6 +24,7 @@ from pysim.kernels.gelu import gelu
 from pysim.kernels.linear import Requantise
 from pysim.kernels.softmax import softmax
 from pysim.precision import PRESETS
+from pysim.program import Experts, Gate, Norm, blocks, of_type
 
 IntArray = NDArray[np.int64]
 
@@ -115,9 +116,11 @@ def test_mixture_of_experts(designs: dict[str, Design], tmp_path: Path, precisio
     found = predict(model, Format(width, 0), x, Format(width, 0), tmp_path / "project", io)
 
     flat = x.reshape(-1, CHANNELS)
-    tokens, gate_tokens = engines.norm(LAYER, 2, flat)
-    routing = engines.route(engines.logits(LAYER, design.spec.tasks.index(TASK), gate_tokens))
-    expected = engines.experts(LAYER, routing, tokens, np.zeros_like(flat))[0]
+    block = blocks(design.program)[LAYER]
+    (_, norm), (gate,), (experts,) = of_type(block, Norm), of_type(block, Gate), of_type(block, Experts)
+    tokens, gate_tokens = engines.norm(norm, flat)
+    routing = engines.route(gate, engines.logits(gate, design.spec.tasks.index(TASK), gate_tokens))
+    expected = engines.experts(experts, routing, tokens, np.zeros_like(flat))[0]
     assert np.abs(expected).max() > 0 and len(routing.active) > 1
     assert_array_equal(found.reshape(-1, CHANNELS), expected)
 

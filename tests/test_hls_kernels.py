@@ -73,12 +73,9 @@ class Project:
         driver.parent.mkdir(exist_ok=True)
         template = env.get_template("hls_kernel_driver.cpp.j2")
         driver.write_text(template.render(kernel=kernel, passed=passed))
-        shim = self.folder / "shim"
-        shim.mkdir(exist_ok=True)
-        shutil.copy(TESTS / "ap_axi_sdata.h", shim)
         engines = compile_sources([src / f"{file}.cpp" for file in ENGINES], [src])
         own = [self.folder / f"kernels/{name}.cpp", driver]
-        return link([*engines, *compile_sources(own, [src, self.folder / "kernels", shim])], driver)
+        return link([*engines, *compile_sources(own, [src, self.folder / "kernels"])], driver)
 
 
 def run(project: Project, name: str, calls: Sequence[Call]) -> list[Result]:
@@ -244,7 +241,8 @@ def test_the_originals_arithmetic_has_none(tmp_path: Path, designs: dict[str, De
 
 STUBS = """
 proc record {args} { puts "call: $args" }
-foreach name {add_files set_part create_clock set_clock_uncertainty open_solution close_project} {
+foreach name {add_files set_part create_clock set_clock_uncertainty \\
+  config_compile config_unroll open_solution close_project} {
   proc $name {args} [format {record %s {*}$args} $name]
 }
 proc open_project {args} { record open_project {*}$args; set ::project [lindex $args end] }

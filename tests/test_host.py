@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import shutil
 import sys
@@ -30,6 +31,7 @@ from codegen.project import Build
 from codegen.weight_image import pack_weights, port_images
 from emulation import faulty_board
 from host import Accelerator, Manifest
+from host import registers as host_registers
 from host.driver import locate
 from host.emulated import HWH, EmulatedBoard
 from host.hwh import Kernel, read_hwh
@@ -50,7 +52,7 @@ def copy(built: Build, tmp_path: Path) -> Copy:
 
     def make(**changes: Any) -> Path:
         folder = tmp_path / "host"
-        shutil.copytree(built.host, folder)
+        shutil.copytree(built.host, folder, dirs_exist_ok=True)
         data = json.loads((folder / "manifest.json").read_text())
         for path, value in changes.items():
             *tables, key = path.split("__")
@@ -97,16 +99,18 @@ class TestManifest:
         header = (built.hls / "src/top.h").read_text()
         declared = re.search(r'extern "C" void edgemoe_top\((.*?)\);', header, re.DOTALL)
         assert declared is not None
-        sizes = {"axi_word_t* ": 64, "int ": 32, "long long* ": 64}
+        sizes = {"axi_word_t* ": 64, " int ": 32, " int* ": 32, "long long* ": 64}
         found = []
         for parameter in declared[1].split(","):
-            text = " ".join(parameter.split())
+            text = f" {' '.join(parameter.split())}"
             (bits,) = (bits for kind, bits in sizes.items() if kind in text)
             name = text.split()[-1]
-            found.append((name, bits, "long long" in text))
+            found.append((name, bits, text.startswith((" unsigned long long*", " int*"))))
         # The clock counter comes in by a port of its own.
         found = [entry for entry in found if entry[0] != "clock_count"]
         assert found == [tuple(argument) for argument in Manifest.load(built.host).arguments]
+        codes = dict(re.findall(r"(STATUS_\w+) = (\d)", header))
+        assert codes == {name: str(getattr(host_registers, name)) for name in codes} and len(codes) == 3
         top = (built.hls / "src/top.cpp").read_text()
         for name, _, _ in found:
             assert re.search(rf"mode = s_axilite port = {name} bundle = control", top)
@@ -125,11 +129,40 @@ class TestManifest:
             ("images__height", 12, "images and.*|output.tokens and images do not fit"),
             ("images__patch_size", 3, "do not fit together"),
             ("images__patch_words", 7, "images.patch_words and images.lanes do not fit"),
-            ("images__word_bytes", 4, "images.word_bytes and images.lanes do not fit"),
-            ("images__resample", "nearest", "resample is 'nearest', this driver resizes bilinear"),
+            ("images__word_bytes", 4, "images.word_bytes, output.word_bytes and lanes do not fit"),
+            ("images__lanes", 4, "images.lanes and output.lanes do not fit"),
+            ("images__resample", "nearest", "resample is 'nearest', expected bilinear"),
+            ("images__padding", -1, "images.padding is -1, expected 0 to 255"),
+            ("images__padding", 256, "images.padding is 256"),
+            ("images__channels", 1 << 30, "images.channels is 1073741824, expected 1 to"),
+            ("clock_mhz", float("nan"), "clock_mhz is nan, expected a number above 0"),
+            ("clock_mhz", float("inf"), "clock_mhz is inf"),
+            ("clock_mhz", 0, "clock_mhz is 0"),
+            ("clock_mhz", -300.0, "clock_mhz is -300.0"),
+            ("clock_mhz", 10**400, "clock_mhz is 1000"),
+            ("clock_mhz", True, "clock_mhz is True"),
+            ("frac", 10**30, "frac is 1000000000000000000000000000000, expected -64 to 64"),
+            ("frac", 3.5, "frac is 3.5, expected int"),
+            ("weights__port_bytes", 1 << 40, "weights: 2199023255552 bytes, expected at most"),
+            ("tasks", [], "tasks: 0 names"),
+            ("tasks__1__name", "semseg", "tasks: 2 names, 1 of them different"),
+            ("tasks__1__name", "a\x1b[2J", r"tasks\[1\].name is 'a\\x1b\[2J'"),
+            ("tasks__0__norm_eps", float("nan"), r"tasks\[0\].norm_eps is nan"),
+            ("tasks__0__norm_eps", 0, r"tasks\[0\].norm_eps is 0"),
+            ("tasks__0__out_channels", None, r"tasks\[0\].out_channels is missing"),
+            ("tasks__0__out_channels", 0, r"tasks\[0\].out_channels is 0"),
+            ("design_id", "0" * 15, "design_id is '0+', expected 16 hexadecimal digits"),
+            ("kernel", "edgemoe top", "kernel is 'edgemoe top', expected a name in C"),
+            ("arguments__1__name", "other", "arguments: other, output: not as this driver expects"),
+            ("arguments__4__output", True, "arguments: batch: not as"),
+            ("arguments__0__name", "output", "arguments: image: not as"),
+            ("weights__ports", 1 << 30, "weights.ports is 1073741824"),
+            ("weights__port_bytes", 1 << 50, "weights.port_bytes is"),
+            ("weights__sha256", "0" * 63, "weights.sha256 is"),
+            ("heads_sha256", None, "one of heads and heads_sha256 is null"),
             ("output__tokens", 8, "output.tokens and images do not fit"),
             ("output__token_words", 2, "output.token_words and output.lanes do not fit"),
-            ("output__word_bytes", 34, "output.word_bytes and output.lanes do not fit"),
+            ("output__word_bytes", 34, "images.word_bytes, output.word_bytes and lanes do not fit"),
             ("tasks__0__kind", "magic", r"tasks\[0\].kind is 'magic'"),
             ("tasks__1__norm", "yes", r"tasks\[1\].norm is 'yes', expected bool"),
             ("tasks", [3], r"tasks\[0\]. is int, expected an object"),
@@ -142,6 +175,48 @@ class TestManifest:
         with pytest.raises(InputError, match=reason) as caught:
             Manifest.load(folder)
         assert str(folder) in caught.value.message
+
+    @pytest.mark.parametrize("key", ["weights__file", "heads"])
+    @pytest.mark.parametrize(
+        "name", ["/etc/passwd", "../weights.bin", "..", ".", "", "a/b", "a\\b", "a\0", "~", "w\n", "x" * 300]
+    )
+    def test_files_outside_the_folder(self, copy: Copy, key: str, name: str) -> None:
+        folder = copy(**{key: name})
+        with pytest.raises(InputError, match=r"expected the plain name of a file in the same folder"):
+            Manifest.load(folder)
+
+    def test_no_wrong_number_makes_memory_too_small(self, built: Build, copy: Copy) -> None:
+        """One number that is not the kernel's: it is refused, or the kernel writes and reads no further than before."""
+        folder = copy()
+        path = folder / "manifest.json"
+        content = json.loads(path.read_text())
+        right = Manifest.load(folder)
+        tried = 0
+        for table in ("images", "output", "weights"):
+            for key, value in content[table].items():
+                if not isinstance(value, int):
+                    continue
+                for wrong in {1, value - 1, value // 2, value * 2}:
+                    changed = content | {table: content[table] | {key: wrong}}
+                    path.write_text(json.dumps(changed))
+                    tried += 1
+                    try:
+                        loaded = Manifest.load(folder)
+                        loaded.read_weights()
+                    except InputError:
+                        continue
+                    assert loaded.images.image_bytes >= right.images.image_bytes, (table, key, wrong)
+                    assert loaded.output.image_bytes >= right.output.image_bytes, (table, key, wrong)
+        assert tried > 40
+
+    def test_of_an_older_release(self, copy: Copy) -> None:
+        """A kernel that does not report its limits is not driven by guessing them."""
+        arguments = json.loads((copy() / "manifest.json").read_text())["arguments"]
+        known = [argument for argument in arguments if argument["name"] not in ("max_batch", "status")]
+        folder = copy(arguments=known)
+        with pytest.raises(InputError, match="arguments: max_batch, status: not as") as caught:
+            Manifest.load(folder)
+        assert "generate the build again" in caught.value.hint
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"\xff", b"[" * 100_000])
     def test_not_a_manifest(self, tmp_path: Path, content: bytes) -> None:
@@ -201,14 +276,54 @@ class TestDamagedFiles:
             opened(folder)
         assert "copy the whole host folder" in caught.value.hint
 
-    def test_heads_of_another_model(self, copy: Copy, opened: Callable[[Path], None]) -> None:
+    @pytest.mark.parametrize("name", ["manifest.json", "weights.bin", "heads.npz", "emulated/edgemoe.hwh"])
+    @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "huge"])
+    def test_not_a_file(self, copy: Copy, opened: Callable[[Path], None], name: str, kind: str) -> None:
+        """What would be read for ever, or take all memory, is refused at once; a link to a file is one."""
         folder = copy()
+        path = folder / name
+        path.rename(folder / "kept")
+        path.symlink_to(folder / "kept")
+        Manifest.load(folder).read_weights()
+        path.unlink()
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "device":
+            path.symlink_to("/dev/zero")
+        elif kind == "folder":
+            path.mkdir()
+        else:
+            with path.open("wb") as file:
+                file.truncate(2 << 40)  # No block of it is on the disk.
+        with pytest.raises(InputError, match=re.escape(str(path))):
+            opened(path if name == "manifest.json" else folder)
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            ({"semseg.weight": (3, 24)}, r"heads.semseg.weight is \(3, 24\) of float32, expected \(7, 24\)"),
+            ({"depth.bias": (2,)}, r"heads.depth.bias is \(2,\) of float32, expected \(1,\)"),
+            ({"depth.bias": None}, r"heads.depth.bias is missing"),
+            ({"depth.bias": "int"}, r"heads.depth.bias is \(1,\) of int64, expected \(1,\) of floats"),
+        ],
+    )
+    def test_heads_of_another_model(
+        self, copy: Copy, opened: Callable[[Path], None], change: dict[str, Any], reason: str
+    ) -> None:
+        folder = copy()
+        tensors = Manifest.load(folder).read_heads()
+        for name, shape in change.items():
+            tensors[f"heads.{name}"] = (
+                np.zeros(1, int) if shape == "int" else np.zeros(shape or 1, np.float32)
+            )
+            if shape is None:
+                del tensors[f"heads.{name}"]
         with (folder / "heads.npz").open("wb") as file:
-            np.savez(file, **{"heads.semseg.weight": np.zeros((3, 24), np.float32)})  # type: ignore[arg-type]
+            np.savez(file, **tensors)  # type: ignore[arg-type]
         digest = hashlib.sha256((folder / "heads.npz").read_bytes()).hexdigest()
         data = json.loads((folder / "manifest.json").read_text()) | {"heads_sha256": digest}
         (folder / "manifest.json").write_text(json.dumps(data))
-        with pytest.raises(InputError, match=r"heads.semseg.weight is \(3, 24\), expected \(7, 24\)"):
+        with pytest.raises(InputError, match=reason):
             opened(folder)
 
     def test_pickles_are_refused(self, copy: Copy, opened: Callable[[Path], None]) -> None:
@@ -371,6 +486,11 @@ class TestHwh:
         assert kernel.instance == "vadd_0" and not kernel.interrupt
         assert kernel.clock_mhz == pytest.approx(299.997009)
 
+    @pytest.mark.parametrize("frequency", ["", "0", "-1", "fast", "²", "9" * 5000])
+    def test_clock_that_is_none(self, tmp_path: Path, frequency: str) -> None:
+        path = self.write(tmp_path, REAL.replace('"299997009"', f'"{frequency}"'))
+        assert read_hwh(path, "vadd").clock_mhz is None
+
     def test_connected_interrupt(self, tmp_path: Path) -> None:
         wired = 'SIGIS="INTERRUPT"><CONNECTIONS><CONNECTION INSTANCE="i" PORT="intr"/></CONNECTIONS></PORT>'
         kernel = read_hwh(self.write(tmp_path, REAL.replace('SIGIS="INTERRUPT"/>', wired)), "vadd")
@@ -398,6 +518,16 @@ class TestHwh:
     def test_missing(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="no such file"):
             read_hwh(tmp_path / "none.hwh", "vadd")
+
+    def test_largest(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = self.write(tmp_path, REAL)
+        with path.open("r+b") as file:
+            file.truncate(1 + (64 << 20))
+        with pytest.raises(InputError, match="67108865 bytes, expected at most 67108864"):
+            read_hwh(path, "vadd")
+        path = self.write(tmp_path, REAL)
+        monkeypatch.setattr("host.hwh.MAX_BYTES", path.stat().st_size)
+        assert read_hwh(path, "vadd").instance == "vadd_0"
 
     @pytest.mark.parametrize("board", ["zcu102", "pynq-z2", "u280"])
     def test_of_the_emulated_board(self, board: str, designs: dict[str, Design], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pysim.arithmetic import ICCAD23
 from pysim.formats import Format
 from pysim.kernels import iccad23
 from pysim.precision import PRESETS
@@ -132,9 +133,36 @@ def test_layer_norm_of_one_and_minus_one() -> None:
 def test_layer_norm_of_equal_channels_is_off_by_its_floors() -> None:
     # x = 3.0, D = 3: c = 1398101, t = 3 * c = 4194303, mean = 12582909, 3 lsb short of x.
     # msq = 3 * 12582909 = 37748727, mean**2 >> 22 = 37748718, var = 9 + 4. The root isqrt(13 << 22) = 7384;
-    # 2**44 // 7384 is above 512.0 and saturates; y = 3 * 2147483647 >> 22 = 1535, where exact sums give 0.
+    # 2**44 // 7384 = 2382473732 is 568.03, wraps to -455.97; y = 3 * -1912493564 >> 22 = -1368, where exact sums
+    # give 0.
     y = iccad23.layer_norm(np.full((1, 3), 3 * ONE), ints(2048, 2048, 2048), ints(0, 0, 0), norm_frac=11)
-    assert y.tolist() == [[1535, 1535, 1535]]
+    assert y.tolist() == [[-1368, -1368, -1368]]
+
+
+def test_layer_norm_of_a_nearly_constant_token_is_beta() -> None:
+    # x = +-8 lsb: c = 21845, t = 0 and floor(-174760 / 2**22) = -1, mean = -96, msq = 0, var = 0 - 0 + 4.
+    # The root isqrt(4 << 22) = 4096; 2**44 // 4096 = 2**32 wraps to 0: nothing but beta, 3 * 2**-11, is left.
+    x = np.resize(ints(8, -8), (1, 192))
+    y = iccad23.layer_norm(x, np.full(192, 2048), np.full(192, 3), norm_frac=11)
+    assert y.tolist() == [[3 << 11] * 192]
+
+
+def test_layer_norm_divides_as_its_type_does() -> None:
+    # 4 channels, +-a: t = a / 4 and mean = 0, so that var = 4 * (a * a >> 24) + 4 where nothing else is floored.
+    # a = 4096: var = 8, root 5792, 2**44 // 5792 = 3037324938 is 724.15, wraps to -299.85.
+    # a = 8192: var = 20, root 9158, 2**44 // 9158 = 1920963752 is 457.99 and fits.
+    gamma, beta = np.full(4, 2048), np.zeros(4, np.int64)
+    for a, inverse in ((4096, -1257642358), (8192, 1920963752)):
+        y = iccad23.layer_norm(ints(a, -a, a, -a)[None], gamma, beta, norm_frac=11)
+        assert y.tolist() == [[a * sign * inverse >> 22 for sign in (1, -1, 1, -1)]]
+
+
+def test_layer_norm_without_a_root_is_beta() -> None:
+    # 64 equal channels: t = a / 64, mean = a, msq = 64 * (a * a >> 28), var = msq - (a * a >> 22) + 4.
+    # a = 16896: msq = 64 * 1 and a * a >> 22 = 68 leave a variance of 0; a = 16256: 64 * 0 - 63 + 4 = -59.
+    for a in (16896, 16256):
+        y = iccad23.layer_norm(np.full((1, 64), a), np.full(64, 2048), np.full(64, -5), norm_frac=11)
+        assert y.tolist() == [[-5 << 11] * 64]
 
 
 def test_layer_norm_floors_after_gamma() -> None:
@@ -163,5 +191,5 @@ def test_floor_sqrt_is_exact_around_squares() -> None:
 def test_residual_stream_is_a_feature() -> None:
     """However many channels there are: the original's LayerNorm wraps, so that nothing is narrowed for it."""
     for dim in (1, 192, 1024):
-        residual = PRESETS["iccad23"].residual(iccad23.FRAC, dim)
+        residual = ICCAD23.residual(PRESETS["iccad23"], iccad23.FRAC, dim)
         assert residual == iccad23.FEATURE == Format.parse("ap_fixed<32, 10>")

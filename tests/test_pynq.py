@@ -58,6 +58,7 @@ def test_integers_are_the_simulators(session: dict[str, Any], built: Build, imag
     assert_array_equal(session["stream"], last)
     assert_array_equal(session["batch"], last)
     assert_array_equal(session["after"], last[:1])
+    assert_array_equal(session["threads"], np.stack([last[0]] * 3))
 
 
 def test_environment_is_the_boards(session: dict[str, Any]) -> None:
@@ -82,6 +83,8 @@ def test_registers_as_pynq_sees_them(session: dict[str, Any]) -> None:
 def test_faults(session: dict[str, Any]) -> None:
     assert "in use by another Accelerator" in session["second"]
     assert "not done after 0.3 s" in session["stuck"]
+    assert session["max_batch"] == 3
+    assert "refused the call: it takes 0 to 3 images, not 99" in session["refused"]
 
 
 def test_interrupts_are_waited_for_and_time_out(session: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ Integers of a Design are read back as real numbers and held against the float we
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -601,6 +602,100 @@ def test_all_zero_network_is_quantised_and_returns_zeros(micro: Model, images: P
     assert all((routing.experts == [0, 1]).all() for routing in result.routing.values())
 
 
+def scaled(model: Model, factor: float) -> Model:
+    return changed(model, **dict.fromkeys(model.weights, factor))
+
+
+@pytest.mark.parametrize(("preset", "least"), [("w16a16", [90, 90, 90, 50]), ("w8a8", [50, 50, 50, 45])])
+@pytest.mark.parametrize(
+    ("factor", "frac", "index"), [(1e-2, 27, 0), (1e-4, 33, 1), (1e-6, 36, 2), (1e-8, 36, 3)]
+)
+def test_small_weights_get_the_fraction_bits_they_need(
+    micro: Model, images: Pixels, preset: str, least: list[int], factor: float, frac: int, index: int
+) -> None:
+    """The finest stream is the one whose epsilon, 1e-6 * 24**2 * 4**36, still has a place of 63 bits."""
+    model = scaled(micro, factor)
+    design = quantize(model, images, PRESETS[preset])
+    assert design.residual_frac == frac
+    run = edgemoe.simulate(design, images[:4], 0)
+    assert run.integers.any()
+    assert edgemoe.compare(model, design, images[:4], 0, simulation=run).sqnr_db_same_routing > least[index]
+    for name, tensor in design.tensors.items():
+        assert not name.endswith("shift") or tensor.max() <= MAX_SHIFT, name
+    assert design.residual.min <= design.tensors["position"].min()
+    assert design.tensors["position"].max() <= design.residual.max
+    assert design.scalar("epsilon") == max(round(1e-6 * 24**2 * 4**frac), 16)
+
+
+@pytest.mark.parametrize("preset", ["w16a16", "w8a8"])
+def test_small_values_between_large_weights_keep_their_bits(
+    micro: Model, images: Pixels, preset: str
+) -> None:
+    """A thousandth of a millionth out of one layer, times as much in the next."""
+    half = np.repeat(np.array([1e-6, 1e6, 1e-6], np.float32), 24)
+    model = changed(
+        micro,
+        blocks__0__attn__qkv__weight=half[:, None],
+        blocks__0__attn__qkv__bias=half,
+        blocks__0__attn__proj__weight=1e6,
+        blocks__1__norm1__weight=1e-6,
+        blocks__1__norm1__bias=1e-6,
+        blocks__1__attn__qkv__weight=1e6,
+    )
+    least = edgemoe.compare(micro, quantize(micro, images, PRESETS[preset]), images, 0).sqnr_db_same_routing
+    compared = edgemoe.compare(model, quantize(model, images, PRESETS[preset]), images, 0)
+    assert compared.sqnr_db_same_routing > least - 1
+
+
+def test_a_small_stream_between_ordinary_norms(micro: Model, images: Pixels) -> None:
+    """LayerNorm leaves less than a unit of it, because of its epsilon: nothing to be scaled up."""
+    stream = ("pos_embed", "patch_embed", "proj", "fc2")
+    small = {name: 1e-10 for name in micro.weights if any(part in name for part in stream)}
+    none = {name: 0.0 for name in micro.weights if re.search(r"norm\d\.bias", name)}
+    model = changed(micro, **small, **none)
+    design = quantize(model, images, PRESETS["w16a16"])
+    assert design.residual_frac == 36
+    assert edgemoe.compare(model, design, images, 0).sqnr_db_same_routing > 15
+
+
+def test_dark_calibration_narrows_nothing(micro: Model, images: Pixels) -> None:
+    """Ordinary weights beside small positions: what black images leave of them is not all there will be."""
+    quiet = {name: 0.01 for name in micro.weights if "blocks" in name or name == "pos_embed"}
+    model = changed(micro, **quiet, patch_embed__bias=0.0)
+    assert quantize(model, np.zeros_like(images), PRESETS["w8a8"]).residual_frac == 24
+    dim = changed(model, patch_embed__weight=0.001)
+    design = quantize(dim, np.zeros_like(images), PRESETS["w8a8"])
+    assert design.residual_frac > 24
+    bright = edgemoe.simulate(design, np.full_like(images, 255), 0, trace=True).trace["embed"]
+    assert np.abs(bright).max() < design.residual.max
+
+
+def test_units_too_fine_for_any_shift_are_taken_back(micro: Model, images: Pixels) -> None:
+    """Large weights whose queries nearly cancel: the sums cannot be shifted up to the units those would need."""
+    model = changed(micro, blocks__0__norm1__weight=0.0, blocks__0__norm1__bias=0.0)
+    model.weights["blocks.0.norm1.bias"][:2] = 1.0
+    model.weights["blocks.0.attn.qkv.weight"][:24, :2] = [1.0, -1.0 + 2.0**-20]
+    model.weights["blocks.0.attn.qkv.bias"][:24] = 0
+    design = quantize(model, images, PRESETS["w16a16"])
+    query, _ = design.decode("blocks.0.q")
+    assert query[0] == 2.0**-24 * (math.sqrt(12) / math.log2(math.e))
+    assert edgemoe.compare(model, design, images, 0).sqnr_db_same_routing > 70
+
+
+def test_epsilon_has_63_bits(micro: Model, images: Pixels) -> None:
+    """It stands in the weight image as a signed number."""
+
+    def with_epsilon(norm_eps: float) -> Design:
+        spec = micro.spec.model_copy(update={"norm_eps": norm_eps})
+        return quantize(Model(spec, micro.weights), images, PRESETS["w16a16"])
+
+    frac = with_epsilon(1e3).residual_frac
+    first = 2.0**63 / (24**2 * 4.0**frac)
+    assert with_epsilon(first * 0.999).scalar("epsilon") > 2**62
+    with pytest.raises(OverflowRiskError, match="norm_eps = "):
+        with_epsilon(first * 1.001)
+
+
 HUGE = [
     ("blocks__0__attn__qkv__weight", 1e3, r"blocks\.0:? "),
     ("blocks__0__attn__qkv__weight", 1e12, r"blocks\.0:? "),
@@ -687,6 +782,69 @@ def test_one_calibration_image(micro: Model, images: Pixels, preset: str) -> Non
 def test_no_calibration_image(micro: Model, images: Pixels, preset: str) -> None:
     with pytest.raises(InputError, match="no calibration image"):
         quantize(micro, images[:0], PRESETS[preset])
+
+
+# --- Limits of a Design -------------------------------------------------------------------------------------
+
+
+def altered(design: Design, name: str, index: Any, value: int) -> Design:
+    """The Design with one value of a tensor changed; it is checked again."""
+    tensor = design.tensors[name].copy()
+    tensor[index] = value
+    return replace(design, tensors=design.tensors | {name: tensor})
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("preset", "name", "operand", "limit"),
+    [
+        # 48 bits of an accumulator, the sign among them; with a multiplier of 16, 62 bits.
+        ("w16a16", "blocks.0.proj", 2**15, 2**47),
+        ("w16a16", "blocks.1.gate", 2**15, 2**47),
+        ("w16a16", "patch", 2**7, 2**47),
+        ("w8a8", "blocks.0.proj", 2**7, 2**46),
+        ("w8a8", "blocks.1.gate", 2**15, 2**46),
+    ],
+)
+def test_accumulators_hold_what_they_hold(
+    designs: dict[str, Design], preset: str, name: str, operand: int, limit: int, sign: int
+) -> None:
+    """The largest sum and bias of any image: just below the limit it fits, at the limit it does not."""
+    design, row = designs[preset], (0,) * designs[preset].tensors[f"{name}.bias"].ndim
+    weights = np.abs(design.tensors[f"{name}.weight"][row].astype(np.int64)).sum()
+    room = limit - operand * int(weights)
+    altered(design, f"{name}.bias", row, sign * (room - 1))
+    bits = limit.bit_length() + (1 if preset == "w16a16" else 16)
+    with pytest.raises(OverflowRiskError, match=rf"^{name}: .* may need {bits} bits"):
+        altered(design, f"{name}.bias", row, sign * room)
+
+
+@pytest.mark.parametrize("norm", ["blocks.0.norm1", "blocks.3.norm2"])
+def test_gamma_has_18_bits(designs: dict[str, Design], norm: str) -> None:
+    for sign in (1, -1):
+        altered(designs["w8a8"], f"{norm}.gamma", 5, sign * (2**17 - 1))
+        with pytest.raises(OverflowRiskError, match=rf"^{norm}\.gamma: 131072 needs more than 18 bits"):
+            altered(designs["w8a8"], f"{norm}.gamma", 5, sign * 2**17)
+
+
+def test_shifts_end_at_62(designs: dict[str, Design]) -> None:
+    altered(designs["w16a16"], "blocks.2.fc1.shift", 3, 62)
+    with pytest.raises(OverflowRiskError, match=r"^blocks\.2\.fc1\.shift: 63, expected at most 62"):
+        altered(designs["w16a16"], "blocks.2.fc1.shift", 3, 63)
+
+
+def test_attention_weighs_up_to_4095_tokens(designs: dict[str, Design]) -> None:
+    """Times 2**25 and values of 16 bits: 53 bits, which a float64 holds."""
+    spec = designs["w16a16"].spec
+
+    def with_tokens(patches: int) -> None:
+        size = spec.patch_size
+        wider = spec.model_copy(update={"image_size": (size, patches * size)})
+        replace(designs["w16a16"], spec=wider)
+
+    with_tokens(4094)
+    with pytest.raises(OverflowRiskError, match="attention over 4096 tokens may need 54 bits, there are 53"):
+        with_tokens(4095)
 
 
 # --- What comes with a Design -------------------------------------------------------------------------------

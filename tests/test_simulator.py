@@ -216,6 +216,25 @@ def test_close_to_float(
     assert 0 < compared.mean_error <= compared.max_error
 
 
+@pytest.mark.parametrize("position", [0.004, 0.3])
+def test_norms_of_constant_tokens_are_the_originals(micro: Model, images: Pixels, position: float) -> None:
+    """Without a picture and with equal positions, layer 0 normalises tokens that have no variance."""
+    weights = {name: tensor.copy() for name, tensor in micro.weights.items()}
+    weights["pos_embed"][:] = position
+    for part in ("weight", "bias"):
+        weights[f"patch_embed.{part}"][:] = 0
+    design = edgemoe.quantize(Model(micro.spec, weights), images[:2], "iccad23")
+    trace = edgemoe.simulate(design, images[:1], 0, trace=True).trace
+    norm_frac = design.scalar("frac.norm")
+    for layer in range(micro.spec.depth):
+        block = f"blocks.{layer}"
+        source = "embed" if layer == 0 else f"blocks.{layer - 1}.output"
+        for norm, x in (("norm1", trace[source]), ("norm2", trace[f"{block}.attn_residual"])):
+            gamma, beta = (design.tensors[f"{block}.{norm}.{part}"].tolist() for part in ("gamma", "beta"))
+            y = oracles.iccad23_layernorm(x.reshape(-1, micro.spec.dim).tolist(), gamma, beta, norm_frac)["y"]
+            assert_array_equal(trace[f"{block}.{norm}"].reshape(-1, micro.spec.dim), y)
+
+
 SHAPES: dict[str, dict[str, Any]] = {
     "plain ViT": {"moe": None},
     "experts in every layer": {"moe": {"layers": "all"}},

@@ -20,17 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 
-from codegen import vitis
-from codegen.vitis import (
-    STAGES,
-    CosimReport,
-    Resource,
-    find_csynth,
-    find_tool,
-    parse_cosim,
-    parse_csynth,
-    run_vitis,
-)
+from codegen import reports, vitis
+from codegen.csynth_report import Resource, find_csynth, parse_csynth
+from codegen.vitis import STAGES, CosimReport, find_tool, parse_cosim, run_vitis
 from hls import TEMPLATES
 from pysim.errors import CheckError, EdgeMoeError, InputError
 
@@ -189,7 +181,8 @@ class TestTemplates:
 
 STUBS = """
 proc record {args} { puts "call: $args" }
-foreach name {set_top add_files set_part create_clock set_clock_uncertainty config_interface} {
+foreach name {set_top add_files set_part create_clock set_clock_uncertainty \\
+  config_compile config_unroll config_interface} {
   proc $name {args} [format {record %s {*}$args} $name]
 }
 proc open_project {args} { record open_project {*}$args }
@@ -590,7 +583,7 @@ class TestReports:
         with pytest.raises(InputError, match="not UTF-8"):
             parse_csynth(path)
         path.write_text(CSYNTH)
-        monkeypatch.setattr(vitis, "MAX_REPORT_BYTES", 100)
+        monkeypatch.setattr(reports, "MAX_REPORT_BYTES", 100)
         with pytest.raises(InputError, match="larger than"):
             parse_csynth(path)
 

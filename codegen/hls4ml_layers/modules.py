@@ -7,7 +7,7 @@ gives the integers themselves. Both run the simulator's kernels.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,15 @@ from hls4ml.utils.torch import HLS4MLModule
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pysim.datapath import GELU_INPUT, NORM_WEIGHT_WIDTH, NORMALIZED, PROBABILITY, SCORE
+from pysim.datapath import (
+    ACCUMULATOR_LIMIT,
+    GELU_INPUT,
+    MULTIPLIER_WIDTH,
+    NORM_WEIGHT_WIDTH,
+    NORMALIZED,
+    PROBABILITY,
+    SCORE,
+)
 from pysim.design import Design
 from pysim.errors import InputError
 from pysim.formats import Format, Overflow, Quantization
@@ -24,6 +32,7 @@ from pysim.kernels.gelu import GELU_FRAC, gelu
 from pysim.kernels.layernorm import MIN_EPSILON, largest_variance, normalize
 from pysim.kernels.linear import Requantise
 from pysim.kernels.softmax import softmax
+from pysim.program import Experts, Gate, Index, Norm, Scaling, blocks, of_type
 from pysim.scaling import multiplier_and_shift, power_of_two, round_half_up
 from pysim.simulator import task_number
 
@@ -148,12 +157,12 @@ class ExactLayerNorm(IntegerModule):
     @classmethod
     def from_design(cls, design: Design, layer: int, which: int, *, gate: bool = False) -> ExactLayerNorm:
         """Norm 1 or 2 of a Design's layer, on raw integers; `gate` gives the router's copy of norm 2."""
-        name = f"blocks.{layer}.norm{which}"
-        shift = design.scalar(f"{name}.{'gate_shift' if gate else 'shift'}")
-        result = design.precision.gate_input if gate else design.precision.activation
-        gamma, beta = (design.tensors[f"{name}.{part}"] for part in ("gamma", "beta"))
-        source = Format(design.residual.width, 0)
-        return cls(source, result, gamma, beta, shift - NORMALIZED.frac, design.scalar("epsilon"))
+        norm = of_type(blocks(design.program)[layer], Norm)[which - 1]
+        shift, result = (norm.gate_shift, norm.gate_output) if gate else (norm.shift, norm.output)
+        assert result is not None
+        gamma, beta = (design.integers(tensor) for tensor in (norm.gamma, norm.beta))
+        source, frac = Format(design.residual.width, 0), design.scalar(shift) - NORMALIZED.frac
+        return cls(source, result.format, gamma, beta, frac, design.scalar(norm.epsilon))
 
     def integers(self, *inputs: IntArray) -> IntArray:
         """See `IntegerModule`."""
@@ -179,7 +188,7 @@ class MixtureOfExperts(IntegerModule):
             InputError: another arithmetic, a layer without experts, an unknown task.
         """
         precision, moe = design.precision, design.spec.moe
-        if precision.arithmetic != "requantise":
+        if not design.arithmetic.exact:
             raise InputError(
                 f"precision {precision.name!r} has no layer for hls4ml", hint="use w8a8 or w16a16"
             )
@@ -187,44 +196,45 @@ class MixtureOfExperts(IntegerModule):
             raise InputError(
                 f"layer {layer} has no experts", hint=f"layers with experts: {sorted(design.spec.moe_layers)}"
             )
-        super().__init__((precision.activation, precision.gate_input), Format(design.residual.width, 0))
-        self.design, self.layer, self.moe = design, layer, moe
-        self.task = task_number(design.spec, task)
-        self.gate = 0 if len(design.tensors[f"blocks.{layer}.gate.weight"]) == 1 else self.task
+        self.moe, self.task = moe, task_number(design.spec, task)
+        self.design, block = design, blocks(design.program)[layer]
+        (self.gate,), (self.experts,) = of_type(block, Gate), of_type(block, Experts)
+        operands = (self.experts.fc1.input.format, self.gate.input.format)
+        super().__init__(operands, Format(design.residual.width, 0))
 
     def parameters_by_name(self) -> Mapping[str, tuple[IntArray, int, bool]]:
         """Every integer array with its width and whether it is signed."""
-        tensors, name, precision = self.design.tensors, f"blocks.{self.layer}", self.design.precision
-        widths = {"weight": precision.weight_width, "bias": 48, "multiplier": 17, "shift": 8}
+        gate, fc1, fc2 = self.gate, self.experts.fc1, self.experts.fc2
+        index, bias_index = gate.weight_index(self.task), gate.bias_index(self.task)
+        assert fc1.activation is not None
         found: dict[str, tuple[IntArray, int, bool]] = {}
-        for part, key, index in (
-            ("fc1", "fc1", ()),
-            ("fc2", "fc2", ()),
-            ("hidden", "hidden", ()),
-            ("gate", "gate", (self.gate,)),
+        for part, op, at, bias_at in (
+            ("fc1", fc1, (), ()),
+            ("fc2", fc2, (), ()),
+            ("gate", gate, index, bias_index),
         ):
-            shift = tensors[f"{name}.{key}.shift"][index]
-            kinds = {
-                "multiplier": tensors.get(f"{name}.{key}.multiplier", np.ones(1, np.int64)),
-                "shift": shift,
-            }
-            if f"{name}.{key}.multiplier" in tensors:
-                kinds["multiplier"] = kinds["multiplier"][index]
-            if part != "hidden":
-                kinds["weight"] = tensors[f"{name}.{key}.weight"][index]
-                kinds["bias"] = tensors[f"{name}.{key}.bias"][(self.task,) if part == "gate" else index]
-            for kind, values in kinds.items():
-                whole = values if kind in ("weight", "bias") else np.broadcast_to(values, shift.shape)
-                width = precision.gate_width if (part, kind) == ("gate", "weight") else widths[kind]
-                found[f"{part}_{kind}"] = (whole.astype(np.int64).ravel(), width, kind in ("weight", "bias"))
-        zero = tensors[f"{name}.hidden.zero"].astype(np.int64)
-        return found | {"hidden_zero": (zero, precision.activation_width + 1, True)}
+            weight, bias = self.design.integers(op.weight, at), self.design.integers(op.bias, bias_at)
+            found[f"{part}_weight"] = (weight.ravel(), op.weight_width, True)
+            found[f"{part}_bias"] = (bias.ravel(), ACCUMULATOR_LIMIT, True)
+            found |= self._scaling(part, op.scaling, at)
+        found |= self._scaling("hidden", fc1.activation.scaling, ())
+        zero = self.design.integers(fc1.activation.zero)
+        return found | {"hidden_zero": (zero, self.design.precision.activation_width + 1, True)}
+
+    def _scaling(
+        self, part: str, scaling: Scaling | None, index: Index
+    ) -> Iterator[tuple[str, tuple[IntArray, int, bool]]]:
+        requantise = self.design.requantise(scaling, index)
+        multiplier = np.broadcast_to(requantise.multiplier, requantise.shift.shape)
+        # One bit more than they have, as they are unsigned.
+        yield f"{part}_multiplier", (multiplier.ravel(), MULTIPLIER_WIDTH + 1, False)
+        yield f"{part}_shift", (requantise.shift.ravel(), 8, False)
 
     def integers(self, *inputs: IntArray) -> IntArray:
         """See `IntegerModule`."""
-        from pysim.engines import RequantiseEngines
+        from pysim.engines import engines_of
 
         tokens, gate_tokens = inputs
-        engines = RequantiseEngines(self.design)
-        routing = engines.route(engines.logits(self.layer, self.task, gate_tokens))
-        return engines.experts(self.layer, routing, tokens, np.zeros_like(tokens))[0]
+        engines = engines_of(self.design)
+        routing = engines.route(self.gate, engines.logits(self.gate, self.task, gate_tokens))
+        return engines.experts(self.experts, routing, tokens, np.zeros_like(tokens))[0]

@@ -57,10 +57,7 @@ def write_hls_kernels(
     kernels = kernels_of(architecture)
     _check_streams(kernels.values())
     env = environment(architecture)
-    names = context(architecture) | {
-        "widest_stream": _widest_stream(kernels.values()),
-        "layer_beats_max": max(architecture.job_beats(name) for name in architecture.job_names),
-    }
+    names = context(architecture) | {"widest_stream": _widest_stream(kernels.values())}
     target = folder / FOLDER
     target.mkdir()
     written = [target / "streams.h", *(target / f"{name}.cpp" for name in kernels)]

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from codegen.architecture import ROUTER_LANES, Architecture
-from codegen.resources import Memory, Resources, Widths, engine_resources, memories, table_memory
+from codegen.memories import Memory, Widths, memories, table_memory
+from codegen.resources import CONTROL_FACTOR, Resources, engine_resources, packed_sum_luts
 from codegen.rtl.kernels.base import Kernel
 from pysim.datapath import (
     ACCUMULATOR_LIMIT,
@@ -39,13 +40,17 @@ def kernel_memories(architecture: Architecture, kernel: Kernel) -> list[Memory]:
     """Arrays of a kernel that holds an engine."""
     lanes, precision, spec = architecture.lanes, architecture.design.precision, architecture.spec
     names, widths = kernel.sources[0].names, Widths.of(architecture)
-    shared = {memory.name: memory for held in memories(architecture).values() for memory in held}
+    # What a memory is built of is said in the C++ only.
+    shared = {
+        memory.name: replace(memory, bound="") for held in memories(architecture).values() for memory in held
+    }
     if kernel.name == "linear":
         records = 2 * names["max_group"]
         scale = MULTIPLIER_WIDTH + 6 if precision.multipliers else 6
-        weights = shared["weight buffer"]
+        weights = shared["weight halves"]
+        row = weights.copies // 2 * weights.width
         return [
-            replace(weights, copies=1, depth=2 * weights.depth),
+            Memory("weight buffer", 1, 2 * weights.depth, row),
             Memory("biases", 1, records, architecture.outputs * architecture.bias_bits),
             Memory("multipliers and shifts", 1, records, architecture.outputs * scale),
             replace(shared["operands"], depth=names["x_depth"]),
@@ -68,10 +73,11 @@ def kernel_memories(architecture: Architecture, kernel: Kernel) -> list[Memory]:
             ),
             Memory("statistics", 1, 1 << names["slot_bits"], statistics),
         ]
+    gates = shared["gate weights"]
     entry = names["token_bits"] + PROBABILITY.width + names["rank_bits"]
     return [
         Memory("two tokens", 1, 2 << names["word_bits"], lanes * widths.gate),
-        shared["gate weights"],
+        replace(gates, copies=1, width=gates.copies * gates.width),
         Memory("queues", 1, architecture.experts * spec.tokens, entry),
     ]
 
@@ -97,12 +103,16 @@ def kernel_parts(architecture: Architecture, kernel: Kernel) -> dict[str, Resour
 
 
 def _tree_luts(architecture: Architecture, kernel: Kernel) -> int:
-    """Adders of trees whose products the estimate sums in the cascade of DSP slices."""
+    """Adders of products in fabric, where the estimate sums them in the cascade of DSP slices."""
     lanes, parallelism = architecture.lanes, architecture.design.parallelism
     widths = Widths.of(architecture)
     levels = (lanes - 1).bit_length()
+    if kernel.name == "linear" and architecture.packed:
+        # The engine splits the sum of a chain of products; the kernel splits every product.
+        chain = packed_sum_luts(architecture, architecture.packed_chain)
+        return round(CONTROL_FACTOR * (packed_sum_luts(architecture, 1) - chain))
     if kernel.name == "linear":
-        trees = 0 if architecture.packed else architecture.outputs * parallelism.token_tile
+        trees = architecture.outputs * parallelism.token_tile
         width = architecture.design.precision.weight_width + widths.activation
     elif kernel.name == "attention":
         trees, width = min(parallelism.attention_rows, architecture.spec.tokens), 2 * widths.attention

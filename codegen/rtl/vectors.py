@@ -6,25 +6,26 @@ weight image's own beats.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codegen.architecture import Architecture
+from codegen.architecture import Architecture, section_name
 from codegen.rtl.kernels import attention, layernorm, linear, router, softmax, units
 from codegen.rtl.kernels.base import Check, Kernel, Values
-from codegen.rtl.kernels.linear import Destination
 from codegen.rtl.streams import Bytes, IntArray
 from codegen.testdata import tested_layers
-from codegen.weight_image import head_channels, pack_weights
+from codegen.weight_image import in_lanes, pack_weights
 from pysim.datapath import GELU_INPUT, MANTISSA_FRAC, PROBABILITY, SCORE
-from pysim.engines import RequantiseEngines
 from pysim.kernels import units as functions
 from pysim.kernels.gelu import gelu
 from pysim.kernels.router import Routing
 from pysim.kernels.softmax import probabilities, single_pass
-from pysim.simulator import simulate
+from pysim.program import Attention, Embed, Experts, Gate, Index, Linear, Norm, Operation, Value
+from pysim.simulator import Machine
 from pysim.tables import EXP2, GELU_DELTA, RECIPROCAL, RSQRT, PiecewiseLinear
 
 OFFSETS = 24
@@ -42,9 +43,8 @@ def checks(architecture: Architecture, image: NDArray[np.uint8], task: int) -> C
     for name, check in _unit_checks(kernels):
         found[name].append(check)
     engines = _EngineChecks(kernels, image, task)
-    for layer in tested_layers(architecture):
-        for name, check in engines.layer(layer):
-            found[name].append(check)
+    for name, check in engines.layers(tested_layers(architecture)):
+        found[name].append(check)
     return found
 
 
@@ -176,17 +176,13 @@ def _unit_results(name: str, values: NDArray[np.uint64]) -> tuple[IntArray, IntA
 
 
 class _EngineChecks:
-    """One layer, engine by engine: each is fed with what the simulator's engine is fed with."""
+    """Some layers, engine by engine: each is fed with what the simulator's engine is fed with."""
 
     def __init__(self, kernels: _Kernels, image: NDArray[np.uint8], task: int) -> None:
         self.kernels, self.task = kernels, task
-        self.architecture = kernels.architecture
-        self.design, self.spec = self.architecture.design, self.architecture.spec
-        self.engines = RequantiseEngines(self.design)
+        self.architecture, self.design = kernels.architecture, kernels.architecture.design
+        self.machine = Machine(self.design, image, task)
         self.beats = pack_weights(self.architecture)
-        last = tested_layers(self.architecture)[-1]
-        self.trace = simulate(self.design, image, task, trace=True).trace if last > 0 else {}
-        self.first = self.engines.embed(image)
 
     def section(self, name: str) -> Bytes:
         """Beats of a section of the weight image."""
@@ -194,104 +190,104 @@ class _EngineChecks:
         end = min(start for start in starts.values() if start > starts[name])
         return self.beats[starts[name] : end]
 
-    def layer(self, number: int) -> Iterator[tuple[str, Check]]:
-        """All engines of a layer."""
-        spec, block = self.spec, f"blocks.{number}"
-        x = self.first if number == 0 else self.trace[f"blocks.{number - 1}.output"]
-        y, _ = self.engines.norm(number, 1, x)
-        yield "layernorm", self._norm(f"{block}.norm1", x, {"operand": y})
-        qkv = self.engines.qkv(number, y)
-        heads = qkv.reshape(spec.tokens, 3, spec.heads, spec.head_dim).transpose(1, 2, 0, 3)
-        yield "linear", self._linear(f"{block}.qkv", y, self._in_heads(qkv, 3), Destination.HEADS)
-        mixed_heads, _ = self.engines.attention(number, *heads)
-        yield "attention", self._attention(block, heads, mixed_heads)
-        mixed = mixed_heads.transpose(1, 0, 2).reshape(spec.tokens, spec.dim)
-        after = self.engines.project(number, mixed, x)
-        yield (
-            "linear",
-            self._linear(f"{block}.proj", self._in_heads(mixed, 1), after, Destination.RESIDUAL, old=x),
-        )
-        y, gate_input = self.engines.norm(number, 2, after)
-        if number in spec.moe_layers:
-            yield "layernorm", self._norm(f"{block}.norm2", after, {"operand": y, "gate_operand": gate_input})
-            yield from self._moe(number, y, gate_input, after)
-            return
-        yield "layernorm", self._norm(f"{block}.norm2", after, {"operand": y})
-        out, hidden = self.engines.mlp(number, y, after)
-        yield "linear", self._linear(f"{block}.fc1", y, hidden.values, Destination.HIDDEN)
-        yield "linear", self._linear(f"{block}.fc2", hidden.values, out, Destination.RESIDUAL, old=after)
+    def layers(self, numbers: Sequence[int]) -> Iterator[tuple[str, Check]]:
+        """All engines of these layers, by the kernel's name."""
+        for op in self.architecture.program:
+            if op.layer is not None and op.layer > max(numbers):
+                return
+            # Experts change the residual stream that they are checked with.
+            before = self.machine.fork()
+            self.machine.step(op)
+            if op.layer in numbers:
+                for name, check in self._checks(op, before):
+                    yield name, replace(check, layer=op.layer)
 
-    def _in_heads(self, values: IntArray, parts: int) -> IntArray:
-        """Channels of heads that are padded to whole words, as the engines hold them."""
-        channels = head_channels(self.architecture)
-        split = values.reshape(len(values), parts, self.spec.dim)
-        padded = np.where(channels >= 0, split[..., channels], 0)
-        return padded.reshape(len(values), -1)
+    def _checks(self, op: Operation, before: Machine) -> Iterator[tuple[str, Check]]:
+        match op:
+            case Norm():
+                yield "layernorm", self._norm(op)
+            case Linear():
+                x, old = self._in_heads(op.input), None if op.added is None else self.machine[op.added]
+                expected = np.concatenate([self._in_heads(value) for value in op.results], axis=1)
+                yield "linear", self._linear(op, (), x, expected, old=old)
+            case Attention():
+                yield "attention", self._attention(op)
+            case Gate():
+                yield "router", self._router(op)
+            case Experts():
+                yield from self._experts(op, before)
+            case Embed():
+                pass  # its linear layer is one like any other, and tested with those
+            case _:
+                assert_never(op)
 
-    def _norm(self, name: str, x: IntArray, expected: dict[str, IntArray]) -> Check:
-        tensors = self.design.tensors
-        shift = self.design.scalar(f"{name}.shift")
+    def _in_heads(self, value: Value) -> IntArray:
+        """A value as the engines hold it, with heads padded to whole words."""
+        return in_lanes(self.architecture, [value], self.machine[value])
+
+    def _norm(self, op: Norm) -> Check:
+        x = self.machine[op.input]
+        expected = {"operand": self.machine[op.output]}
+        if op.gate_output is not None:
+            expected["gate_operand"] = self.machine[op.gate_output]
         call = layernorm.call(
             self.kernels["layernorm"],
-            name,
+            op.name,
             x,
-            self.section(name),
-            epsilon=self.design.scalar("epsilon"),
-            shift=shift,
-            gate_shift=int(tensors.get(f"{name}.gate_shift", [shift])[0]),
+            self.section(op.name),
+            epsilon=self.design.scalar(op.epsilon),
+            shift=self.design.scalar(op.shift),
+            gate_shift=self.design.scalar(op.gate_shift or op.shift),
         )
 
         def extract(values: Values) -> dict[str, IntArray]:
-            found = layernorm.outputs(values, self.spec.dim)
+            found = layernorm.outputs(values, op.input.channels)
             return {output: found[output] for output in expected}
 
         return Check(call, expected, extract, layernorm.cycles(self.architecture, *x.shape))
 
-    def _attention(self, block: str, heads: IntArray, expected: IntArray) -> Check:
-        rows, spec = self.design.parallelism.attention_rows, self.spec
+    def _attention(self, op: Attention) -> Check:
+        rows = self.design.parallelism.attention_rows
         call = attention.call(
             self.kernels["attention"],
-            f"{block}.attention",
-            *heads,
+            op.name,
+            *(self.machine.heads(value) for value in op.inputs),
             rows_per_block=rows,
-            score_shift=self.design.scalar(f"{block}.score_shift"),
-            attention_shift=self.design.scalar(f"{block}.attention_shift"),
+            score_shift=self.design.scalar(op.score_shift),
+            attention_shift=self.design.scalar(op.out_shift),
         )
 
         def extract(values: Values) -> dict[str, IntArray]:
-            return {"mixed": attention.output(values, spec.heads, spec.head_dim)}
+            return {"mixed": attention.output(values, op.heads, op.head_dim)}
 
-        exact = attention.cycles(self.architecture, spec.heads, spec.tokens, spec.head_dim, rows)
-        return Check(call, {"mixed": expected}, extract, exact)
+        exact = attention.cycles(self.architecture, op.heads, op.tokens, op.head_dim, rows)
+        return Check(call, {"mixed": self.machine.heads(op.output)}, extract, exact)
 
     def _linear(
         self,
-        name: str,
+        op: Linear,
+        index: Index,
         x: IntArray,
         expected: IntArray,
-        destination: Destination,
         *,
-        section: str | None = None,
-        hidden_index: int = 0,
         old: IntArray | None = None,
         scores: IntArray | None = None,
     ) -> Check:
-        outputs = expected.shape[1]
+        outputs, name = expected.shape[1], section_name(op, index)
         hidden = (1, 0, 0)
-        if destination is Destination.HIDDEN:
-            prefix = name.rpartition(".fc1")[0] + ".hidden"
-            requantise = self.design.requantise(prefix)
-            zero = int(self.design.tensors[f"{prefix}.zero"][hidden_index])
-            multiplier = requantise.multiplier[hidden_index if len(requantise.multiplier) > 1 else 0]
-            hidden = (int(multiplier), int(requantise.shift[hidden_index]), zero)
+        if op.activation is not None:
+            place = index or (0,)
+            requantise = self.design.requantise(op.activation.scaling, place)
+            zero = self.design.integers(op.activation.zero, place)
+            hidden = (int(requantise.multiplier[0]), int(requantise.shift[0]), int(zero))
         call = linear.call(
             self.kernels["linear"],
             self.architecture,
-            section or name,
+            name,
             x,
-            self.section(section or name),
+            self.section(name),
             outputs,
-            destination,
+            op.destination,
             old=old,
             scores=scores,
             hidden=hidden,
@@ -303,64 +299,39 @@ class _EngineChecks:
 
         return Check(call, {"y": expected}, extract, linear.cycles(self.architecture, job))
 
-    def _moe(
-        self, number: int, y: IntArray, gate_input: IntArray, after: IntArray
-    ) -> Iterator[tuple[str, Check]]:
-        block, moe = f"blocks.{number}", self.spec.moe
-        assert moe is not None
-        routing = self.engines.route(self.engines.logits(number, self.task, gate_input))
-        yield "router", self._router(block, gate_input, routing)
-        stream = after.copy()
-        for index in routing.active.tolist():
-            tokens, scores = routing.queue(index)
-            alone = Routing(np.full((len(tokens), 1), index), scores[:, None], routing.count)
-            result, (hidden,) = self.engines.experts(number, alone, y[tokens], stream[tokens])
-            yield (
-                "linear",
-                self._linear(
-                    f"{block}.fc1",
-                    y[tokens],
-                    hidden.values,
-                    Destination.HIDDEN,
-                    section=f"{block}.fc1.{index}",
-                    hidden_index=index,
-                ),
-            )
-            yield (
-                "linear",
-                self._linear(
-                    f"{block}.fc2",
-                    hidden.values,
-                    result,
-                    Destination.EXPERT,
-                    section=f"{block}.fc2.{index}",
-                    old=stream[tokens],
-                    scores=scores,
-                ),
-            )
+    def _experts(self, op: Experts, before: Machine) -> Iterator[tuple[str, Check]]:
+        assert op.layer is not None
+        routing, y = before.routing[op.layer], before[op.fc1.input]
+        stream = before[op.stream].copy()
+        for expert in routing.active.tolist():
+            tokens, scores = routing.queue(expert)
+            alone = Routing(np.full((len(tokens), 1), expert), scores[:, None], routing.count)
+            old = stream[tokens]
+            result, (hidden,) = before.engines.experts(op, alone, y[tokens], old)
+            yield "linear", self._linear(op.fc1, (expert,), y[tokens], hidden.values)
+            yield "linear", self._linear(op.fc2, (expert,), hidden.values, result, old=old, scores=scores)
             stream[tokens] = result
 
-    def _router(self, block: str, gate_input: IntArray, routing: Routing) -> Check:
-        moe = self.spec.moe
-        assert moe is not None
-        beats = self.section(f"{block}.gates")
-        size = self.architecture.gate_beats
+    def _router(self, op: Gate) -> Check:
+        assert op.layer is not None
+        gate_input, routing = self.machine[op.input], self.machine.routing[op.layer]
+        beats, size = self.section(op.name), self.architecture.gate_beats
         call = router.call(
             self.kernels["router"],
-            f"{block}.router",
+            f"blocks.{op.layer}.router",
             gate_input,
             beats[self.task * size : (self.task + 1) * size],
-            experts=moe.experts,
-            top_k=moe.top_k,
-            over_selected=moe.normalize_over_selected,
+            experts=op.experts,
+            top_k=op.top_k,
+            over_selected=op.over_selected,
             groups=self.architecture.gate_groups,
         )
         exact = router.cycles(
             self.architecture,
             (len(gate_input), gate_input.shape[1]),
-            experts=moe.experts,
-            top_k=moe.top_k,
-            over_selected=moe.normalize_over_selected,
+            experts=op.experts,
+            top_k=op.top_k,
+            over_selected=op.over_selected,
             last_active=int(routing.active[-1]),
         )
         return Check(call, router.expected_outputs(routing), router.outputs, exact)

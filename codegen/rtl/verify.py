@@ -177,7 +177,8 @@ def _estimates(architecture: Architecture, found: Checks) -> dict[str, int]:
     for check in found.get("router", []):
         lengths = np.zeros(architecture.experts, np.int64)
         lengths[check.expected["active"]] = check.expected["lengths"]
-        queues[int(check.call.name.split(".")[1])] = lengths.tolist()
+        assert check.layer is not None
+        queues[check.layer] = lengths.tolist()
     return {stage.name: stage.cycles for stage in Scheduler(architecture, batch=1).run(queues)}
 
 

@@ -1,7 +1,8 @@
 """The arithmetic of the original Edge-MoE: 32-bit features that truncate and wrap, products truncated one by one.
 
-Features are `ap_fixed<32, 10>`, 22 fraction bits. The original takes exp, reciprocal and square root from its
-vendor's library; here exp is a table within 2**-20 of exact, and the other two are exact and floored.
+Features are `ap_fixed<32, 10>`, 22 fraction bits. The original takes exp, square root and the softmax's reciprocal
+from its vendor's library; here exp is a table within 2**-20 of exact, and the other two are exact and floored.
+Its LayerNorm divides by an operator of the type, which wraps like every other one.
 """
 
 from __future__ import annotations
@@ -199,8 +200,13 @@ def exponentials(score: IntArray, maxima: IntArray) -> IntArray:
 
 
 def reciprocal(value: IntArray) -> IntArray:
-    """floor(2**44 / value): 1 / value as a feature, saturated for values below 2**-9."""
+    """1 / value of the softmax's sums: floor(2**44 / value), saturated for values up to 2**-9."""
     return np.minimum((1 << (2 * FRAC)) // np.maximum(value, 1), FEATURE.max)
+
+
+def inverse(value: IntArray) -> IntArray:
+    """1 / value of positive features, as their type divides: floor(2**44 / value), wrapped for values up to 2**-9."""
+    return _wrap((1 << (2 * FRAC)) // value)
 
 
 @njit(cache=True, nogil=True)
@@ -250,6 +256,10 @@ def floor_sqrt(value: IntArray) -> IntArray:
 def layer_norm(x: IntArray, gamma: IntArray, beta: IntArray, *, norm_frac: int) -> IntArray:
     """LayerNorm as mean(x * x) - mean(x)**2, every product floored; features in and out.
 
+    The reciprocal of a deviation up to 2**-9 wraps: nearly constant tokens get any multiple of themselves. A variance
+    that is not positive (floors and wraps can make it so) has no root to divide by; it is taken as one unit, whose
+    reciprocal wraps to 0, so that such a token becomes `beta`.
+
     Args:
         x: (tokens, channels) features.
         gamma: (channels,) with `norm_frac` fraction bits.
@@ -261,9 +271,8 @@ def layer_norm(x: IntArray, gamma: IntArray, beta: IntArray, *, norm_frac: int) 
     mean = _wrap(part.sum(axis=1))
     squares = _wrap(((x * part) >> FRAC).sum(axis=1))
     variance = _wrap(squares - ((mean * mean) >> FRAC) + 4)
-    root = floor_sqrt(np.maximum(variance, 1) << FRAC)
-    inverse = np.minimum((1 << (2 * FRAC)) // np.maximum(root, 1), FEATURE.max)
-    y = _wrap((_wrap(x - mean[:, None]) * inverse[:, None]) >> FRAC)
+    deviation = floor_sqrt(np.maximum(variance, 1) << FRAC)
+    y = _wrap((_wrap(x - mean[:, None]) * inverse(deviation)[:, None]) >> FRAC)
     y = _wrap((y * gamma) >> norm_frac)
     return _wrap(y + (beta << (FRAC - norm_frac)))
 

@@ -10,12 +10,13 @@ from codegen.rtl.kernels.linear import linear_kernel
 from codegen.rtl.kernels.router import router_kernel
 from codegen.rtl.kernels.softmax import softmax_kernel
 from codegen.rtl.kernels.units import unit_kernels
+from pysim.arithmetic import REQUANTISE
 from pysim.errors import InputError
 
 
 def has_kernels(architecture: Architecture) -> bool:
     """Whether there is RTL for a Design: the original's arithmetic exists in C++ only."""
-    return architecture.arithmetic == "requantise"
+    return architecture.design.arithmetic is REQUANTISE
 
 
 def kernels_of(architecture: Architecture) -> dict[str, Kernel]:

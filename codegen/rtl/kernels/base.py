@@ -165,12 +165,14 @@ class Check:
         expected: arrays by name.
         extract: the same arrays from the values of a result; it only moves values, and leaves out padding.
         cycles: that the call takes without stalls; None where no formula is given.
+        layer: number of the layer that the call is of; None for one of no layer.
     """
 
     call: Call
     expected: Mapping[str, IntArray]
     extract: Callable[[Values], Mapping[str, IntArray]]
     cycles: int | None = None
+    layer: int | None = None
 
     @property
     def values(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,26 +14,13 @@ from codegen.rtl.kernels.units import GELU_OUTPUT_BITS, GELU_SOURCES
 from codegen.rtl.streams import Bytes, Field, IntArray, Register, Stream
 from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, UNIT_LATENCY, tree_latency
 from pysim.datapath import MULTIPLIER_WIDTH, PROBABILITY
+from pysim.program import Destination
 
 PACK_BITS = 18
 """Distance of two weights on the 27-bit port of a DSP slice."""
 
 WRITE_CYCLES = 1 + 1 + ROUND_LATENCY + 1 + UNIT_LATENCY["gelu"] + 1 + ROUND_LATENCY
 """The longest way of a result: sum, multiplier, rounding, saturation, GELU, multiplier, rounding."""
-
-
-class Destination(IntEnum):
-    """Where results go, and what happens to them on the way."""
-
-    HEADS = 0
-    HIDDEN = 1
-    RESIDUAL = 2
-    EXPERT = 3
-
-    @property
-    def takes_old(self) -> bool:
-        """Whether results are added to old values."""
-        return self in (Destination.RESIDUAL, Destination.EXPERT)
 
 
 def sum_cycles(lanes: int) -> int:
@@ -44,7 +30,7 @@ def sum_cycles(lanes: int) -> int:
 
 def max_group(architecture: Architecture) -> int:
     """Blocks that half of the weight buffer can tell apart."""
-    return max(architecture.group(name) for name in architecture.job_names)
+    return architecture.max_group
 
 
 def linear_kernel(architecture: Architecture, *, words: int | None = None) -> Kernel:

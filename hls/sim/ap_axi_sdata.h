@@ -13,8 +13,8 @@ namespace hls {
 template <typename T, uint8_t EnableSignals>
 struct axis_data {
   static_assert(EnableSignals == AXIS_ENABLE_LAST, "the kernels' streams have no other signal");
-  T data;
-  ap_uint<1> last;
+  T data = 0;
+  ap_uint<1> last = 0;
 };
 
 }  // namespace hls

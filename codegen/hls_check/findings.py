@@ -1,0 +1,25 @@
+"""What a check has to say of a line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """Something in the C++ that the synthesis tool refuses, ignores, or makes something else of.
+
+    Attributes:
+        file: name of the file.
+        line: of it, from 1.
+        rule: name of the check.
+        message: what is wrong, and what to write instead.
+    """
+
+    file: str
+    line: int
+    rule: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.message} [{self.rule}]"

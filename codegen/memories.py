@@ -1,0 +1,278 @@
+"""Every array that the generated C++ keeps on chip, and the shape of memory that the tool should choose for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from codegen.architecture import PRODUCT_SHIFT, RECORD_BYTES, ROUTER_LANES, Architecture, ceil_div
+from codegen.render import function_tables, storage
+from pysim.datapath import (
+    ACCUMULATOR_LIMIT,
+    EXPONENTIAL,
+    MANTISSA_FRAC,
+    NORM_WEIGHT_WIDTH,
+    PROBABILITY,
+    SCORE,
+)
+from pysim.kernels.iccad23 import FEATURE
+from pysim.tables import PiecewiseLinear
+
+LUTRAM_DEPTH: Final = 64
+"""Words of a LUT used as memory; memories up to this depth are built of LUTs, unless the code says otherwise."""
+
+BRAM18_SHAPES: Final = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
+"""Words and bits of half a BRAM36 with a port to read and a port to write (UG573)."""
+
+WEIGHT_BURST: Final = 64
+"""Beats of a burst of a weight port, as its pragma says."""
+DEFAULT_BURST: Final = 16
+"""Beats of a burst of the other ports: the tool's default."""
+OUTSTANDING: Final = 16
+"""Bursts that a port may have asked for: the tool's default too."""
+STROBE_BITS: Final = 9
+"""Bits that a byte takes in the buffer of a port that writes: its strobe with it."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One array on chip.
+
+    Attributes:
+        name: what it holds.
+        copies: how many of them, for example banks.
+        depth: words of one copy.
+        width: bits of a word.
+        variable: its name in the C++; empty where the tool makes it.
+        bound: `lutram` or `bram`, where a pragma says what to build it of.
+        two_readers: whether both ports read, so that a block RAM is at most half as wide.
+    """
+
+    name: str
+    copies: int
+    depth: int
+    width: int
+    variable: str = ""
+    bound: str = ""
+    two_readers: bool = False
+
+    @property
+    def in_luts(self) -> bool:
+        """Whether it is LUT memory: because a pragma says so, or because it is shallow."""
+        return self.bound == "lutram" if self.bound else self.depth <= LUTRAM_DEPTH
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Words and bits of the half blocks that hold it with the fewest of them, the widest such shape."""
+        return min(BRAM18_SHAPES[1:] if self.two_readers else BRAM18_SHAPES, key=self._blocks)
+
+    def _blocks(self, shape: tuple[int, int]) -> int:
+        return ceil_div(self.depth, shape[0]) * ceil_div(self.width, shape[1])
+
+    @property
+    def bram18(self) -> int:
+        """Halves of a 36 Kb block, over all copies, in the shape that needs fewest."""
+        return 0 if self.in_luts else self.copies * self._blocks(self.shape)
+
+    @property
+    def luts(self) -> int:
+        """LUTs, over all copies: eight hold 64 words of seven bits with a port of their own for writing."""
+        if not self.in_luts:
+            return 0
+        deep = ceil_div(self.depth, LUTRAM_DEPTH)
+        # A deeper one has several, and a LUT a bit that chooses between two of them.
+        return self.copies * (deep * ceil_div(self.width * 8, 7) + (deep - 1) * self.width)
+
+    @property
+    def built_as(self) -> str:
+        """The shape that the tool should choose, for people."""
+        if self.in_luts:
+            return f"LUT memory, {self.luts:,} LUTs"
+        words, bits = self.shape
+        each = self.bram18 // self.copies
+        banks = f"{self.copies} x " if self.copies > 1 else ""
+        return f"{banks}{each} BRAM18 of {words} x {bits}"
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Bits of what the engines multiply and store, by arithmetic."""
+
+    activation: int
+    attention: int
+    gate: int
+    exponential: int
+    product: int
+    """Of an operand of the linear engine, as it enters a multiplier."""
+    score: int
+    maximum: int
+    """Of a running maximum of scores."""
+    softmax_sum: int
+    weighted: int
+    """Of a value of the attention engine, as far as it is summed."""
+    divisor: int
+    """Of what a token's exponentials are divided by."""
+    probability: int
+
+    @classmethod
+    def of(cls, architecture: Architecture) -> Widths:
+        """The widths of an architecture's arithmetic."""
+        precision = architecture.design.precision
+        if architecture.arithmetic == "iccad23":
+            feature = FEATURE.width
+            return cls(
+                activation=feature,
+                attention=feature,
+                gate=feature,
+                exponential=feature,
+                product=feature + PRODUCT_SHIFT,
+                score=feature,
+                maximum=feature,
+                softmax_sum=feature,
+                weighted=feature,
+                divisor=feature,
+                probability=feature,
+            )
+        return cls(
+            activation=precision.activation_width,
+            attention=precision.attention_width,
+            gate=precision.gate_width,
+            exponential=EXPONENTIAL.width + 1,
+            product=precision.activation_width,
+            score=SCORE.width,
+            maximum=SCORE.width - SCORE.frac + 1,
+            softmax_sum=architecture.softmax_sum_bits,
+            weighted=EXPONENTIAL.width
+            + precision.attention_width
+            + (architecture.spec.tokens - 1).bit_length()
+            + 1,
+            divisor=MANTISSA_FRAC + 1 + 6,
+            probability=PROBABILITY.width,
+        )
+
+
+def table_memory(table: PiecewiseLinear, copies: int, bound: str = "") -> Memory:
+    """A function's table, base and slope side by side in a word a segment; each reader has a copy."""
+    return Memory(f"table {table.name}", copies, len(table.base), table.word_bits, table.name.upper(), bound)
+
+
+def memories(architecture: Architecture) -> dict[str, list[Memory]]:
+    """Every array of a Design's kernel, by the engine that it belongs to.
+
+    What several engines read and write is under `activations`, the buffers of the AXI ports under `ports`.
+    """
+    found = {
+        "activations": _activations(architecture),
+        "linear": _linear(architecture),
+        "write-back": [
+            table_memory(table, architecture.lanes, storage(architecture)["tables"][table.name])
+            for table in function_tables(architecture)
+            if table.name == "gelu_delta"
+        ],
+        "attention": _attention(architecture),
+        "layernorm": _layernorm(architecture),
+        "ports": _ports(architecture),
+    }
+    if architecture.spec.moe_layers:
+        found["router"] = _router(architecture)
+    return found
+
+
+def _activations(architecture: Architecture) -> list[Memory]:
+    lanes, tokens = architecture.lanes, architecture.max_tokens
+    attention = lanes * Widths.of(architecture).attention
+    words, bound = tokens * architecture.token_words, storage(architecture)
+    residual = lanes * architecture.design.residual.width
+    heads = tokens * architecture.mixed_words
+    return [
+        # LayerNorm reads two words a cycle.
+        Memory("residual stream", 1, words, residual, "residual", bound["residual"], two_readers=True),
+        Memory("queries, keys, values", 3, heads, attention, "q, k, v", bound["heads"]),
+    ]
+
+
+def _linear(architecture: Architecture) -> list[Memory]:
+    lanes, parallelism = architecture.lanes, architecture.design.parallelism
+    precision, widths, bound = architecture.design.precision, Widths.of(architecture), storage(architecture)
+    weights = architecture.beat_bytes // architecture.weight_bytes
+    record = ACCUMULATOR_LIMIT + 8 * RECORD_BYTES - architecture.bias_bits
+    rows = ceil_div(architecture.max_tokens, parallelism.token_tile) * architecture.regions["row"]
+    return [
+        Memory(
+            "weight halves",
+            2 * architecture.word_beats,
+            parallelism.weight_rows,
+            weights * precision.weight_width,
+            "ping_weights, pong_weights",
+            bound["weights"],
+        ),
+        Memory(
+            "record halves",
+            2 * architecture.outputs,
+            architecture.max_group,
+            record,
+            "ping_records, pong_records",
+            "lutram",
+        ),
+        Memory(
+            "operands", parallelism.token_tile, rows, lanes * widths.activation, "operands", bound["operands"]
+        ),
+    ]
+
+
+def _attention(architecture: Architecture) -> list[Memory]:
+    lanes, tokens, words = architecture.lanes, architecture.spec.tokens, architecture.head_words
+    widths = Widths.of(architecture)
+    slots = min(architecture.design.parallelism.attention_rows, tokens)
+    return [
+        Memory("attention scores", slots, tokens, widths.score, "scores", storage(architecture)["scores"]),
+        Memory("query rows", slots, words, lanes * widths.attention, "query", "lutram"),
+        Memory("weighted values", slots, words, lanes * widths.weighted, "weighted", "lutram"),
+    ]
+
+
+def _layernorm(architecture: Architecture) -> list[Memory]:
+    parameters = architecture.lanes * (NORM_WEIGHT_WIDTH + ACCUMULATOR_LIMIT)
+    total = architecture.design.residual.width + architecture.spec.dim.bit_length()
+    statistics = 2 * FEATURE.width if architecture.arithmetic == "iccad23" else total + MANTISSA_FRAC + 1 + 6
+    return [
+        Memory("norm parameters", 1, architecture.token_words, parameters, "norm", "lutram"),
+        Memory("norm statistics", 1, architecture.norm_lag + 1, statistics, "statistics", "lutram"),
+    ]
+
+
+def _router(architecture: Architecture) -> list[Memory]:
+    lanes, tokens, experts = architecture.lanes, architecture.max_tokens, architecture.experts
+    words, moe = architecture.token_words, architecture.spec.moe
+    assert moe is not None
+    precision, widths = architecture.design.precision, Widths.of(architecture)
+    groups = architecture.gate_groups
+    return [
+        Memory(
+            "router's tokens",
+            1,
+            tokens * words,
+            lanes * widths.gate,
+            "gate_input",
+            storage(architecture)["gate_input"],
+        ),
+        Memory(
+            "gate weights", 1, groups * words, ROUTER_LANES * lanes * precision.gate_width, "gate_weights"
+        ),
+        Memory("logits", ROUTER_LANES, groups * tokens, widths.score, "logits"),
+        Memory("best experts", 1, tokens, moe.top_k * (widths.score + (experts - 1).bit_length()), "best"),
+        Memory("softmax of a token", 1, tokens, widths.maximum + widths.softmax_sum, "pass"),
+        Memory("divisor of a token", 1, tokens, widths.divisor, "divisor"),
+        Memory("queues: tokens", 1, experts * tokens, tokens.bit_length(), "queues.token"),
+        Memory("queues: scores", 1, experts * tokens, widths.probability, "queues.score"),
+    ]
+
+
+def _ports(architecture: Architecture) -> list[Memory]:
+    parallelism = architecture.design.parallelism
+    ports, width, short = parallelism.weight_ports, parallelism.axi_width, OUTSTANDING * DEFAULT_BURST
+    return [
+        Memory("weight ports", ports, OUTSTANDING * WEIGHT_BURST, width),
+        Memory("image port", 1, short, width),
+        Memory("output port", 1, short, width // 8 * STROBE_BITS),
+    ]

@@ -1,0 +1,109 @@
+"""What may be wrong with a Design that was made without an error: it is run beside the float network, on few images.
+
+Fixed point has limits that no sum can leave (those are refused, `pysim.design`), and yet a network may come out as
+noise: values too small for their formats, or the original's arithmetic, which wraps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pysim import reference
+from pysim.design import Design
+from pysim.kernels.iccad23 import FEATURE
+from pysim.model import Model
+from pysim.reports import TensorReport, sqnr_db
+from pysim.simulator import Simulation, simulate
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+LEAST_SQNR_DB = 20.0
+"""Signal to noise of a residual stream that is still worth something: an error of a tenth."""
+
+LEAST_AGREEMENT = 0.8
+"""Share of the experts chosen in a layer that the float network ought to choose, too, in whatever order."""
+
+CHECKED_TOKENS = 256
+"""As many images are run as have so many tokens, and one at least."""
+
+
+def doubts(model: Model, design: Design, images: NDArray[np.uint8]) -> tuple[str, ...]:
+    """Sentences on what is wrong with a Design, each with a layer and a figure; empty for a sound one.
+
+    Args:
+        model: the float network.
+        design: made from it.
+        images: (images, channels, H, W) uint8 calibration images, of which the first few are run, for the first task.
+    """
+    few = images[: max(1, CHECKED_TOKENS // design.spec.tokens)]
+    simulation = simulate(design, few, trace=True)
+    layers = range(design.spec.depth)
+    stream = ["embed", *(f"blocks.{i}.{part}" for i in layers for part in ("attn_residual", "output"))]
+    figures: dict[str, float] = {}
+
+    def tap(name: str, exact: FloatArray) -> None:
+        if name in stream:
+            figures[name] = sqnr_db(exact, simulation.real[name] - exact)
+
+    # With the simulation's experts, so that a choice between equals is no noise; it notes its own choices, too.
+    forced = {layer: routing.experts for layer, routing in simulation.routing.items()}
+    run = reference.run(model, few, experts=forced, tap=tap)
+    agreement = {layer: _agreement(forced[layer], own) for layer, own in run.experts.items()}
+    noisy = tuple(_noisy(design, simulation, figures))
+    # Noise sends tokens to other experts, too: that needs no sentence of its own.
+    return (*_empty(design.reports), *noisy, *(() if noisy else _misrouted(agreement)))
+
+
+def _empty(reports: Sequence[TensorReport]) -> Iterator[str]:
+    """Tensors whose values are too small for their integers."""
+    empty = [report for report in reports if report.kind == "weight" and _vanished(report)]
+    if not empty:
+        return
+    first = empty[0]
+    others = f", and so do those of {len(empty) - 1} more tensors" if len(empty) > 1 else ""
+    yield (
+        f"{first.name}: all weights quantise to 0 (the largest is {max(-first.low, first.high):.2g}, "
+        f"a unit is {first.scale:.2g}){others}"
+    )
+
+
+def _vanished(report: TensorReport) -> bool:
+    """Whether nothing is left: the error of the rounding is the whole of the values."""
+    return max(-report.low, report.high) > 0 and abs(report.sqnr_db) < 1e-6
+
+
+def _noisy(design: Design, simulation: Simulation, figures: dict[str, float]) -> Iterator[str]:
+    """The first stage of the residual stream that is mostly noise, by the signal to noise of each."""
+    name = next((name for name, figure in figures.items() if figure < LEAST_SQNR_DB), None)
+    if name is None:
+        return
+    wrapped = next((report.clipped for report in design.reports if report.name == name), 0.0)
+    cause = ""
+    if not simulation.trace[name].any():
+        cause = "; all its values round to 0"
+    elif wrapped:
+        cause = f"; {wrapped:.2%} of its values are beyond {FEATURE.max * FEATURE.lsb:.0f} and wrap"
+    final = figures[f"blocks.{design.spec.depth - 1}.output"]
+    yield (
+        f"{name}: signal to noise of the residual stream is {figures[name]:.1f} dB, expected at least "
+        f"{LEAST_SQNR_DB:.0f}{cause}; the final tokens have {final:.1f} dB"
+    )
+
+
+def _agreement(chosen: IntArray, own: IntArray) -> float:
+    """Share of (tokens, k) chosen experts that are among another choice."""
+    return float((chosen[:, :, None] == own[:, None, :]).any(axis=2).mean())
+
+
+def _misrouted(agreement: dict[int, float]) -> Iterator[str]:
+    """The first layer whose tokens go to other experts, by the share of each that agrees."""
+    layer = next((layer for layer, share in sorted(agreement.items()) if share < LEAST_AGREEMENT), None)
+    if layer is not None:
+        yield (
+            f"blocks.{layer}.gate: {agreement[layer]:.1%} of the experts chosen are those of the float network, "
+            f"expected at least {LEAST_AGREEMENT:.0%}; logits that are too close round to the same score"
+        )
