@@ -10,12 +10,15 @@ import pytest
 
 import edgemoe
 from blank import blank_design
+from boards import load_board
 from codegen.architecture import Architecture
+from codegen.project import generate
 from codegen.rtl.kernels import kernels_of
 from codegen.rtl.kernels.base import address_bits
 from codegen.rtl.render import render
 from codegen.rtl.simulation import Scenario, build, lint, play
 from codegen.rtl.vectors import checks
+from codegen.rtl.verify import verify_rtl
 from pysim.design import Parallelism
 from pysim.errors import InputError
 from pysim.model import Model
@@ -117,3 +120,19 @@ def test_eight_tokens_equal_the_simulators(name: str, eight_tokens: Architecture
     for check, (result,) in zip(mine, play(kernel, compiled, scenarios), strict=True):
         assert check.difference(kernel, result) == ""
         assert result.cycles == check.cycles, check.call.name
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("grid", [(1, 7), (3, 5), (7, 9), (15, 17)], ids=["8", "16", "64", "256"])
+def test_a_network_of_so_many_tokens_passes_verify(
+    grid: tuple[int, int], micro_with: Callable[..., Model], tmp_path: Path
+) -> None:
+    """Every kernel, as `verify --rtl` plays them."""
+    model = micro_with({"layers": [1]}, image_size=(4 * grid[0], 4 * grid[1]), depth=2)
+    images = edgemoe.random_images(model, 2)
+    design = edgemoe.quantize(model, images, "w8a8")
+    small = {"linear_in": 4, "linear_out": 8, "token_tile": 2, "attention_rows": 4}
+    target, _ = generate(design.with_parallelism(**small), tmp_path / "build", load_board("zcu102"))
+    result = verify_rtl(target, images[:1])
+    assert result.problems == []
+    assert all(mismatches == 0 for _, mismatches in result.engines.values())
