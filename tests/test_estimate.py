@@ -318,7 +318,9 @@ def test_weight_buffer_holds_one_block_at_least(designs: dict[str, Design]) -> N
     most = max(words.values())
     (longest,) = [name for name in ("patch", "fc2") if words[name] == most]
     assert built(most).group(longest) == 1
-    with pytest.raises(InputError, match=f"weight_rows = {most - 1} do not hold one block of layer {longest}, "):
+    with pytest.raises(
+        InputError, match=f"weight_rows = {most - 1} do not hold one block of layer {longest}, "
+    ):
         built(most - 1)
 
 
