@@ -286,7 +286,7 @@ class Architecture:
         """Whether two products share a DSP slice: both weights on its wide port, `PACK_BITS` apart."""
         precision = self.design.precision
         return (
-            precision.weight_width <= DSP_PORT_BITS - PACK_BITS
+            precision.weight_width + PACK_BITS + 1 <= DSP_PORT_BITS
             and precision.weight_width + precision.activation_width <= PACK_BITS
         )
 

@@ -129,7 +129,6 @@ def loops_of(architecture: Architecture) -> dict[str, Loop]:
             Loop("GATE_WORDS", "gate_logits", "router", 24, ("GATE_TOKENS",)),
             Loop("CHOOSE_TOKENS", "choose_experts", "router", 20),
             Loop("FIND_DIVISORS", "choose_experts", "router", 3 if original else 14),
-            Loop("CLEAR_QUEUES", "choose_experts", "router", 2),
             Loop("FILL_RANKS", "choose_experts", "router", 22 + divider, ("FILL_QUEUES",)),
             Loop("FIND_ACTIVE", "choose_experts", "router", 3),
         ]
@@ -208,7 +207,6 @@ def router_runs(architecture: Architecture, loops: Mapping[str, Loop], tokens: i
         Run(loops["CHOOSE_TOKENS"], tokens, moe.experts),
         *selected,
         Run(loops["FIND_DIVISORS"], tokens),
-        Run(loops["CLEAR_QUEUES"], moe.experts),
         Run(loops["FILL_RANKS"], tokens * moe.top_k),
         Run(loops["FIND_ACTIVE"], moe.experts),
     ]

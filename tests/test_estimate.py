@@ -317,7 +317,7 @@ def test_weight_buffer_holds_one_block_at_least(designs: dict[str, Design]) -> N
     words = {name: roomy.linear(name).in_words for name in roomy.job_names}
     most = max(words.values())
     (longest,) = [name for name in ("patch", "fc2") if words[name] == most]
-    assert built(most).group(longest) == 1
+    assert built(most).linear(longest).group == 1
     with pytest.raises(
         InputError, match=f"weight_rows = {most - 1} do not hold one block of layer {longest}, "
     ):

@@ -241,7 +241,8 @@ def test_the_originals_arithmetic_has_none(tmp_path: Path, designs: dict[str, De
 
 STUBS = """
 proc record {args} { puts "call: $args" }
-foreach name {add_files set_part create_clock set_clock_uncertainty open_solution close_project} {
+foreach name {add_files set_part create_clock set_clock_uncertainty \\
+  config_compile config_unroll open_solution close_project} {
   proc $name {args} [format {record %s {*}$args} $name]
 }
 proc open_project {args} { record open_project {*}$args; set ::project [lindex $args end] }

@@ -181,7 +181,8 @@ class TestTemplates:
 
 STUBS = """
 proc record {args} { puts "call: $args" }
-foreach name {set_top add_files set_part create_clock set_clock_uncertainty config_interface} {
+foreach name {set_top add_files set_part create_clock set_clock_uncertainty \\
+  config_compile config_unroll config_interface} {
   proc $name {args} [format {record %s {*}$args} $name]
 }
 proc open_project {args} { record open_project {*}$args }
