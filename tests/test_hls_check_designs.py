@@ -61,6 +61,8 @@ OPEN: set[tuple[str, str]] = {
     ("kernels/softmax.cpp", "loop-bounds"),
     ("kernels/softmax.cpp", "tripcount"),
     ("src/attention_arithmetic.h", "accumulator-chain"),
+    ("src/attention_arithmetic.h", "accumulator-width"),
+    ("src/norm_arithmetic.h", "accumulator-width"),
     ("src/router.cpp", "accumulator-width"),
     ("src/router.cpp", "pragma-aggregate"),
 }

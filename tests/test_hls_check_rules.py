@@ -317,6 +317,21 @@ ADDED = (
 )
 snippet("lanes first", LANE_SUM.replace("@", "18") + ADDED)
 snippet("lanes as wide as the sum", LANE_SUM.replace("@", "32") + ADDED, "accumulator-width")
+WITHIN = (
+    "static ap_int<32> add(ap_int<32> before, bool first, const Lanes &x, const Lanes &y) {\n#pragma HLS inline\n"
+    f"ap_int<32> sum = 0;\n{DOT}@return (first ? ap_int<32>(0) : before) + lanes;\n}}\n"
+    "ap_int<32> f(const Lanes &x, const Lanes &y) {\nap_int<32> all = 0;\n"
+    + loop("all = add(all, i == 0, x, y);")
+    + "return all;\n}"
+)
+snippet("lanes within, narrowed", WITHIN.replace("@", "const ap_int<18> lanes = sum;\n"))
+snippet("lanes within", WITHIN.replace("@", "").replace("+ lanes", "+ sum"), "accumulator-width")
+snippet(
+    "lanes without balancing",
+    WITHIN.replace("@", "")
+    .replace("+ lanes", "+ sum")
+    .replace("HLS inline", "HLS inline\n#pragma HLS expression_balance off"),
+)
 snippet(
     "sums in a row",
     "ap_int<32> f(int x) {\nap_int<32> all = 0;\n" + loop("all += x;\nall += i;") + "return all;\n}",

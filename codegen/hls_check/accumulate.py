@@ -105,7 +105,8 @@ def _is_default(start: Cursor) -> bool:
 
 def _merged_sums(function: Function, program: Program, flow: Flow) -> Iterator[Finding]:
     """Sums of lanes that are as wide as what they are added to: the tool may balance both trees into one."""
-    if function.pragma("expression_balance"):
+    balance = function.pragma("expression_balance")
+    if balance and "off" in balance.text.clauses:
         return
     for node, loops in function.nodes:
         adds = operator_of(node) == Operator.ADD or (
@@ -115,33 +116,44 @@ def _merged_sums(function: Function, program: Program, flow: Flow) -> Iterator[F
         if len(sides) != 2 or not flow.in_pipeline(function, loops):
             continue
         for side, other in (sides, sides[::-1]):
-            call = bare(side)
-            if kind(call) != "CALL_EXPR" or call.referenced is None:
+            lanes = bare(side)
+            if flow.is_static(other) or _bits(lanes) < _bits(bare(other)):
                 continue
-            callee = program.functions.get(call.referenced.get_usr())
-            if callee is None or not _returns_a_sum(callee, flow) or flow.is_static(other):
-                continue
-            if _bits(call) >= _bits(bare(other)):
+            if _is_lane_sum(lanes, function, program, flow):
                 message = (
-                    f"{callee.name} gives its sum with {_bits(call)} bits, as many as what it is added to: the tool "
-                    "may balance all additions into one tree, with the carried value in it; give it with fewer bits"
+                    f"{lanes.spelling} is a sum of lanes with {_bits(lanes)} bits, as many as what it is added to: the "
+                    "tool may balance all additions into one tree, with the carried value in it; give it fewer bits, "
+                    "or say expression_balance off"
                 )
                 yield Finding(function.file, node.location.line, "accumulator-width", message)
+
+
+def _is_lane_sum(node: Cursor, function: Function, program: Program, flow: Flow) -> bool:
+    """Whether an expression is what an unrolled loop sums up, here or in the function that gives it."""
+    if kind(node) == "CALL_EXPR" and node.referenced is not None:
+        callee = program.functions.get(node.referenced.get_usr())
+        inline = callee.pragma("inline") if callee else None
+        if inline and "off" in inline.text.clauses:
+            return False  # a module's result is a register, which no balancing passes
+        results = (
+            [children(inner)[:1] for inner, _ in callee.nodes if kind(inner) == "RETURN_STMT"]
+            if callee
+            else []
+        )
+        return callee is not None and _sums_up(
+            callee, [place_of(result) for found in results for result in found], flow
+        )
+    return kind(node) == "DECL_REF_EXPR" and _sums_up(function, [place_of(node)], flow)
 
 
 def _bits(node: Cursor) -> int:
     return arbitrary_bits(type_name(node)) or native_bits(node) or 0
 
 
-def _returns_a_sum(callee: Function, flow: Flow) -> bool:
-    """Whether a function returns a variable that an unrolled loop sums up."""
-    returned = [
-        place_of(children(node)[0])
-        for node, _ in callee.nodes
-        if kind(node) == "RETURN_STMT" and children(node)
-    ]
-    for node, loops in callee.nodes:
+def _sums_up(function: Function, places: list[Place | None], flow: Flow) -> bool:
+    """Whether an unrolled loop adds to a variable again and again."""
+    for node, loops in function.nodes:
         added = operator_of(node) in _SUMS or (kind(node) == "CALL_EXPR" and node.spelling in _ADDED)
-        if added and any(flow.unrolled(loop) for loop in loops) and place_of(operands(node)[0]) in returned:
+        if added and any(flow.unrolled(loop) for loop in loops) and place_of(operands(node)[0]) in places:
             return True
     return False

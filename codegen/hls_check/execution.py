@@ -15,7 +15,7 @@ from codegen.hls_check.model import Loop, Program, load
 from codegen.hls_check.pragma_text import PragmaText
 from pysim.errors import InputError
 
-_FLAGS = ("-DEDGEMOE_CHECK", "-include", "checked_memory.h", "-w", "-O0")
+_FLAGS = ("-DEDGEMOE_CHECK", "-include", "checked_memory.h", "-w", "-O1")
 _NEVER = -1
 
 RUNS = {
