@@ -24,8 +24,9 @@ from codegen.rtl.project import write_rtl
 from codegen.testdata import write_test_data
 from pysim.design import Design
 from pysim.errors import InputError
-from pysim.files import new_folder, read_toml, require_new, validate
+from pysim.files import new_folder, require_new, validate
 from pysim.model import Model
+from pysim.toml import read_toml
 
 NETWORK_TEST_GMAC = 2.0
 """Networks with more work than this an image are tested engine by engine only."""

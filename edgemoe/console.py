@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pysim.errors import EdgeMoeError
+from pysim.printable import MOST, printable
 
 if TYPE_CHECKING:
     import rich.console
@@ -32,15 +33,17 @@ class Console:
         self._result: dict[str, Any] = {}
 
     def show(self, *results: Any) -> None:
-        """Print results for people: text and rich tables."""
-        (self._stderr if self.as_json else self._stdout).print(*results)
+        """Print results for people: text and tables of `edgemoe.tables`."""
+        target = self._stderr if self.as_json else self._stdout
+        target.print(*(printable(each) if isinstance(each, str) else each for each in results))
 
     def note(self, text: str) -> None:
         """Print a remark."""
-        self._stderr.print(text)
+        self._stderr.print(printable(text, MOST))
 
     def warn(self, text: str) -> None:
         """Print a warning, which scripts find under `warnings`."""
+        text = printable(text, MOST)
         self._stderr.print(f"warning: {text}")
         self._result.setdefault("warnings", []).append(text)
 
@@ -69,7 +72,7 @@ class Console:
         columns = (*Progress.get_default_columns(), TimeElapsedColumn())
         hidden = not self._stderr.is_terminal
         with Progress(*columns, console=self._stderr, transient=True, disable=hidden) as bars:
-            bar = bars.add_task(description, total=None)
+            bar = bars.add_task(printable(description), total=None)
             yield lambda done, total: bars.update(bar, completed=done, total=total)
 
     @cached_property

@@ -10,6 +10,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from pysim.printable import one_line
+
 if TYPE_CHECKING:
     from edgemoe.evaluate import Stage
     from pysim.compare import LayerUsage
@@ -22,11 +24,14 @@ def table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, left: int = 1
 ) -> Table:
     """A table whose first `left` columns hold names and whose others hold numbers."""
-    result = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    result = Table(
+        title=one_line(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for index, column in enumerate(columns):
         result.add_column(column, justify="left" if index < left else "right", no_wrap=index >= left)
     for row in rows:
-        result.add_row(*row)
+        # Names come out of files.
+        result.add_row(*(one_line(cell) if isinstance(cell, str) else cell for cell in row))
     return result
 
 

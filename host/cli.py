@@ -20,6 +20,7 @@ from host.manifest import Manifest
 from host.result import Result
 from pysim.errors import EdgeMoeError, InputError
 from pysim.pictures import image_files
+from pysim.printable import one_line
 
 INTERRUPTED = 130
 
@@ -83,7 +84,7 @@ def as_text(run: Run, *, emulated: bool) -> str:
     else:
         values = result.map
         decoded = f"map {values.shape[0]}x{values.shape[1]}, {values.min():.4g} to {values.max():.4g}"
-    return f"{run.image}: {result.task}: {decoded}; {clock}; tokens {digest}"
+    return one_line(f"{run.image}: {result.task}: {decoded}; {clock}; tokens {digest}")
 
 
 def save_runs(path: Path, runs: Sequence[Run]) -> None:

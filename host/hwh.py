@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pysim.errors import InputError
+from pysim.reading import read_bytes
 
 MAX_BYTES = 64 << 20
 """No `.hwh` is larger."""
@@ -73,17 +74,8 @@ def read_hwh(path: Path, name: str) -> Kernel:
 
 
 def _parse(path: Path) -> ElementTree.Element:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: larger than {MAX_BYTES >> 20} MB, which no .hwh is")
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file",
-            hint="a .hwh belongs beside the .bit, with the same name: Vivado writes both",
-        ) from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    hint = "a .hwh belongs beside the .bit, with the same name: Vivado writes both"
+    data = read_bytes(path, MAX_BYTES, hint=hint)
     if re.search(rb"<!\s*(DOCTYPE|ENTITY)", data, re.IGNORECASE):
         raise InputError(f"{path}: declares a document type, which no .hwh does")
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,14 @@ from host.registers import Argument
 from pysim.errors import InputError
 from pysim.heads import Head
 from pysim.pictures import RESAMPLE
+from pysim.printable import shown
+from pysim.reading import read_bytes, read_json, require_file
 
 VERSION = 1
 """Version of the manifest's format."""
 FILE = "manifest.json"
+MOST_BYTES = 4 << 30
+"""Of weights and heads: the DRAM that a board of this kind has."""
 
 _HEAD_KINDS = ("token-linear", "cls-linear", "none")
 _COPY_AGAIN = "copy the whole host folder of the build again"
@@ -101,16 +104,7 @@ class Manifest:
             InputError: unreadable, or a key is missing, of the wrong type, or at odds with another.
         """
         file = path / FILE if path.is_dir() else path
-        try:
-            data = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise InputError(
-                f"{file}: no such file", hint="`edgemoe generate` writes it into host/"
-            ) from None
-        except OSError as error:
-            raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{file}: not JSON: {error}", hint=_COPY_AGAIN) from None
+        data = read_json(file, missing_hint="`edgemoe generate` writes it into host/", hint=_COPY_AGAIN)
         reader = _Reader(file, data, "")
         version = reader.get("version", int)
         if version != VERSION:
@@ -198,16 +192,12 @@ class Manifest:
 
 
 def _read_checked(file: Path, size: int | None, sha256: str) -> bytes:
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{file}: no such file", hint=_COPY_AGAIN) from None
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
-    if size is not None and len(data) != size:
+    there = require_file(file, hint=_COPY_AGAIN).st_size
+    if size is not None and there != size:
         raise InputError(
-            f"{file}: {len(data)} bytes, expected {size}", hint=f"truncated on the way? {_COPY_AGAIN}"
+            f"{file}: {there} bytes, expected {size}", hint=f"truncated on the way? {_COPY_AGAIN}"
         )
+    data = read_bytes(file, MOST_BYTES, hint=_COPY_AGAIN)
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise InputError(
@@ -232,7 +222,8 @@ class _Reader:
         # A bool is an int to Python, not to a manifest.
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise InputError(
-                f"{self.file}: {self.where}{key} is {value!r}, expected {kind.__name__}", hint=_COPY_AGAIN
+                f"{self.file}: {self.where}{key} is {shown(value)}, expected {kind.__name__}",
+                hint=_COPY_AGAIN,
             )
         return value
 

@@ -24,19 +24,24 @@ from pysim.datapath import (
     PIXEL_OFFSET,
 )
 from pysim.errors import InputError, OverflowRiskError
-from pysim.files import Tensors, TensorSpec, read_tensors, read_toml, validate, write_folder
+from pysim.files import Tensors, TensorSpec, read_tensors, validate, write_folder
 from pysim.formats import Format
 from pysim.kernels import iccad23
 from pysim.kernels.linear import Requantise
 from pysim.precision import Precision
+from pysim.printable import shown
 from pysim.reports import TensorReport
 from pysim.spec import ModelSpec
+from pysim.toml import read_toml
 
 FLOAT64_INTEGER_BITS = 53
 """The simulator multiplies integers in float64, exactly while sums stay under this many bits."""
 
 VERSION = 1
 """Version of the Design folder's format."""
+
+MOST_BYTES = 8 << 20
+"""Of a `design.toml`: room for the reports of 40,000 tensors."""
 
 Power = Annotated[int, Field(ge=1, le=1024, strict=True)]
 
@@ -342,11 +347,11 @@ class Design:
                 f"{folder}: no such folder", hint="expected a Design folder: `edgemoe quantize` makes one"
             )
         path = folder / "design.toml"
-        data = read_toml(path)
+        data = read_toml(path, MOST_BYTES)
         version = data.get("design", {}).get("version") if isinstance(data.get("design"), dict) else None
         if version is not None and version != VERSION:
             raise InputError(
-                f"{path}: version {version!r}, expected {VERSION}",
+                f"{path}: version {shown(version)}, expected {VERSION}",
                 hint="quantize the model again with this release",
             )
         content = validate(_DesignFile, data, path).design

@@ -1,11 +1,10 @@
-"""Reading and writing the files of Model and Design folders: TOML, safetensors, atomic output folders."""
+"""The files of Model and Design folders: checked fields, safetensors, atomic output folders."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,10 +14,13 @@ import numpy as np
 import tomli_w
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from pysim.errors import InputError
+from pysim.printable import shown, shown_key
+from pysim.reading import require_file
 
 Tensors = dict[str, NDArray[Any]]
 """Named arrays, as a safetensors file holds them."""
@@ -32,6 +34,9 @@ class TensorSpec(NamedTuple):
 
 
 Schema = TypeVar("Schema", bound=BaseModel)
+
+_MOST_PROBLEMS = 10
+"""Fields that a message names."""
 
 _SAFETENSORS_DTYPES = {
     "F32": np.float32,
@@ -47,36 +52,24 @@ _SAFETENSORS_DTYPES = {
 }
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Parse a TOML file; an unreadable or malformed one raises `InputError` naming it."""
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file", hint=f"{path.parent} should be a folder that holds {path.name}"
-        ) from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from None
-    except RecursionError:
-        raise InputError(f"{path}: not valid TOML: nested too deeply") from None
-
-
 def validate(schema: type[Schema], data: Any, source: Path | str) -> Schema:
-    """Check `data` against a pydantic schema; every offending field is named in one `InputError`."""
+    """Check `data` against a pydantic schema; the offending fields are named in one `InputError`."""
     try:
         return schema.model_validate(data)
     except ValidationError as error:
-        lines = []
-        for problem in error.errors(include_url=False):
-            field = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
-            reason = problem["msg"].removeprefix("Value error, ")
-            given = problem["input"]
-            shown = f" (got {given!r})" if isinstance(given, (str, int, float, list)) else ""
-            lines.append(f"{field}: {reason}{shown}")
+        problems = error.errors(include_url=False, include_context=False)
+        lines = [_problem(problem) for problem in problems[:_MOST_PROBLEMS]]
+        if len(problems) > len(lines):
+            lines.append(f"and {len(problems) - len(lines):,} more")
         raise InputError(f"{source}: " + "; ".join(lines)) from None
+
+
+def _problem(problem: ErrorDetails) -> str:
+    field = ".".join(map(shown_key, problem["loc"])) or "(whole file)"
+    reason = problem["msg"].removeprefix("Value error, ")
+    given = problem["input"]
+    got = f" (got {shown(given)})" if isinstance(given, (str, int, float, list)) else ""
+    return f"{field}: {reason}{got}"
 
 
 def read_tensors(path: Path, expected: Mapping[str, TensorSpec]) -> Tensors:
@@ -85,8 +78,7 @@ def read_tensors(path: Path, expected: Mapping[str, TensorSpec]) -> Tensors:
     Raises:
         InputError: unreadable or truncated file; a missing, extra, misshapen or wrongly typed tensor.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file", hint="the weights belong beside the .toml of their folder")
+    require_file(path, hint="the weights belong beside the .toml of their folder")
     try:
         with safe_open(path, framework="numpy") as file:
             _check_names(path, set(file.keys()), set(expected))

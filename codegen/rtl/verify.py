@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tempfile
@@ -27,6 +26,7 @@ from codegen.rtl.simulation import Scenario, build, play
 from codegen.rtl.vectors import Checks, checks
 from pysim.design import Design
 from pysim.errors import CheckError, InputError
+from pysim.reading import read_json
 
 STALL_SEED = 1
 BLACKBOX_VALUES = 4000
@@ -164,11 +164,22 @@ def _verify_blackboxes(target: Build, found: Checks, result: RtlResult) -> None:
                 compared += len(right)
                 mismatches += int((given != right).sum()) if given.shape == right.shape else len(right)
         result.engines[f"{unit}_blackbox"] = (compared, mismatches)
-        stated = json.loads((folder / f"{unit}.json").read_text())["rtl_performance"]
+        stated = _stated(folder / f"{unit}.json")
         result.count(
-            (run.latency, run.interval, run.idle) == ((int(stated["latency"]),), (int(stated["II"]),), True),
+            (run.latency, run.interval, run.idle) == ((stated["latency"],), (stated["II"],), True),
             f"{box.function}: latency {run.latency} and II {run.interval}, {unit}.json says {stated}",
         )
+
+
+def _stated(file: Path) -> dict[str, int]:
+    """What a blackbox's description promises Vitis HLS."""
+    description = read_json(file)
+    try:
+        return {name: int(description["rtl_performance"][name]) for name in ("latency", "II")}
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{file}: no latency and II of a blackbox", hint="generate the build again"
+        ) from None
 
 
 def _estimates(architecture: Architecture, found: Checks) -> dict[str, int]:
