@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from codegen.children import in_worker, workers
 from pysim.cache import cache_folder
 from pysim.errors import CheckError, InputError
+from pysim.scratch import scratch
 
 FLAGS = (
     "-std=c++14",
@@ -32,6 +32,8 @@ FLAGS = (
     "-DEDGEMOE_COUNT",
 )
 _SHOWN_LINES = 20
+PARTIAL = "partial"
+"""Name under which compilers write into the cache, in a folder of each run's own."""
 _ENGINE = re.compile(r"engine (\S+): (\d+) values, (\d+) mismatches")
 _COUNT = re.compile(r"count (\S+) (\S+) (\d+)")
 
@@ -183,7 +185,7 @@ def compile_sources(
         digest.update(source.name.encode() + source.read_bytes())
         target = cache / f"{digest.hexdigest()[:32]}.o"
         if not target.is_file():
-            partial = target.with_suffix(f".{os.getpid()}.o")
+            partial = partials / target.name
             places = [f"-I{include}" for include in includes]
             command = [compiler, *FLAGS, "-isystem", str(headers), *places, "-c", str(source)]
             _check([*command, "-o", str(partial)], f"{source}: does not compile")
@@ -191,7 +193,8 @@ def compile_sources(
         compiled()
         return target
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with scratch(cache / PARTIAL) as partials, workers() as pool:
+        partials.mkdir()
         return list(pool.map(compile_one, sources))
 
 
@@ -208,9 +211,10 @@ def _link(objects: Sequence[Path], suffix: str, options: Sequence[str], what: ob
     name = hashlib.sha256("".join(map(str, objects)).encode()).hexdigest()[:32]
     target = cache_folder("csim") / f"{name}{suffix}"
     if not target.is_file():
-        partial = target.with_suffix(f".{os.getpid()}{suffix}")
-        _check([find_compiler(), *options, *map(str, objects), "-o", str(partial)], f"{what}: does not link")
-        partial.replace(target)
+        with scratch(target.parent / PARTIAL) as partial:
+            command = [find_compiler(), *options, *map(str, objects), "-o", str(partial)]
+            in_worker(_check, command, f"{what}: does not link")
+            partial.replace(target)
     return target
 
 

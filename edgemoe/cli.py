@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import edgemoe
 from edgemoe import board, hardware, models
 from edgemoe.console import Console
 from pysim.errors import EdgeMoeError, InputError
+from pysim.program import BROKEN_PIPE, INTERRUPTED, run_program, system_error
 
 if TYPE_CHECKING:
     from edgemoe.evaluate import TaskRun
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 FEW_IMAGES = 8
 """Calibration on fewer images than this draws a warning."""
-
-INTERRUPTED = 130
-BROKEN_PIPE = 141
 
 app = typer.Typer(
     name="edgemoe",
@@ -251,12 +248,26 @@ board.register(app)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    return run_program(lambda: _main(given))
+
+
+def _main(arguments: list[str]) -> int:
+    try:
+        return _run(arguments)
+    except SystemExit:
+        # Whoever read the output has gone, on which typer and rich exit.
+        return BROKEN_PIPE
+
+
+def _run(arguments: list[str]) -> int:
     # Looked for here, because errors in the other arguments go out as JSON too.
     console = Console("--json" in arguments)
     try:
-        if app(arguments, prog_name="edgemoe", standalone_mode=False, obj=console) == INTERRUPTED:
-            return _interrupted()
+        with console.remarks():
+            code = app(arguments, prog_name="edgemoe", standalone_mode=False, obj=console)
+        if code == INTERRUPTED:
+            return INTERRUPTED
         if not {"--help", "--version"} & set(arguments):
             console.finish()
         return 0
@@ -268,15 +279,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(
             console, InputError(error.format_message(), hint=f"`{command} --help` says what it takes")
         )
-    except (KeyboardInterrupt, typer.Abort):
-        return _interrupted()
-    except (BrokenPipeError, SystemExit):
-        # Whoever read the output has gone, on which typer exits; closing stdout must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+    except typer.Abort:
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _failed(console, InputError(f"{where}{error.strerror or error}"))
+        return _failed(console, system_error(error))
     except MemoryError:
         return _failed(console, InputError("not enough memory", hint="run fewer images, or without --trace"))
 
@@ -286,8 +294,3 @@ def _failed(console: Console, error: EdgeMoeError) -> int:
     with contextlib.suppress(OSError):
         console.finish(error)
     return error.exit_code
-
-
-def _interrupted() -> int:
-    print("interrupted", file=sys.stderr)
-    return INTERRUPTED

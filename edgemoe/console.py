@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -53,16 +54,37 @@ class Console:
 
     def finish(self, error: EdgeMoeError | None = None) -> None:
         """End the command: print the JSON object, or the error with its hint."""
-        if error is not None:
+        if error is not None and self.as_json:
+            self.result({"error": error.message, "hint": error.hint})
+        elif error is not None:
+            self._tell(error)
+        try:
             if self.as_json:
-                self.result({"error": error.message, "hint": error.hint})
-            else:
-                self._stderr.print(f"error: {error.message}")
-                if error.hint:
-                    self._stderr.print(f"hint: {error.hint}")
-        if self.as_json:
-            print(json.dumps(_finite(self._result), indent=2, allow_nan=False))
-        sys.stdout.flush()
+                print(json.dumps(_finite(self._result), indent=2, allow_nan=False))
+            sys.stdout.flush()
+        except OSError:
+            if error is not None and self.as_json:
+                self._tell(error)
+            raise
+
+    def _tell(self, error: EdgeMoeError) -> None:
+        self._stderr.print(f"error: {error.message}")
+        if error.hint:
+            self._stderr.print(f"hint: {error.hint}")
+
+    @contextmanager
+    def remarks(self) -> Iterator[None]:
+        """Print what the package logs while it works: its warnings as warnings, the rest as remarks."""
+        logger, handler = logging.getLogger("edgemoe"), _Remarks(self)
+        before = logger.level, logger.propagate
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.level, logger.propagate = before
 
     @contextmanager
     def progress(self, description: str) -> Iterator[Callable[[int, int], None]]:
@@ -82,6 +104,18 @@ class Console:
     @cached_property
     def _stderr(self) -> rich.console.Console:
         return _rich_console(sys.stderr)
+
+
+class _Remarks(logging.Handler):
+    """What is logged, on a console."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        show = self._console.warn if record.levelno >= logging.WARNING else self._console.note
+        show(record.getMessage())
 
 
 def _rich_console(file: TextIO) -> rich.console.Console:

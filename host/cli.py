@@ -21,8 +21,7 @@ from host.result import Result
 from pysim.errors import EdgeMoeError, InputError
 from pysim.pictures import image_files
 from pysim.printable import one_line
-
-INTERRUPTED = 130
+from pysim.program import run_program, system_error
 
 
 class Run(NamedTuple):
@@ -121,6 +120,10 @@ def emulated_board(build: Path, library: Path) -> Board:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code: as those of `edgemoe`."""
+    return run_program(lambda: _main(arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m host", description="Run images on the accelerator.")
     parser.add_argument(
         "build", type=Path, nargs="?", default=Path(), help="folder with manifest.json, or the .bit"
@@ -137,7 +140,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        _run(options)
+        try:
+            _run(options)
+        except BrokenPipeError:
+            raise
+        except OSError as refused:
+            raise system_error(refused) from None
     except EdgeMoeError as error:
         if options.json:
             print(json.dumps({"error": error.message, "hint": error.hint}, indent=2))
@@ -149,9 +157,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 file=sys.stderr,
             )
         return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
     return 0
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,6 +18,7 @@ from safetensors.numpy import save
 from pysim.errors import InputError
 from pysim.printable import shown, shown_key
 from pysim.reading import require_file
+from pysim.scratch import scratch
 
 Tensors = dict[str, NDArray[Any]]
 """Named arrays, as a safetensors file holds them."""
@@ -143,40 +141,30 @@ def require_new(path: Path) -> None:
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder that appears under its name only when the block ends without an exception."""
-    require_new(folder)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be created: {error.strerror}") from None
-    try:
+    with _made(folder) as temporary:
+        temporary.mkdir()
         yield temporary
-        # mkdtemp makes a private folder; a result is an ordinary one.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        temporary.rename(folder)
-    except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise InputError(f"{folder}: cannot be written: {error.strerror}") from None
-        raise
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that is renamed to it only when the block ends without an exception."""
-    require_new(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be created: {error.strerror}") from None
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
-    try:
+    """A path for a file that appears as `path` only when the block ends without an exception."""
+    with _made(path) as temporary:
         yield temporary
-        temporary.rename(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _made(target: Path) -> Iterator[Path]:
+    """A temporary path that is renamed to `target`, which must be new, at the end of the block."""
+    require_new(target)
+    with ExitStack() as stack:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = stack.enter_context(scratch(target))
+        except OSError as error:
+            raise InputError(f"{target}: cannot be created: {error.strerror}") from None
+        try:
+            yield temporary
+            temporary.rename(target)
+        except OSError as error:
+            raise InputError(f"{target}: cannot be written: {error.strerror}") from None

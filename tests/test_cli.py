@@ -21,6 +21,7 @@ from edgemoe import cli
 from pysim.design import Design
 from pysim.errors import CheckError
 from pysim.model import Model
+from pysim.program import BROKEN_PIPE
 
 Pixels = NDArray[np.uint8]
 
@@ -356,7 +357,7 @@ def test_a_reader_that_leaves_is_no_failed_check(folders: Path) -> None:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait() == cli.BROKEN_PIPE
+        assert process.wait() == BROKEN_PIPE
 
 
 def test_help_needs_no_heavy_imports() -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codegen.architecture import Architecture
+from codegen.children import workers
 from codegen.csim import CsimResult
 from codegen.estimate import Scheduler
 from codegen.project import Build
@@ -135,7 +134,7 @@ def verify_rtl(
         step()
         return folder
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with workers() as pool:
         folders = dict(zip(sources, pool.map(build_one, sources), strict=True))
     result = RtlResult({}, [], [], _estimates(architecture, found))
     for name, folder in folders.items():
