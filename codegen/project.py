@@ -25,6 +25,7 @@ from codegen.testdata import write_test_data
 from pysim.design import Design
 from pysim.errors import InputError
 from pysim.files import new_folder, require_new, validate
+from pysim.folders import require_folder
 from pysim.model import Model
 from pysim.toml import read_toml
 
@@ -81,10 +82,7 @@ class Build:
     @classmethod
     def load(cls, folder: Path) -> Build:
         """Read a build folder; one whose design was exchanged is refused."""
-        if not folder.is_dir():
-            raise InputError(
-                f"{folder}: no such folder", hint="expected a build folder: `edgemoe generate` makes one"
-            )
+        require_folder(folder, "build")
         path = folder / "build.toml"
         spec = validate(BuildSpec, read_toml(path), path)
         design = Design.load(folder / "design")

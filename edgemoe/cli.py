@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from edgemoe.evaluate import TaskRun
     from pysim.design import Design
 
+_ASKING = {"-h", "--help", "--version"}
+"""Arguments that are answered by text, with `--json` too, as is none at all."""
+
 FEW_IMAGES = 8
 """Calibration on fewer images than this draws a warning."""
 
@@ -29,6 +32,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]
@@ -47,13 +51,15 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _common(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
 
 
 @app.command()
@@ -88,10 +94,9 @@ def quantize(
     json: Json = False,
 ) -> None:
     """Calibrate on images and quantise a Model to a Design."""
-    import time
-
     from edgemoe import tables
     from pysim.files import require_new
+    from pysim.kernels.compiling import clock
     from pysim.precision import preset
 
     console: Console = ctx.obj
@@ -103,10 +108,10 @@ def quantize(
     pixels = edgemoe.load_images(list(images), model, fit=fit)
     if len(pixels) < FEW_IMAGES:
         console.warn(f"only {len(pixels)} calibration image(s): ranges may be too narrow for others")
-    start = time.perf_counter()
+    start = clock()
     with console.progress("calibrating") as progress:
         design = edgemoe.quantize(model, pixels, precision, attention_rows=attention_rows, progress=progress)
-    seconds = time.perf_counter() - start
+    seconds = clock() - start
     design.save(output)
     console.show((tables.tensors if every else tables.tensor_groups)(design.reports))
     console.show(f"{output}: {precision}, design {design.design_id}, {len(pixels)} images, {seconds:.1f} s")
@@ -268,7 +273,7 @@ def _run(arguments: list[str]) -> int:
             code = app(arguments, prog_name="edgemoe", standalone_mode=False, obj=console)
         if code == INTERRUPTED:
             return INTERRUPTED
-        if not {"--help", "--version"} & set(arguments):
+        if arguments and not _ASKING & set(arguments):
             console.finish()
         return 0
     except EdgeMoeError as error:

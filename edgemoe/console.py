@@ -17,7 +17,7 @@ from pysim.printable import MOST, printable
 if TYPE_CHECKING:
     import rich.console
 
-_PLAIN_WIDTH = 240
+_PLAIN_WIDTH = 10_000
 """Columns of output that goes to a file or a pipe: tables are as wide as they need to be."""
 
 

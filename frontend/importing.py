@@ -102,6 +102,8 @@ def _hugging_face_folder(source: Path, options: Options) -> tuple[Path, Options,
         return source, options, None
     if (source / "model.toml").is_file():
         raise InputError(f"{source}: a Model folder already", hint="pass it to `edgemoe quantize` as it is")
+    if (source / "design.toml").is_file():
+        raise InputError(f"{source}: a Design folder, expected a network in floats")
     weights = next((source / name for name in _HF_WEIGHTS if (source / name).is_file()), None)
     if weights is None:
         found = listed(sorted(path.name for path in source.iterdir())) or "nothing"

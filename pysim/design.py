@@ -25,6 +25,7 @@ from pysim.datapath import (
 )
 from pysim.errors import InputError, OverflowRiskError
 from pysim.files import Tensors, TensorSpec, read_tensors, validate, write_folder
+from pysim.folders import require_folder
 from pysim.formats import Format
 from pysim.kernels import iccad23
 from pysim.kernels.linear import Requantise
@@ -342,10 +343,7 @@ class Design:
     @classmethod
     def load(cls, folder: Path) -> Design:
         """Read a Design folder; changed weights or a changed shape are refused."""
-        if not folder.is_dir():
-            raise InputError(
-                f"{folder}: no such folder", hint="expected a Design folder: `edgemoe quantize` makes one"
-            )
+        require_folder(folder, "design")
         path = folder / "design.toml"
         data = read_toml(path, MOST_BYTES)
         version = data.get("design", {}).get("version") if isinstance(data.get("design"), dict) else None

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pysim.errors import InputError
 from pysim.files import Tensors, TensorSpec, read_tensors, write_folder
+from pysim.folders import require_folder
 from pysim.spec import ModelSpec, read_spec
 
 
@@ -119,10 +120,7 @@ class Model:
     @classmethod
     def load(cls, folder: Path) -> Model:
         """Read a Model folder."""
-        if not folder.is_dir():
-            raise InputError(
-                f"{folder}: no such folder", hint="expected a Model folder: `edgemoe init` makes one"
-            )
+        require_folder(folder, "model")
         spec = read_spec(folder / "model.toml")
         expected = {
             name: TensorSpec(shape, np.dtype(np.float32)) for name, shape in tensor_shapes(spec).items()

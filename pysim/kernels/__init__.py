@@ -15,6 +15,7 @@ from pathlib import Path
 from numba import config
 
 from pysim.cache import cache_folder, unwritable
+from pysim.kernels.compiling import watch
 
 
 def _cache_folder() -> Path:
@@ -26,3 +27,4 @@ def _cache_folder() -> Path:
 # A folder that the user named but that cannot be written would end in an error of numba's.
 if not config.CACHE_DIR or unwritable(Path(config.CACHE_DIR)):
     config.CACHE_DIR = str(_cache_folder())
+watch()
