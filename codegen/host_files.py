@@ -23,7 +23,7 @@ from pysim.design import Design
 from pysim.errors import InputError
 from pysim.model import Model
 
-PYSIM_MODULES = ("__init__", "errors", "heads", "pictures")
+PYSIM_MODULES = ("__init__", "errors", "heads", "pictures", "printable", "process", "reading")
 """Modules of pysim that the driver imports: they run on a board too."""
 
 

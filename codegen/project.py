@@ -24,9 +24,11 @@ from codegen.rtl.project import write_rtl
 from codegen.testdata import write_test_data
 from pysim.design import Design
 from pysim.errors import InputError
-from pysim.files import new_folder, read_toml, require_new, validate
+from pysim.files import new_folder, require_new, validate
+from pysim.folders import require_folder
 from pysim.model import Model
 from pysim.program import macs
+from pysim.toml import read_toml
 
 NETWORK_TEST_MACS = 2_000_000_000
 """Networks with more work than this an image are tested engine by engine only."""
@@ -81,10 +83,7 @@ class Build:
     @classmethod
     def load(cls, folder: Path) -> Build:
         """Read a build folder; one whose design was exchanged is refused."""
-        if not folder.is_dir():
-            raise InputError(
-                f"{folder}: no such folder", hint="expected a build folder: `edgemoe generate` makes one"
-            )
+        require_folder(folder, "build")
         path = folder / "build.toml"
         spec = validate(BuildSpec, read_toml(path), path)
         design = Design.load(folder / "design")

@@ -58,7 +58,7 @@ def run(
     with accelerator:
         for each in run_files(accelerator, image, chosen_tasks(accelerator, task)):
             runs.append(each)
-            console.show(as_text(each, emulated=accelerator.emulated))
+            console.show(as_text(each))
         results = summary(accelerator, runs)
     if out is not None:
         with new_file(out) as temporary:

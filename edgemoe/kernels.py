@@ -53,4 +53,4 @@ def _show_cycles(console: Console, result: RtlResult) -> None:
             )
         )
     columns = ("kernel", "stage", "values", "cycles measured", "computed", "HLS estimate")
-    console.show(table("RTL kernels under Verilator, one call of each stage", columns, rows, left=2))
+    console.show(table("RTL kernels under Verilator, one call of each stage", columns, rows, left=2, keys=2))

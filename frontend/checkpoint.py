@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pysim.errors import InputError
+from pysim.reading import require_file
 
 FloatArray = NDArray[np.float32]
 
@@ -168,8 +169,7 @@ def read_state(source: Path) -> State:
     """
     if source.is_dir():
         return State(str(source), _read_shards(source))
-    if not source.is_file():
-        raise InputError(f"{source}: no such file or folder")
+    require_file(source, missing="no such file or folder")
     return State(str(source), _read_file(source))
 
 

@@ -18,6 +18,7 @@ from torch.nn import functional
 from frontend.options import DECODERS
 from pysim.errors import InputError
 from pysim.files import Tensors
+from pysim.reading import require_file
 from pysim.spec import ModelSpec
 
 STAGES = 4
@@ -61,8 +62,9 @@ class Decoder(nn.Module):
 def read_decoders(folder: Path) -> Tensors:
     """Tensors in the `decoders.safetensors` of a Model folder, by `<task>.<layer>.<parameter>`; none without one."""
     path = folder / f"{DECODERS}.safetensors"
-    if not path.is_file():
+    if not path.exists():
         return {}
+    require_file(path)
     try:
         return dict(load(path.read_bytes()))
     except (SafetensorError, OSError, ValueError) as error:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pysim.errors import InputError
+from pysim.reading import require_file
 
 Array = NDArray[Any]
 
@@ -109,8 +110,7 @@ def read_graph(path: Path) -> Graph:
         import onnx
     except ModuleNotFoundError:
         raise InputError(f"{path}: reading ONNX needs onnx", hint="pip install 'edgemoe[onnx]'") from None
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+    require_file(path)
     try:
         model = onnx.load(str(path), load_external_data=False)
         if model.functions:

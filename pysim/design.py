@@ -17,18 +17,24 @@ from pydantic import BaseModel, ConfigDict, Field
 from pysim import datapath, tables
 from pysim.arithmetic import ICCAD23, Arithmetic, Tensor, arithmetic_of
 from pysim.errors import InputError
-from pysim.files import Tensors, TensorSpec, read_tensors, read_toml, validate, write_folder
+from pysim.files import Tensors, TensorSpec, read_tensors, validate, write_folder
+from pysim.folders import require_folder
 from pysim.formats import Format
 from pysim.kernels import iccad23
 from pysim.kernels.linear import Requantise
 from pysim.overflow import check_accumulators
 from pysim.precision import Precision
+from pysim.printable import shown
 from pysim.program import Index, Program, Scaling, program, tensors, values
 from pysim.reports import TensorReport
 from pysim.spec import ModelSpec
+from pysim.toml import read_toml
 
 VERSION = 1
 """Version of the Design folder's format."""
+
+MOST_BYTES = 8 << 20
+"""Of a `design.toml`: room for the reports of 40,000 tensors."""
 
 Power = Annotated[int, Field(ge=1, le=1024, strict=True)]
 
@@ -258,16 +264,13 @@ class Design:
     @classmethod
     def load(cls, folder: Path) -> Design:
         """Read a Design folder; changed weights or a changed shape are refused."""
-        if not folder.is_dir():
-            raise InputError(
-                f"{folder}: no such folder", hint="expected a Design folder: `edgemoe quantize` makes one"
-            )
+        require_folder(folder, "design")
         path = folder / "design.toml"
-        data = read_toml(path)
+        data = read_toml(path, MOST_BYTES)
         version = data.get("design", {}).get("version") if isinstance(data.get("design"), dict) else None
         if version is not None and version != VERSION:
             raise InputError(
-                f"{path}: version {version!r}, expected {VERSION}",
+                f"{path}: version {shown(version)}, expected {VERSION}",
                 hint="quantize the model again with this release",
             )
         content = validate(_DesignFile, data, path).design

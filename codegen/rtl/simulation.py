@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from codegen.csim import find_compiler
+from codegen.csim import PARTIAL, find_compiler
 from codegen.rtl.kernels.base import Call, Kernel, Result
 from pysim.cache import cache_folder
 from pysim.errors import CheckError, InputError
+from pysim.scratch import scratch
 
 INSTALL = "pip install 'edgemoe[rtl]'"
 LEAST_VERILATOR = (5, 48)
@@ -114,15 +115,13 @@ def build(
     if (folder / top).is_file():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
-    try:
+    with scratch(folder.parent / PARTIAL) as partial:
+        partial.mkdir()
         visible = [f'public_flat_rw -module "{top}" -var "{port}"' for port in ports]
         config = _configuration(partial, visible)
         _verilate([config, *sources], top, partial, tools, waves=waves, strict=strict)
         with _replaced(folder):
             partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
