@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
@@ -163,6 +164,31 @@ class TestLine:
         assert Worker(lambda: next(stream, None)).end() is None
         check([*results, waiting.end()], expected["semseg"][:5])
 
+    def test_a_thread_with_the_number_of_one_that_ended_may_wait(self) -> None:
+        """Numbers are used again soon; the stream that the first thread left is not the second one's own."""
+
+        def hold(turns: Turns) -> tuple[int, Any]:
+            held = contextlib.ExitStack()
+            held.enter_context(turns.turn("stream"))
+            held.enter_context(turns.outside())
+            return threading.get_ident(), held
+
+        def wait(turns: Turns) -> int:
+            with (
+                pytest.raises(AcceleratorError, match=r"after 0.001 s in line is still busy with stream"),
+                turns.turn("run", 0.001),
+            ):
+                pass
+            return threading.get_ident()
+
+        again = 0
+        for _ in range(20):
+            turns = Turns(lambda: None)
+            number, held = Worker(lambda turns=turns: hold(turns)).end()  # type: ignore[misc]
+            again += Worker(lambda turns=turns: wait(turns)).end() == number  # type: ignore[misc]
+            held.close()
+        assert again, "no number was used again: this tests nothing"
+
     def test_many_threads(self, accelerator: Accelerator, images: Pixels, expected: Expected) -> None:
         def work(number: int) -> None:
             for turn in range(6):
@@ -276,15 +302,32 @@ class TestClosing:
     ) -> None:
         monkeypatch.setattr(host_call, "GRACE", 0.3)
 
+        closed: list[bool] = []
+
         def close(*_: object) -> None:
+            closed.append(True)
             self.at_once(opened, monkeypatch)
             assert opened.buffers, "freed in the middle of a call"
-            kernel.go.set()
 
+        wait, settle = board.wait, opened._caller.settle
+
+        def signalled(seconds: float) -> None:
+            """Sleep until the interrupt; a signal comes in the middle of it."""
+            if not closed:
+                signal.raise_signal(signal.SIGALRM)
+            wait(seconds)
+
+        def ending() -> None:
+            """Let the call end, which does so in time if it is only held."""
+            if closed:
+                kernel.go.set()
+            settle()
+
+        monkeypatch.setattr(board, "wait", signalled)
+        monkeypatch.setattr(opened._caller, "settle", ending)
         before = signal.signal(signal.SIGALRM, close)
         try:
             kernel.mode = mode
-            signal.setitimer(signal.ITIMER_REAL, 0.1)
             with pytest.raises(AcceleratorError, match="the accelerator is closed: its call was given up"):
                 if call == "run":
                     opened.run(images[0])
