@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -164,30 +165,25 @@ class TestLine:
         assert Worker(lambda: next(stream, None)).end() is None
         check([*results, waiting.end()], expected["semseg"][:5])
 
-    def test_a_thread_with_the_number_of_one_that_ended_may_wait(self) -> None:
-        """Numbers are used again soon; the stream that the first thread left is not the second one's own."""
+    def test_a_thread_with_the_number_of_another_may_wait(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Numbers are used again when threads end: what the first one left is not the second one's own."""
+        same = SimpleNamespace(**(vars(threading) | {"get_ident": lambda: 7}))
+        monkeypatch.setattr("host.turns.threading", same)
+        turns, held = Turns(lambda: None), contextlib.ExitStack()
 
-        def hold(turns: Turns) -> tuple[int, Any]:
-            held = contextlib.ExitStack()
+        def hold() -> None:
             held.enter_context(turns.turn("stream"))
             held.enter_context(turns.outside())
-            return threading.get_ident(), held
 
-        def wait(turns: Turns) -> int:
-            with (
-                pytest.raises(AcceleratorError, match=r"after 0.001 s in line is still busy with stream"),
-                turns.turn("run", 0.001),
-            ):
+        def wait() -> None:
+            with turns.turn("run", 0.01):
                 pass
-            return threading.get_ident()
 
-        again = 0
-        for _ in range(20):
-            turns = Turns(lambda: None)
-            number, held = Worker(lambda turns=turns: hold(turns)).end()  # type: ignore[misc]
-            again += Worker(lambda turns=turns: wait(turns)).end() == number  # type: ignore[misc]
-            held.close()
-        assert again, "no number was used again: this tests nothing"
+        Worker(hold).end()
+        with pytest.raises(AcceleratorError, match=r"after 0.01 s in line is still busy with stream"):
+            Worker(wait).end()
+        held.close()
+        wait()
 
     def test_many_threads(self, accelerator: Accelerator, images: Pixels, expected: Expected) -> None:
         def work(number: int) -> None:
