@@ -1,5 +1,6 @@
 # make setup: everything that development, the demo and the tests need, in .venv, and PYNQ for its tests in .venv-pynq
 # make demo:  the main job on real images        make test: every check
+# make plain: the built wheel in an environment without extras, a minute or two
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +11,7 @@ PYNQ_READY := $(PYNQ_VENV)/.ready
 PYTHON310 := $(firstword $(wildcard $(HOME)/.pyenv/versions/3.10*/bin/python3.10 /usr/bin/python3.10 /usr/local/bin/python3.10))
 PYNQ_PYTHON ?= $(or $(PYTHON310),$(PYTHON))
 
-.PHONY: setup demo test lint format bench synth clean
+.PHONY: setup demo test plain lint format bench synth clean
 
 setup: $(READY) $(PYNQ_READY)
 
@@ -30,6 +31,9 @@ demo: $(READY)
 
 test: $(PYNQ_READY) lint
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+plain: $(READY)
+	$(BIN)/python scripts/check_plain_install.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -11,14 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
-from hls4ml.utils.torch import HLS4MLModule
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pysim.datapath import GELU_INPUT, NORM_WEIGHT_WIDTH, NORMALIZED, PROBABILITY, SCORE
 from pysim.design import Design
 from pysim.errors import InputError
+from pysim.extras import missing
 from pysim.formats import Format, Overflow, Quantization
 from pysim.kernels.gelu import GELU_FRAC, gelu
 from pysim.kernels.layernorm import MIN_EPSILON, largest_variance, normalize
@@ -26,6 +24,13 @@ from pysim.kernels.linear import Requantise
 from pysim.kernels.softmax import softmax
 from pysim.scaling import multiplier_and_shift, power_of_two, round_half_up
 from pysim.simulator import task_number
+
+try:
+    import torch
+    from hls4ml.utils.torch import HLS4MLModule
+    from torch import Tensor
+except ModuleNotFoundError as error:
+    raise missing(error.name, "hls4ml's layers", extra="hls4ml") from None
 
 IntArray = NDArray[np.int64]
 
