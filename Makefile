@@ -1,6 +1,7 @@
 # make setup: everything that development, the demo and the tests need, in .venv, and PYNQ for its tests in .venv-pynq
 # make demo:  the main job on real images        make test: every check
 # make test-nightly: what takes too long for make test, and random cases for FUZZ_SECONDS each
+# make plain: the built wheel in an environment without extras, a minute or two
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +12,7 @@ PYNQ_READY := $(PYNQ_VENV)/.ready
 PYTHON310 := $(firstword $(wildcard $(HOME)/.pyenv/versions/3.10*/bin/python3.10 /usr/bin/python3.10 /usr/local/bin/python3.10))
 PYNQ_PYTHON ?= $(or $(PYTHON310),$(PYTHON))
 
-.PHONY: setup demo test test-nightly lint format bench synth clean
+.PHONY: setup demo test test-nightly plain lint format bench synth clean
 
 setup: $(READY) $(PYNQ_READY)
 
@@ -45,6 +46,9 @@ test-nightly: $(READY)
 	$(BIN)/python -m pytest -q -n 2 -m nightly || status=1; \
 	$(BIN)/python scripts/mutate_rtl.py --count 20 --seed $(FUZZ_SEED) || status=1; \
 	exit $$status
+
+plain: $(READY)
+	$(BIN)/python scripts/check_plain_install.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ import hls
 from codegen.children import in_worker, workers
 from pysim.cache import cache_folder
 from pysim.errors import CheckError, InputError
+from pysim.extras import require
 from pysim.scratch import scratch
 
 FLAGS = (
@@ -77,12 +78,13 @@ class CsimResult:
 
 def header_folder() -> Path:
     """The open ap_int headers that the hls4ml package carries."""
+    require("compiling the C++ (its ap_int headers come with hls4ml)", "hls4ml")
     spec = importlib.util.find_spec("hls4ml")
     folder = Path(spec.origin).parent / "templates/vivado/ap_types" if spec and spec.origin else None
     if folder is None or not (folder / "ap_int.h").is_file():
         raise InputError(
-            "the ap_int headers were not found: the package hls4ml carries them",
-            hint="pip install 'edgemoe[hls]'",
+            "hls4ml is installed without the ap_int headers that it carries",
+            hint="pip install --force-reinstall 'edgemoe[hls]'",
         )
     return folder
 

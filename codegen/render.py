@@ -326,9 +326,23 @@ def source_files() -> list[str]:
 
 
 def format_cpp(files: Sequence[Path]) -> None:
-    """Run clang-format, which the extra `hls` installs beside Python."""
+    """Run clang-format."""
+    subprocess.run(
+        [find_formatter(), "-i", f"--style={STYLE}", *map(str, files)], check=True, capture_output=True
+    )
+
+
+def find_formatter() -> str:
+    """Path of clang-format, which is installed with edgemoe, beside Python.
+
+    Without it nothing is generated: the text, and with it the cache of compiled files, would differ from machine to
+    machine.
+
+    Raises:
+        InputError: it is missing.
+    """
     places = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     tool = shutil.which("clang-format", path=os.pathsep.join(places))
     if tool is None:
-        raise InputError("clang-format was not found", hint="pip install 'edgemoe[hls]'")
-    subprocess.run([tool, "-i", f"--style={STYLE}", *map(str, files)], check=True, capture_output=True)
+        raise InputError("clang-format was not found", hint="pip install clang-format")
+    return tool

@@ -14,6 +14,7 @@ import edgemoe
 from edgemoe import board, hardware, models
 from edgemoe.console import Console
 from pysim.errors import EdgeMoeError, InputError
+from pysim.extras import missing
 from pysim.process import BROKEN_PIPE, INTERRUPTED, run_program, system_error
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _ASKING = {"-h", "--help", "--version"}
 """Arguments that are answered by text, with `--json` too, as is none at all."""
+
+_OWN_PACKAGES = {"boards", "codegen", "edgemoe", "frontend", "hls", "host", "pysim"}
 
 FEW_IMAGES = 8
 """Calibration on fewer images than this draws a warning."""
@@ -292,6 +295,10 @@ def _run(arguments: list[str]) -> int:
         )
     except typer.Abort:
         return INTERRUPTED
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in _OWN_PACKAGES:
+            raise
+        return _failed(console, missing(error.name, f"`edgemoe {arguments[0]}`"))
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load
-from torch import Tensor, nn
-from torch.nn import functional
 
 from frontend.options import DECODERS
 from pysim.errors import InputError
+from pysim.extras import missing
 from pysim.files import Tensors
 from pysim.reading import require_file
 from pysim.spec import ModelSpec
+
+try:
+    import torch
+    from torch import Tensor, nn
+    from torch.nn import functional
+except ModuleNotFoundError as error:
+    raise missing(error.name, "running a decoder") from None
 
 STAGES = 4
 AUXILIARY = "output_level_"

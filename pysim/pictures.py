@@ -146,5 +146,9 @@ def _load_picture(path: Path, shape: Shape, fit: bool) -> Pixels:
             return _channels_first(picture)
     except InputError:
         raise
+    except ModuleNotFoundError:
+        raise InputError(
+            f"{path}: reading pictures needs pillow", hint="pip install pillow, or give .npy"
+        ) from None
     except Exception as error:  # Pillow's decoders raise whatever they meet.
         raise InputError(f"{path}: not a readable image: {error}") from None

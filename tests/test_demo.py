@@ -130,7 +130,7 @@ def test_compiled_code_that_differs_fails_the_demo(
     ("missing", "message"),
     [
         ("matplotlib", "matplotlib"),
-        ("jinja2", "jinja2"),
+        ("sklearn", "scikit-learn"),
         ("clang_format", "clang-format"),
         ("hls4ml", "hls4ml"),
         ("g++", r"g\+\+ was not found"),

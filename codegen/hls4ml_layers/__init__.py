@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from codegen.render import unit_functions
 from hls import TEMPLATES
 from pysim import datapath, tables
-from pysim.errors import InputError
+from pysim.extras import require
 from pysim.formats import Format
 
 BACKEND = "Vitis"
@@ -38,11 +38,9 @@ def register() -> None:
     """
     if _sources:
         return
-    try:
-        import hls4ml
-        import torch  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise InputError(f"the layers need {error.name}", hint="pip install 'edgemoe[hls4ml]'") from None
+    require("layers for hls4ml", "hls4ml", "torch", extra="hls4ml")
+    import hls4ml
+
     from codegen.hls4ml_layers.layers import LAYERS, MOE_WEIGHTS, parse_module
 
     backend = hls4ml.backends.get_backend(BACKEND)

