@@ -213,6 +213,9 @@ snippet("call through a pointer", "int f(int (*g)(int)) { return g(3); }", "virt
 snippet("exception", body("if (x > 3) throw 1;"), "exceptions")
 snippet("caught exception", body("try { x = 1; } catch (int) { x = 2; }"), "exceptions")
 snippet("containers", "#include <vector>\n" + body("std::vector<int> a(3);"), "standard-library")
+snippet(
+    "containers of the simulation", "#include <vector>\n#ifndef __SYNTHESIS__\nstd::vector<int> a;\n#endif"
+)
 snippet("goto", body("AGAIN:\n  ++x;\n  if (x < 3) goto AGAIN;"), "goto")
 snippet(
     "label missing",
