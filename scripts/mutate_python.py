@@ -62,10 +62,12 @@ CLOSEST: Final = {
     "pysim/simulator.py": "test_simulator test_network_program",
     "pysim/spec.py": "test_files test_network_program",
     "pysim/tables.py": "test_kernels",
-    "codegen/": "test_estimate test_loops test_limits test_record test_synthesis",
+    "codegen/": "test_limits test_record test_synthesis test_loops test_estimate",
     "codegen/block_design.py": "test_block_design",
     "codegen/csim.py": "test_csim",
     "codegen/csynth": "test_csynth",
+    "codegen/hls4ml_layers/": "test_hls4ml",
+    "codegen/hls_check/": "test_hls_check_rules test_hls_check_execution test_hls_check_designs",
     "codegen/host_check.py": "test_cli_board",
     "codegen/host_files.py": "test_host",
     "codegen/hwh.py": "test_host",
@@ -88,7 +90,7 @@ CLOSEST: Final = {
     "host/cli.py": "test_cli_board",
     "host/pynq": "test_pynq_board",
 }
-"""Test files of a module; of several prefixes of its path, the longest counts."""
+"""Test files of a module, the quickest first; of several prefixes of its path, the longest counts."""
 
 COMPILED: Final = ("test_kernels", "-k", "not csim and not rtl and not compiled")
 """Of this file only what is quick: its backends are compiled from templates, which no mutant is in."""
