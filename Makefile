@@ -45,6 +45,7 @@ test-nightly: $(READY)
 	done; \
 	$(BIN)/python -m pytest -q -n 2 -m nightly || status=1; \
 	$(BIN)/python scripts/mutate_rtl.py --count 20 --seed $(FUZZ_SEED) || status=1; \
+	$(BIN)/python scripts/soak_host.py || status=1; \
 	exit $$status
 
 plain: $(READY)
