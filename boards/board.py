@@ -19,6 +19,8 @@ from pydantic import (
     field_validator,
 )
 
+from boards.family import FamilyName
+
 _SHIPPED: Final = Path(__file__).parent
 
 _PARTS: Final = {
@@ -92,7 +94,7 @@ class Board(BaseModel):
 
     name: Name
     title: Text
-    family: Literal["zynq-ultrascale+", "zynq-7000", "alveo"]
+    family: FamilyName
     part: Part
     board_part: BoardPart
     pynq_name: PynqName | None = None

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 import edgemoe
-from blank import blank_design
+from blank import blank, on_hardware
 from codegen.architecture import Architecture
+from codegen.hardware import Hardware
 from codegen.rtl.kernels import kernels_of
 from codegen.rtl.kernels.base import address_bits
 from codegen.rtl.render import render
 from codegen.rtl.simulation import Scenario, build, lint, play
 from codegen.rtl.vectors import checks
-from pysim.design import Parallelism
 from pysim.errors import InputError
 from pysim.model import Model
 from pysim.precision import PRESETS, Precision
@@ -37,7 +37,7 @@ def architecture(
     channels: int = 8,
     heads: int = 2,
 ) -> Architecture:
-    """Of a small network; hardware is (linear_in, linear_out, token_tile, attention_rows, weight_rows)."""
+    """Of a small network; hardware is (lanes, outputs, token_tile, attention_rows, weight_rows)."""
     spec = ModelSpec.model_validate(
         {
             "name": "sizes",
@@ -57,9 +57,9 @@ def architecture(
             },
         }
     )
-    names = ("linear_in", "linear_out", "token_tile", "attention_rows", "weight_rows")
-    parallelism = Parallelism(axi_width=64, weight_ports=1, **dict(zip(names, hardware, strict=True)))
-    return Architecture(blank_design(spec, precision, parallelism))
+    names = ("lanes", "outputs", "token_tile", "attention_rows", "weight_rows")
+    sizes = dict(zip(names, hardware, strict=True))
+    return blank(spec, precision, Hardware().changed(axi_width=64, weight_ports=1, **sizes))
 
 
 W8A8, W16A16 = PRESETS["w8a8"], PRESETS["w16a16"]
@@ -104,8 +104,8 @@ def eight_tokens(micro_with: Callable[..., Model]) -> Architecture:
     moe: dict[str, Any] = {"layers": [0], "experts": 4, "hidden_dim": 8, "top_k": 2}
     model = micro_with(moe, image_size=(4, 28), dim=16, heads=2, mlp_dim=16, depth=1)
     design = edgemoe.quantize(model, edgemoe.random_images(model, 2), "w8a8")
-    small = {"linear_in": 2, "linear_out": 2, "token_tile": 2, "attention_rows": 2, "weight_rows": 32}
-    return Architecture(design.with_parallelism(**small))
+    small = {"lanes": 2, "outputs": 2, "token_tile": 2, "attention_rows": 2, "weight_rows": 32}
+    return on_hardware(design, **small)
 
 
 @pytest.mark.parametrize("name", ["attention", "linear"])
