@@ -18,6 +18,7 @@ from pydantic import (
     field_validator,
 )
 
+from boards.family import FamilyName
 from pysim.errors import InputError
 from pysim.printable import MOST, one_line, printable, shown, shown_key
 from pysim.toml import read_toml
@@ -95,7 +96,7 @@ class Board(BaseModel):
 
     name: Name
     title: Text
-    family: Literal["zynq-ultrascale+", "zynq-7000", "alveo"]
+    family: FamilyName
     part: Part
     board_part: BoardPart
     pynq_name: PynqName | None = None

@@ -15,7 +15,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from boards import Board
 from codegen.architecture import (
-    DSP_PORT_BITS,
     HEADER_BYTES,
     PACK_BITS,
     POSITION_BYTES,
@@ -74,7 +73,7 @@ def plain_environment(folder: Path) -> Environment:
 def environment(architecture: Architecture) -> Environment:
     """The Jinja environment of the HLS project."""
     env = plain_environment(TEMPLATES)
-    ports = architecture.design.parallelism.weight_ports
+    ports = architecture.hardware.weight_ports
 
     def declared(prefix: str = "") -> str:
         return ", ".join(f"{prefix}WeightPort weights_{port}" for port in range(ports))
@@ -100,7 +99,7 @@ def _log2_up(value: int) -> int:
 def context(architecture: Architecture) -> dict[str, Any]:
     """Every name that the templates use."""
     design, spec = architecture.design, architecture.spec
-    parallelism, precision, moe = design.parallelism, design.precision, spec.moe
+    hardware, precision, moe = architecture.hardware, design.precision, spec.moe
     jobs = {name: architecture.linear(name) for name in architecture.job_names}
     port_bytes = architecture.port_bytes
     sections = architecture.sections
@@ -108,7 +107,7 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "top": TOP,
         "engines": ENGINES,
         "name": spec.name,
-        "design_id": design.design_id,
+        "hardware_id": architecture.hardware_id,
         "tokens": spec.tokens,
         "patches": spec.patches,
         "dim": spec.dim,
@@ -118,26 +117,26 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "top_k": moe.top_k if moe else 1,
         "tasks": architecture.gates,
         "normalize_over_selected": _bool(moe is not None and moe.normalize_over_selected),
-        "max_batch": parallelism.max_batch,
+        "max_batch": hardware.max_batch,
         "lanes": architecture.lanes,
         "lanes_log2": _log2_up(architecture.lanes),
         "head_words_log2": _log2_up(architecture.head_words),
         "softmax_sum_bits": architecture.softmax_sum_bits,
         "tokens_log2": _log2_up(spec.tokens) + 1,
         "outputs": architecture.outputs,
-        "token_tile": parallelism.token_tile,
-        "attention_rows": parallelism.attention_rows,
+        "token_tile": hardware.token_tile,
+        "attention_rows": hardware.attention_rows,
         "router_lanes": ROUTER_LANES,
         "token_words": architecture.token_words,
         "head_words": architecture.head_words,
         "patch_words": architecture.patch_words,
-        "weight_rows": parallelism.weight_rows,
+        "weight_rows": hardware.weight_rows,
         "max_group": architecture.max_group,
         "max_pairs": max(shape.pairs for shape in jobs.values()),
         "packed": architecture.packed,
         "packed_chain": architecture.packed_chain,
         "pack_bits": PACK_BITS,
-        "dsp_port_bits": DSP_PORT_BITS,
+        "dsp_port_bits": hardware.device.wide_port,
         "storage": storage(architecture),
         "max_blocks": max(shape.blocks for shape in jobs.values()),
         "regions": architecture.regions,
@@ -159,8 +158,8 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "multipliers": _bool(precision.multipliers),
         "multiplier_bits": datapath.MULTIPLIER_WIDTH if precision.multipliers else 1,
         "shift_bits": SHIFT_BITS,
-        "axi_bits": parallelism.axi_width,
-        "weight_ports": parallelism.weight_ports,
+        "axi_bits": hardware.axi_width,
+        "weight_ports": hardware.weight_ports,
         "stored_weight_bits": 8 * architecture.weight_bytes,
         "stored_gate_bits": 8 * architecture.gate_bytes,
         "record_bits": 8 * RECORD_BYTES,
@@ -181,12 +180,12 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "layer_has_experts": [_bool(layer in spec.moe_layers) for layer in range(spec.depth)],
         "settings": list(architecture.settings),
         "attention_step": architecture.attention_step,
-        "attention_steps": attention_steps(spec.tokens, parallelism.attention_rows),
+        "attention_steps": attention_steps(spec.tokens, hardware.attention_rows),
         "norm_lag": architecture.norm_lag,
-        "image_depth": parallelism.max_batch * image_layout(architecture).image_bytes // port_bytes,
-        "ports_data": ", ".join(f"weights_{port}_words.data()" for port in range(parallelism.weight_ports)),
+        "image_depth": hardware.max_batch * image_layout(architecture).image_bytes // port_bytes,
+        "ports_data": ", ".join(f"weights_{port}_words.data()" for port in range(hardware.weight_ports)),
         "tested_layers": tested_layers(architecture),
-        "output_depth": output_bytes(architecture, parallelism.max_batch) // port_bytes,
+        "output_depth": output_bytes(architecture, hardware.max_batch) // port_bytes,
         "arithmetic": architecture.arithmetic,
         "tables": function_tables(architecture),
     } | _ARITHMETIC_CONTEXTS[design.arithmetic](spec)
@@ -257,7 +256,7 @@ def _bool(value: bool) -> str:
 
 def script_context(architecture: Architecture, board: Board, sources: Sequence[str]) -> dict[str, Any]:
     """What the tool scripts need to know beside the design."""
-    clock_mhz = architecture.design.parallelism.clock_mhz
+    clock_mhz = architecture.hardware.clock_mhz
     return {
         "part": board.part,
         "clock_mhz": f"{clock_mhz:g}",

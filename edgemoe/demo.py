@@ -254,7 +254,11 @@ def _verify(demo: Demo, build: Path, console: Console) -> None:
 
 def _estimate(demo: Demo, build: Path, console: Console) -> None:
     """Say what the generated hardware would cost."""
-    demo.estimate = edgemoe.estimate(edgemoe.load_design(build / "design"), BOARD)
+    from codegen.project import HARDWARE_FILE
+
+    demo.estimate = edgemoe.estimate(
+        edgemoe.load_design(build / "design"), BOARD, hardware=build / HARDWARE_FILE
+    )
     shares = ", ".join(
         f"{name} {100 * demo.estimate.share(resource):.1f} %"
         for name, resource in {"DSP": "dsp", "BRAM": "bram36", "LUT": "lut"}.items()

@@ -222,7 +222,7 @@ class FakeBlock(nn.Module):
         ]
         result = attention(
             *whole,
-            rows_per_block=design.parallelism.attention_rows,
+            rows_per_block=design.attention_rows,
             score_shift=design.scalar(op.score_shift),
             out_shift=design.scalar(op.out_shift),
             out=op.output.format,

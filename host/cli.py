@@ -181,6 +181,7 @@ def summary(accelerator: Accelerator, runs: Sequence[Run]) -> dict[str, Any]:
     manifest = accelerator.manifest
     return {
         "design_id": manifest.design_id,
+        "hardware_id": manifest.hardware_id,
         "board": manifest.board,
         "emulated": accelerator.emulated,
         "clock_mhz": accelerator.clock_mhz,

@@ -22,7 +22,7 @@ from pysim.pictures import RESAMPLE
 from pysim.printable import shown
 from pysim.reading import read_bytes, read_json, require_file
 
-VERSION = 1
+VERSION = 2
 """Version of the manifest's format."""
 FILE = "manifest.json"
 MOST_BYTES = 4 << 30
@@ -82,7 +82,8 @@ class Manifest:
     Attributes:
         path: the file it was read from.
         name: of the network.
-        design_id: identity of the hardware, which the kernel reports too.
+        design_id: identity of the design: shape, precision, attention rows and weights.
+        hardware_id: identity of the hardware, which the kernel reports too.
         board: the board that the build is for.
         clock_mhz: the clock that the build is for.
         precision: name of its preset.
@@ -101,6 +102,7 @@ class Manifest:
     path: Path
     name: str
     design_id: str
+    hardware_id: str
     board: str
     clock_mhz: float
     precision: str
@@ -138,6 +140,7 @@ class Manifest:
             path=file,
             name=reader.get("name", str),
             design_id=reader.text("design_id", _HEX_16),
+            hardware_id=reader.text("hardware_id", _HEX_16),
             board=reader.get("board", str),
             clock_mhz=reader.number("clock_mhz", _MOST_MHZ),
             precision=reader.get("precision", str),
@@ -250,7 +253,7 @@ class Manifest:
         ports = [f"weights_{port}" for port in range(self.weights.ports)]
         expected = {Argument(name, 64, False) for name in ("image", "output", *ports)}
         expected |= {Argument(name, 32, False) for name in ("batch", "task")}
-        expected |= {Argument(name, 64, True) for name in ("design_id", "cycles")}
+        expected |= {Argument(name, 64, True) for name in ("hardware_id", "cycles")}
         expected |= {Argument(name, 32, True) for name in ("max_batch", "status")}
         if len(self.arguments) == len(expected) and set(self.arguments) == expected:
             return

@@ -164,6 +164,11 @@ class ModelSpec(_Strict):
         head = self.head(task)
         return Head(head.kind, head.norm, self.norm_eps)
 
+    def shape(self) -> dict[str, Any]:
+        """What decides sizes and results, as JSON values: names, heads and notes do not."""
+        fields = {"image_size", "in_channels", "patch_size", "dim", "depth", "heads", "mlp_dim", "moe"}
+        return self.model_dump(include=fields, mode="json") | {"tasks": len(self.tasks)}
+
     def to_toml(self) -> dict[str, Any]:
         """The spec as `model.toml` holds it, defaults that carry no information left out."""
         data = self.model_dump(exclude_none=True)

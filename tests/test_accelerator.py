@@ -433,9 +433,9 @@ class TestFaults:
         self, built: Build, board: EmulatedBoard, kernel: FaultyKernel, images: Pixels, expected: Expected
     ) -> None:
         kernel.mode = "id"
-        with pytest.raises(AcceleratorError, match=r"on the board is design .* describes design") as caught:
+        with pytest.raises(AcceleratorError, match=r"on the board is hardware .* is for hardware") as caught:
             Accelerator(built.folder, board=board)
-        assert built.spec.design_id in caught.value.message
+        assert built.spec.hardware_id in caught.value.message
         assert not board.memory.buffers, "refused before the first buffer"
         kernel.mode = ""
         with Accelerator(built.folder, board=board) as accelerator:

@@ -123,7 +123,7 @@ def test_quantize_in_json(run: Run, folders: Path, tmp_path: Path) -> None:
     assert data["warnings"] == ["only 2 calibration image(s): ranges may be too narrow for others"]
     assert (data["images"], data["precision"]) == (2, "w16a16")
     design = edgemoe.load_design(tmp_path / "design")
-    assert design.parallelism.attention_rows == 4
+    assert design.attention_rows == 4
     assert [tensor["name"] for tensor in data["tensors"]] == [report.name for report in design.reports]
     assert {"kind", "low", "high", "width", "scale", "frac", "clipped", "sqnr_db"} < set(data["tensors"][0])
 

@@ -142,7 +142,7 @@ class TestVerifyHost:
 
     def test_design_of_other_hardware(self, built: Build, tmp_path: Path, capsys: Captured) -> None:
         shutil.copytree(built.folder, tmp_path / "build")
-        change(tmp_path / "build/hls/src/top.cpp", "*design_id = DESIGN_ID", "*design_id = 0x1234")
+        change(tmp_path / "build/hls/src/top.cpp", "*hardware_id = HARDWARE_ID", "*hardware_id = 0x1234")
         _, err = output(capsys, "verify", tmp_path / "build", "--host", "--images", 1, code=1)
         assert "on the board is design 0000000000001234" in err
 

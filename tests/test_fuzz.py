@@ -14,7 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from blank import blank_design
+from blank import blank
 from codegen.architecture import Architecture
 from codegen.project import Build
 from codegen.render import render
@@ -60,7 +60,7 @@ def test_designs_differ_and_repeat() -> None:
 def test_most_designs_can_be_built() -> None:
     def buildable(each: designs.Drawn) -> bool:
         try:
-            Architecture(blank_design(each.spec, each.precision, each.parallelism))
+            blank(each.spec, each.precision, each.hardware)
         except EdgeMoeError:
             return False
         return True
@@ -74,12 +74,10 @@ def small() -> designs.Drawn:
     """A design that compiles quickly."""
     smallest = min(
         (drawn(number) for number in range(60)),
-        key=lambda d: d.parallelism.linear_in * d.parallelism.linear_out,
+        key=lambda d: d.hardware.lanes * d.hardware.outputs,
     )
-    parallelism = smallest.parallelism.model_copy(
-        update={"axi_width": 64, "weight_rows": 512, "linear_out": 2}
-    )
-    return replace(smallest, precision=PRESETS["w8a8"], parallelism=parallelism)
+    hardware = smallest.hardware.changed(axi_width=64, weight_rows=512, outputs=2)
+    return replace(smallest, precision=PRESETS["w8a8"], hardware=hardware)
 
 
 def test_code_that_does_not_compile_is_a_failure(

@@ -22,8 +22,8 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 import edgemoe
+from blank import on_hardware
 from boards import load_board
-from codegen.architecture import Architecture
 from codegen.host_files import PYSIM_MODULES, write_host
 from codegen.hwh import control_registers
 from codegen.manifest import kernel_arguments
@@ -74,8 +74,9 @@ class TestManifest:
         manifest = Manifest.load(built.host)
         design = edgemoe.load_design(built.folder / "design")
         assert manifest.design_id == design.design_id
+        assert manifest.hardware_id == built.architecture.hardware_id != design.design_id
         assert (manifest.board, manifest.precision, manifest.frac) == ("u280", "w8a8", design.residual.frac)
-        assert manifest.clock_mhz == design.parallelism.clock_mhz
+        assert manifest.clock_mhz == built.architecture.hardware.clock_mhz
         assert [task.name for task in manifest.tasks] == design.spec.tasks
         assert manifest.images.shape == (3, 8, 16)
         assert manifest.max_batch == 3
@@ -85,8 +86,8 @@ class TestManifest:
             assert_array_equal(tensor, micro.weights[name], strict=True)
 
     def test_weights_are_what_the_kernel_reads(self, built: Build) -> None:
-        architecture = Architecture(edgemoe.load_design(built.folder / "design"))
-        ports = architecture.design.parallelism.weight_ports
+        architecture = built.architecture
+        ports = architecture.hardware.weight_ports
         weights = Manifest.load(built.host).read_weights()
         assert len(weights) == ports == 2
         for got, expected in zip(weights, port_images(pack_weights(architecture), ports), strict=True):
@@ -118,7 +119,7 @@ class TestManifest:
     @pytest.mark.parametrize(
         ("key", "value", "reason"),
         [
-            ("version", 2, "version 2, expected 1"),
+            ("version", 3, "version 3, expected 2"),
             ("version", None, "version is missing"),
             ("design_id", 7, "design_id is 7, expected str"),
             ("clock_mhz", "fast", "clock_mhz is 'fast', expected float"),
@@ -350,7 +351,7 @@ class TestDamagedFiles:
 
 class TestWithoutHeads:
     def test_results_without_heads(self, built: Build, library: Path, images: Pixels, tmp_path: Path) -> None:
-        architecture = Architecture(edgemoe.load_design(built.folder / "design"))
+        architecture = built.architecture
         write_host(architecture, tmp_path / "host", load_board("u280"))
         manifest = Manifest.load(tmp_path / "host")
         assert manifest.heads is None and not (tmp_path / "host/heads.npz").exists()
@@ -531,12 +532,12 @@ class TestHwh:
 
     @pytest.mark.parametrize("board", ["zcu102", "pynq-z2", "u280"])
     def test_of_the_emulated_board(self, board: str, designs: dict[str, Design], tmp_path: Path) -> None:
-        architecture = Architecture(designs["w8a8"])
+        architecture = on_hardware(designs["w8a8"])
         write_host(architecture, tmp_path / "host", load_board(board))
         kernel = read_hwh(tmp_path / "host" / HWH, "edgemoe_top")
         arguments = kernel_arguments(architecture)
         assert kernel.registers == {r.name: r.offset for r in control_registers(arguments)}
-        assert kernel.interrupt and kernel.clock_mhz == architecture.design.parallelism.clock_mhz
+        assert kernel.interrupt and kernel.clock_mhz == architecture.hardware.clock_mhz
         assert kernel.vlnv == "edgemoe:hls:edgemoe_top:0.1"
 
     def test_offsets_are_those_of_vitis(self) -> None:

@@ -23,7 +23,6 @@ from codegen.rtl.kernels import kernels_of
 from codegen.rtl.kernels.base import Check, Kernel, Result
 from codegen.rtl.simulation import Scenario, build, play
 from codegen.rtl.vectors import Checks, checks
-from pysim.design import Design
 from pysim.errors import CheckError, InputError
 from pysim.reading import read_json
 
@@ -108,7 +107,7 @@ def verify_rtl(
         InputError: no Verilator, no compiler, no RTL in the build, or code that Verilator refuses.
         CheckError: a kernel hangs or breaks a rule of the protocol.
     """
-    architecture = Architecture(Design.load(target.folder / "design"))
+    architecture = target.architecture
     kernels = kernels_of(architecture)
     sources = {
         name: own_sources(target, kernel) if rtl_folder is None else vitis_sources(rtl_folder, kernel)
