@@ -35,6 +35,7 @@ from pysim.errors import InputError
 from pysim.iccad23_quantizer import PARAMETER_WIDTH
 from pysim.kernels import iccad23
 from pysim.spec import ModelSpec
+from pysim.tables import PiecewiseLinear
 
 if TYPE_CHECKING:
     from codegen.rtl.blackbox import Blackbox
@@ -79,7 +80,7 @@ def environment(architecture: Architecture) -> Environment:
         return ", ".join(f"{prefix}WeightPort weights_{port}" for port in range(ports))
 
     env.filters["literals"] = _literals
-    env.filters["camel"] = lambda value: value.title().replace("_", "")
+    env.filters["camel"] = camel
     env.filters["prefix"] = lambda value, prefix: prefix + value
     env.filters["quoted"] = lambda value: f'"{value}"'
     env.globals["weight_ports_declared"] = declared
@@ -205,26 +206,33 @@ def storage(architecture: Architecture) -> dict[str, Any]:
         "heads": "bram",
         "gate_input": "bram",
         "scores": small if architecture.spec.tokens <= SMALL_TABLE else "bram",
-        "tables": {
-            table.name: small if len(table.base) <= SMALL_TABLE else "bram"
-            for table in function_tables(architecture)
-        },
+        "tables": table_storage(function_tables(architecture)),
     }
 
 
-def function_tables(architecture: Architecture) -> tuple[tables.PiecewiseLinear, ...]:
+def table_storage(tables: Sequence[PiecewiseLinear]) -> dict[str, str]:
+    """What holds each table of a function unit, by its name."""
+    return {table.name: "lutram" if len(table.base) <= SMALL_TABLE else "bram" for table in tables}
+
+
+def camel(name: str) -> str:
+    """The name of a C++ type: `gelu_delta` to `GeluDelta`."""
+    return name.title().replace("_", "")
+
+
+def function_tables(architecture: Architecture) -> tuple[PiecewiseLinear, ...]:
     """Tables of the function units."""
     return _FUNCTION_TABLES[architecture.design.arithmetic]
 
 
-_ICCAD23_GELU = tables.PiecewiseLinear(
+_ICCAD23_GELU = PiecewiseLinear(
     "gelu_delta",
     iccad23.GELU_TABLE[:-1],
     np.diff(iccad23.GELU_TABLE),
     iccad23.FRAC,
     iccad23.GELU_STEP_BITS,
 )
-_FUNCTION_TABLES: dict[Arithmetic, tuple[tables.PiecewiseLinear, ...]] = {
+_FUNCTION_TABLES: dict[Arithmetic, tuple[PiecewiseLinear, ...]] = {
     REQUANTISE: tables.TABLES,
     ICCAD23: (*iccad23.TABLES, _ICCAD23_GELU),
 }

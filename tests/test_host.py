@@ -136,11 +136,11 @@ class TestManifest:
             ("images__padding", -1, "images.padding is -1, expected 0 to 255"),
             ("images__padding", 256, "images.padding is 256"),
             ("images__channels", 1 << 30, "images.channels is 1073741824, expected 1 to"),
-            ("clock_mhz", float("nan"), "clock_mhz is nan, expected a number above 0"),
-            ("clock_mhz", float("inf"), "clock_mhz is inf"),
+            ("clock_mhz", float("nan"), "NaN is no number of JSON"),
+            ("clock_mhz", float("inf"), "Infinity is no number of JSON"),
             ("clock_mhz", 0, "clock_mhz is 0"),
             ("clock_mhz", -300.0, "clock_mhz is -300.0"),
-            ("clock_mhz", 10**400, "clock_mhz is 1000"),
+            ("clock_mhz", 10**400, "clock_mhz: .*, expected at most 128 bits"),
             ("clock_mhz", True, "clock_mhz is True"),
             ("frac", 10**30, "frac is 1000000000000000000000000000000, expected -64 to 64"),
             ("frac", 3.5, "frac is 3.5, expected int"),
@@ -148,7 +148,7 @@ class TestManifest:
             ("tasks", [], "tasks: 0 names"),
             ("tasks__1__name", "semseg", "tasks: 2 names, 1 of them different"),
             ("tasks__1__name", "a\x1b[2J", r"tasks\[1\].name is 'a\\x1b\[2J'"),
-            ("tasks__0__norm_eps", float("nan"), r"tasks\[0\].norm_eps is nan"),
+            ("tasks__0__norm_eps", float("nan"), "NaN is no number of JSON"),
             ("tasks__0__norm_eps", 0, r"tasks\[0\].norm_eps is 0"),
             ("tasks__0__out_channels", None, r"tasks\[0\].out_channels is missing"),
             ("tasks__0__out_channels", 0, r"tasks\[0\].out_channels is 0"),
@@ -524,7 +524,7 @@ class TestHwh:
         path = self.write(tmp_path, REAL)
         with path.open("r+b") as file:
             file.truncate(1 + (64 << 20))
-        with pytest.raises(InputError, match="67108865 bytes, expected at most 67108864"):
+        with pytest.raises(InputError, match="larger than 67,108,864 bytes"):
             read_hwh(path, "vadd")
         path = self.write(tmp_path, REAL)
         monkeypatch.setattr("host.hwh.MAX_BYTES", path.stat().st_size)

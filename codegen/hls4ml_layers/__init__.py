@@ -14,7 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from codegen.render import unit_functions
+from codegen.render import camel, table_storage, unit_functions
 from hls import TEMPLATES
 from pysim import datapath, tables
 from pysim.extras import require
@@ -65,7 +65,7 @@ def render(folder: Path, *, moe_weights: tuple[str, ...]) -> list[Path]:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["literals"] = _literals
+    environment.filters |= {"camel": camel, "literals": _literals}
     environment.globals["unit"] = unit_functions()
     names = {
         **datapath.FORMATS,
@@ -73,11 +73,13 @@ def render(folder: Path, *, moe_weights: tuple[str, ...]) -> list[Path]:
         "shift_bits": datapath.MAX_SHIFT.bit_length(),
         "softmax_terms_log2": SOFTMAX_TERMS_LOG2,
         "tables": tables.TABLES,
+        "storage": {"tables": table_storage(tables.TABLES)},
         "blackboxes": (),
         "moe_weights": moe_weights,
     }
     written = []
     for name in (
+        "counts.h",
         "types.h",
         "tables.h",
         "tables.cpp",
