@@ -54,19 +54,12 @@ def render_project(design: Design, hardware: Hardware | None, folder: Path) -> P
 
 
 OPEN: set[tuple[str, str]] = {
-    ("kernels/exp2.cpp", "loop-bounds"),
-    ("kernels/gelu.cpp", "loop-bounds"),
-    ("kernels/reciprocal.cpp", "loop-bounds"),
-    ("kernels/rsqrt.cpp", "loop-bounds"),
-    ("kernels/softmax.cpp", "loop-bounds"),
-    ("kernels/softmax.cpp", "tripcount"),
     ("src/attention_arithmetic.h", "accumulator-chain"),
     ("src/attention_arithmetic.h", "accumulator-width"),
     ("src/norm_arithmetic.h", "accumulator-width"),
     ("src/router.cpp", "accumulator-width"),
-    ("src/router.cpp", "pragma-aggregate"),
 }
-"""Known findings, by file and rule, which are to be mended: each of them out of here with the code that has it."""
+"""Known findings of iccad23, by file and rule: its 32-bit sums wrap, so that no width tells lanes from what is carried."""
 
 
 def assert_clean(project: Path) -> None:

@@ -77,9 +77,17 @@ TOML: dict[str, tuple[Reader, str]] = {
     "build": (lambda path: Build.load(path.parent), "build.toml"),
     "board": (lambda path: load_board(str(path)), "board.toml"),
 }
+
+
+def import_hugging_face(path: Path) -> object:
+    # A folder of ours is refused before its other files are read.
+    (path.parent / "design.toml").unlink(missing_ok=True)
+    return import_model(path.parent)
+
+
 JSON: dict[str, tuple[Reader, str]] = {
     "manifest": (Manifest.load, "manifest.json"),
-    "hugging face": (lambda path: import_model(path.parent), "config.json"),
+    "hugging face": (import_hugging_face, "config.json"),
 }
 
 HOSTILE_TOML = {
@@ -137,9 +145,6 @@ def test_toml(kind: str, content: bytes, beside: Path) -> None:
 @pytest.mark.parametrize("kind", JSON)
 def test_json(kind: str, content: bytes, beside: Path) -> None:
     reader, name = JSON[kind]
-    if kind == "hugging face":
-        # A folder of ours is refused before its other files are read.
-        (beside / "design.toml").unlink()
     (beside / name).write_bytes(content)
     refusal(reader, beside / name)
 
@@ -179,7 +184,7 @@ READERS: dict[str, Reader] = {
     "edgemoe.hwh": lambda path: read_hwh(path, "edgemoe_top"),
     "weights.safetensors": lambda path: edgemoe.load_design(path.parent),
     "decoders.safetensors": lambda path: read_decoders(path.parent),
-    "config.json": lambda path: import_model(path.parent),
+    "config.json": import_hugging_face,
     "image.png": lambda path: load_picture(path, (3, 8, 16)),
     "image.npy": lambda path: load_picture(path, (3, 8, 16)),
     "image.float32.bin": lambda path: load_picture(path, (3, 8, 16)),
