@@ -15,6 +15,8 @@ from pysim.scratch import scratch
 
 _PROBE_BYTES = 1 << 16
 
+_TEMPORARY = "edgemoe-cache"
+
 HINT = "set XDG_CACHE_HOME to a folder that can be written"
 
 
@@ -37,6 +39,11 @@ def _usable(root: str) -> Path:
         return _temporary("there is no home folder")
     reason = unwritable(wanted)
     return _temporary(f"{wanted}: {reason}") if reason else wanted
+
+
+def is_temporary(folder: str) -> bool:
+    """Whether a folder is part of what `cache_folder` gives for one run."""
+    return any(part.startswith(f".{_TEMPORARY}.") for part in Path(folder).parts)
 
 
 def unwritable(folder: Path) -> str:
@@ -63,7 +70,7 @@ def _temporary(reason: str) -> Path:
 def _temporary_folder(reason: str) -> Path:
     stack = ExitStack()
     try:
-        folder = stack.enter_context(scratch(Path(tempfile.gettempdir(), "edgemoe-cache")))
+        folder = stack.enter_context(scratch(Path(tempfile.gettempdir(), _TEMPORARY)))
         folder.mkdir()
     except OSError as error:
         raise InputError(

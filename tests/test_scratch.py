@@ -188,6 +188,8 @@ def python(code: str, *arguments: object, path: Path = ROOT, **environment: str)
 SAID = "no cache (/proc/none/.cache/edgemoe: No such file or directory): what is compiled is kept for this run only"
 
 GELU = """
+import logging
+logging.basicConfig(level=logging.INFO)
 import numpy as np, pysim.kernels.gelu as module
 print(module.__file__)
 print(module.gelu(np.array([0, 4096])).tolist())
@@ -213,6 +215,7 @@ def test_kernels_without_a_cache(variable: dict[str, str], read_only: Path, tmp_
     reason = "/proc/x/edgemoe" if "XDG_CACHE_HOME" in variable else "/proc/none/.cache/edgemoe"
     assert err.count("no cache") == 1 and f"no cache ({reason}: No such file or directory)" in err
     assert "set XDG_CACHE_HOME to a folder that can be written" in err
+    assert "compiling the simulator for this computer, for this run" in err
     assert list(temporary.iterdir()) == [], "what was compiled for one run goes with it"
 
 

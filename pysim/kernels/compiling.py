@@ -8,6 +8,8 @@ import time
 from numba import config
 from numba.core import event
 
+from pysim.cache import is_temporary
+
 _KERNELS = __name__.rpartition(".")[0]
 
 
@@ -38,8 +40,10 @@ class _Compilation(event.Listener):
             return
         if not self._announced:
             self._announced = True
+            kept = f"once (kept in {config.CACHE_DIR})"
             logging.getLogger("edgemoe").info(
-                "compiling the simulator for this computer, once (kept in %s)", config.CACHE_DIR
+                "compiling the simulator for this computer, %s",
+                "for this run" if is_temporary(config.CACHE_DIR) else kept,
             )
         if self._depth == 0:
             self._since = time.perf_counter()
