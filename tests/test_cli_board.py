@@ -133,7 +133,7 @@ class TestVerifyHost:
 
     def test_changed_code_is_found(self, built: Build, tmp_path: Path, capsys: Captured) -> None:
         shutil.copytree(built.folder, tmp_path / "build")
-        change(tmp_path / "build/hls/src/top.cpp", "batch, task, header", "batch, 0 * task, header")
+        change(tmp_path / "build/hls/src/top.cpp", "images, task, header", "images, 0 * task, header")
         data = as_json(capsys, "verify", tmp_path / "build", "--host", "--images", 2, code=1)
         wrong = {name for name, engine in data["engines"].items() if engine["mismatches"]}
         assert wrong == {f"host.{kind}.depth" for kind in ("tokens", "real", "stream", "batch")}
@@ -143,7 +143,7 @@ class TestVerifyHost:
         shutil.copytree(built.folder, tmp_path / "build")
         change(tmp_path / "build/hls/src/top.cpp", "*hardware_id = HARDWARE_ID", "*hardware_id = 0x1234")
         _, err = output(capsys, "verify", tmp_path / "build", "--host", "--images", 1, code=1)
-        assert "on the board is design 0000000000001234" in err
+        assert "on the board is hardware 0000000000001234" in err
 
 
 def test_generate_takes_heads_along(folders: Path, tmp_path: Path, capsys: Captured) -> None:
