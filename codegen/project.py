@@ -102,21 +102,20 @@ class Build:
                 hint="`edgemoe generate` the build again: this release reads only builds of its own version",
             )
         spec = validate(BuildSpec, data, path)
-        design, hardware = Design.load(folder / "design"), Hardware.load(folder / HARDWARE_FILE)
-        architecture = Architecture(design, hardware)
-        found = {
-            "weights_sha256": design.weights_sha256,
-            "design_id": design.design_id,
-            "hardware_id": architecture.hardware_id,
-        }
-        for name, value in found.items():
-            if value != getattr(spec, name):
-                raise InputError(
-                    f"{folder}: {name} of design/ and {HARDWARE_FILE} is {value}, "
-                    f"of the build {getattr(spec, name)}",
-                    hint="generate the build again from its design",
-                )
+        design = Design.load(folder / "design")
+        _require_same(folder, "design_id of design/", design.design_id, spec.design_id)
+        architecture = Architecture(design, Hardware.load(folder / HARDWARE_FILE))
+        found = architecture.hardware_id
+        _require_same(folder, f"hardware_id of design/ and {HARDWARE_FILE}", found, spec.hardware_id)
         return cls(folder, spec, architecture)
+
+
+def _require_same(folder: Path, what: str, found: str, stated: str) -> None:
+    if found != stated:
+        raise InputError(
+            f"{folder}: {what} is {found}, of the build {stated}",
+            hint="generate the build again from its design",
+        )
 
 
 def generate(

@@ -93,7 +93,7 @@ class Caller:
 
         Raises:
             AcceleratorError: it took longer than the timeout, did not do its work, was refused by the kernel or
-                cancelled, or is of another design. The board can be used again; where it was stuck, it was reset.
+                cancelled, or is of other hardware. The board can be used again; where it was stuck, it was reset.
         """
         try:
             done = self._until_done(time.monotonic() + self.timeout, cancellable=True)

@@ -79,7 +79,7 @@ class Accelerator:
 
         Raises:
             InputError: a file is missing, damaged or of another build, or the timeout is no number above 0.
-            AcceleratorError: the board is taken, out of memory, does not answer, or holds another design.
+            AcceleratorError: the board is taken, out of memory, does not answer, or holds other hardware.
         """
         given = None if timeout is None else seconds(timeout, "timeout")
         manifest_file, bitfile = locate(Path(build))

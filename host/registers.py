@@ -85,7 +85,7 @@ class Registers:
             if not names:
                 raise InputError(
                     f"{kernel.source}: {kernel.instance} has no {argument.bits}-bit register for {argument.name}",
-                    hint="the bitstream was made from another design than this manifest: copy both from one build",
+                    hint="the bitstream was made from other hardware than this manifest: copy both from one build",
                 )
             self._offsets[argument.name] = [kernel.registers[name] for name in names]
             control = names[0] if argument.bits == 32 else names[0][:-2]

@@ -30,7 +30,7 @@ class FaultyKernel(EmulatedKernel):
     """The compiled kernel; `mode` says what is wrong with it.
 
     never: a call does not end. nothing: it ends at once without running. done: it claims to be done all the time.
-    id: it reports another design. status: it reports what no driver knows. hold: a call ends only when `go` is set.
+    id: it reports other hardware. status: it reports what no driver knows. hold: a call ends only when `go` is set.
 
     Attributes:
         writes: (offset, value) of every write to a register, in order.

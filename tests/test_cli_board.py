@@ -144,7 +144,7 @@ class TestVerifyHost:
         shutil.copytree(built.folder, tmp_path / "build")
         change(tmp_path / "build/hls/src/top.cpp", "*hardware_id = HARDWARE_ID", "*hardware_id = 0x1234")
         _, err = output(capsys, "verify", tmp_path / "build", "--host", "--images", 1, code=1)
-        assert "on the board is design 0000000000001234" in err
+        assert "on the board is hardware 0000000000001234" in err
 
 
 def test_generate_takes_heads_along(folders: Path, tmp_path: Path, capsys: Captured) -> None:
