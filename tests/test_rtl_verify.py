@@ -17,7 +17,8 @@ from boards import load_board
 from codegen.architecture import Architecture
 from codegen.project import Build, generate
 from codegen.rtl import verify as module
-from codegen.rtl.blackbox import BLACKBOXES, run_blackbox
+from codegen.rtl.blackbox import BLACKBOXES
+from codegen.rtl.blackbox_files import run_blackbox
 from codegen.rtl.kernels import kernels_of
 from codegen.rtl.timing import UNIT_LATENCY
 from codegen.rtl.verify import RtlResult, verify_rtl
