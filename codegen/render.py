@@ -69,7 +69,6 @@ def project_sources(architecture: Architecture) -> Sources:
     def declared(prefix: str = "") -> str:
         return ", ".join(f"{prefix}WeightPort weights_{port}" for port in range(ports))
 
-    env.filters["camel"] = lambda value: value.title().replace("_", "")
     env.filters["prefix"] = lambda value, prefix: prefix + value
     env.filters["quoted"] = lambda value: f'"{value}"'
     env.globals["weight_ports_declared"] = declared
@@ -182,11 +181,13 @@ def storage(architecture: Architecture) -> dict[str, Any]:
         "heads": "bram",
         "gate_input": "bram",
         "scores": small if architecture.spec.tokens <= SMALL_TABLE else "bram",
-        "tables": {
-            table.name: small if len(table.base) <= SMALL_TABLE else "bram"
-            for table in function_tables(architecture)
-        },
+        "tables": table_storage(function_tables(architecture)),
     }
+
+
+def table_storage(functions: Iterable[tables.PiecewiseLinear]) -> dict[str, str]:
+    """What holds each function table, by its name."""
+    return {table.name: "lutram" if len(table.base) <= SMALL_TABLE else "bram" for table in functions}
 
 
 def function_tables(architecture: Architecture) -> tuple[tables.PiecewiseLinear, ...]:

@@ -34,6 +34,7 @@ class Sources:
             **options,
         )
         self.environment.filters["literals"] = _literals
+        self.environment.filters["camel"] = _camel
 
     def text(self, name: str, names: Mapping[str, Any]) -> str:
         """Text of a file, such as `src/types.h`: as it is, or what its template gives with these names."""
@@ -53,6 +54,10 @@ def file_name(source: Path) -> str:
 def is_template(source: Path) -> bool:
     """Whether a source is rendered, not copied."""
     return source.suffix == TEMPLATE
+
+
+def _camel(name: str) -> str:
+    return name.title().replace("_", "")
 
 
 def _literals(values: list[int]) -> str:

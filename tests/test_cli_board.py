@@ -39,6 +39,7 @@ def change(path: Path, before: str, after: str) -> None:
 
 
 class TestRun:
+    @pytest.mark.compile
     def test_every_task(self, built: Build, folders: Path, images: Pixels, capsys: Captured) -> None:
         pictures = folders / "images"
         data = as_json(capsys, "run", built.folder, "--image", pictures, "--task", "all", "--emulate")
@@ -52,6 +53,7 @@ class TestRun:
                 assert run["latency_ms"] == pytest.approx(run["cycles"] / 300e3)
                 assert np.shape(run["map"]) == (2, 4)
 
+    @pytest.mark.compile
     def test_text_and_file(self, built: Build, folders: Path, tmp_path: Path, capsys: Captured) -> None:
         picture, out = folders / "images" / "00.png", tmp_path / "out" / "results.npz"
         arguments = ("--image", picture, "--task", "depth", "--emulate", "--out", out)
@@ -67,6 +69,7 @@ class TestRun:
         _, err = output(capsys, "run", built.folder, *arguments, code=2)
         assert "exists already" in err
 
+    @pytest.mark.compile
     @pytest.mark.parametrize(
         ("arguments", "code", "reason"),
         [
@@ -105,6 +108,7 @@ class TestRun:
 
 
 class TestVerifyHost:
+    @pytest.mark.compile
     def test_random_images(self, built: Build, capsys: Captured) -> None:
         data = as_json(capsys, "verify", built.folder, "--host", "--images", 9)
         values = 9 * 24
@@ -124,6 +128,7 @@ class TestVerifyHost:
         assert {name: engine["values"] for name, engine in data["engines"].items()} == expected
         assert data["mismatches"] == 0 and data["values"] == sum(expected.values())
 
+    @pytest.mark.compile
     def test_images_beside_the_test_bench(self, built: Build, folders: Path, capsys: Captured) -> None:
         picture = folders / "images" / "03.png"
         text, _ = output(capsys, "verify", built.folder, "--csim", "--host", "--image", picture)
@@ -131,6 +136,7 @@ class TestVerifyHost:
         for engine in ("network", "host.tokens.depth", "host.switches"):
             assert re.search(rf"\n {engine} .* 0 *\n", text)
 
+    @pytest.mark.compile
     def test_changed_code_is_found(self, built: Build, tmp_path: Path, capsys: Captured) -> None:
         shutil.copytree(built.folder, tmp_path / "build")
         change(tmp_path / "build/hls/src/top.cpp", "batch, task, header", "batch, 0 * task, header")
@@ -139,6 +145,7 @@ class TestVerifyHost:
         assert wrong == {f"host.{kind}.depth" for kind in ("tokens", "real", "stream", "batch")}
         assert data["mismatches"] > 0 and "differ from the simulator's" in data["error"]
 
+    @pytest.mark.compile
     def test_design_of_other_hardware(self, built: Build, tmp_path: Path, capsys: Captured) -> None:
         shutil.copytree(built.folder, tmp_path / "build")
         change(tmp_path / "build/hls/src/top.cpp", "*design_id = DESIGN_ID", "*design_id = 0x1234")
@@ -146,6 +153,7 @@ class TestVerifyHost:
         assert "on the board is design 0000000000001234" in err
 
 
+@pytest.mark.compile
 def test_generate_takes_heads_along(folders: Path, tmp_path: Path, capsys: Captured) -> None:
     common = ("generate", folders / "w8a8", "--board", "zcu104")
     text, _ = output(capsys, *common, "-o", tmp_path / "with", "--model", folders / "model")

@@ -72,6 +72,7 @@ def design_of(case: Case, micro_with: Callable[..., Model]) -> Design:
     return design.with_parallelism(**case.parallelism.model_dump())
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize("name", CASES)
 def test_compiled_code_equals_simulator(name: str, tmp_path: Path, micro_with: Callable[..., Model]) -> None:
     case = CASES[name]
@@ -108,6 +109,7 @@ def build(tmp_path_factory: pytest.TempPathFactory, micro_with: Callable[..., Mo
     return generate(design_of(CASES["narrow-16-bit"], micro_with), folder, BOARD)[0]
 
 
+@pytest.mark.compile
 def test_changed_table_entry_is_found(build: Build, tmp_path: Path) -> None:
     broken = tmp_path / "hls"
     shutil.copytree(build.hls, broken)
@@ -122,6 +124,7 @@ def test_changed_table_entry_is_found(build: Build, tmp_path: Path) -> None:
     assert result.mismatches[0].startswith("gelu[")
 
 
+@pytest.mark.compile
 def test_tampered_test_data_is_exit_code_1(
     build: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,6 +138,7 @@ def test_tampered_test_data_is_exit_code_1(
     assert '"mismatches": 1' in capsys.readouterr().out
 
 
+@pytest.mark.compile
 def test_code_that_does_not_compile_is_shown(build: Build, tmp_path: Path) -> None:
     broken = tmp_path / "hls"
     shutil.copytree(build.hls, broken)
@@ -143,6 +147,7 @@ def test_code_that_does_not_compile_is_shown(build: Build, tmp_path: Path) -> No
         run_csim(broken)
 
 
+@pytest.mark.compile
 def test_missing_test_data_is_an_abnormal_end(build: Build, tmp_path: Path) -> None:
     broken = tmp_path / "hls"
     shutil.copytree(build.hls, broken)
@@ -158,6 +163,7 @@ def test_no_compiler(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "apt-get" in caught.value.hint
 
 
+@pytest.mark.compile
 def test_no_headers(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("codegen.csim.importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match="hls4ml"):

@@ -272,6 +272,7 @@ def test_packed_products_halve_the_dsp_slices(designs: dict[str, Design]) -> Non
     assert 2 * dsp_by_engine(shared)["linear"] == dsp_by_engine(single)["linear"]
 
 
+@pytest.mark.slow
 def test_a_design_that_does_not_fit_names_what_is_short_and_what_fits(tiny: dict[str, Design]) -> None:
     board = load_board("ultra96v2")
     with pytest.raises(InputError, match=r"does not fit ultra96v2: dsp 1948 of 360") as caught:

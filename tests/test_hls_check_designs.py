@@ -72,6 +72,7 @@ def assert_clean(project: Path) -> None:
     assert not findings, "\n".join(map(str, findings))
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("parallelism", [None, NARROW], ids=["default", "narrow"])
 def test_presets(
@@ -83,6 +84,7 @@ def test_presets(
     assert_clean(render_project(design, tmp_path))
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize("number", range(RANDOM_DESIGNS))
 def test_random_parallelism(number: int, designs: dict[str, Design], tmp_path: Path) -> None:
     preset = list(PRESETS)[number % len(PRESETS)]
@@ -114,6 +116,7 @@ CHECKED = {
 """Parallelism and images of the designs that run as a check build, beside the one that `verify --check` runs."""
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize("preset", CHECKED)
 def test_check_build(preset: str, tmp_path: Path, micro_with: Callable[..., Model]) -> None:
     parallelism, batch = CHECKED[preset]
@@ -140,6 +143,7 @@ def build(built: Build, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.compile
 def test_command_line(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(build), "--check", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
@@ -149,6 +153,7 @@ def test_command_line(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert any(declared is not None and declared == least for _, declared, least in distances)
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize(
     ("old", "new", "rule"),
     [

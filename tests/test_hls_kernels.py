@@ -41,6 +41,8 @@ from pysim.errors import InputError
 from pysim.model import Model
 from pysim.tables import EXP2, RSQRT
 
+pytestmark = pytest.mark.compile
+
 TESTS = Path(__file__).parent
 BOARD = load_board("u280")
 ENGINES = ("units", "tables", "layernorm", "attention", "linear", "memory", "router", "counters")

@@ -95,6 +95,7 @@ class TestManifest:
             data = built.hls / "tb/tb_data" / f"weights_{port}.bin"
             assert data.read_bytes() == weights[port].tobytes()
 
+    @pytest.mark.compile
     def test_arguments_are_those_of_the_kernel(self, built: Build) -> None:
         header = (built.hls / "src/top.h").read_text()
         declared = re.search(r'extern "C" void edgemoe_top\((.*?)\);', header, re.DOTALL)
@@ -260,6 +261,7 @@ class TestDamagedFiles:
 
         return attempt
 
+    @pytest.mark.compile
     @pytest.mark.parametrize("name", ["weights.bin", "heads.npz"])
     @pytest.mark.parametrize("damage", ["truncated", "longer", "changed", "empty", "missing"])
     def test_data(self, copy: Copy, opened: Callable[[Path], None], name: str, damage: str) -> None:
@@ -276,6 +278,7 @@ class TestDamagedFiles:
             opened(folder)
         assert "copy the whole host folder" in caught.value.hint
 
+    @pytest.mark.compile
     @pytest.mark.parametrize("name", ["manifest.json", "weights.bin", "heads.npz", "emulated/edgemoe.hwh"])
     @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "huge"])
     def test_not_a_file(self, copy: Copy, opened: Callable[[Path], None], name: str, kind: str) -> None:
@@ -298,6 +301,7 @@ class TestDamagedFiles:
         with pytest.raises(InputError, match=re.escape(str(path))):
             opened(path if name == "manifest.json" else folder)
 
+    @pytest.mark.compile
     @pytest.mark.parametrize(
         ("change", "reason"),
         [
@@ -326,6 +330,7 @@ class TestDamagedFiles:
         with pytest.raises(InputError, match=reason):
             opened(folder)
 
+    @pytest.mark.compile
     def test_pickles_are_refused(self, copy: Copy, opened: Callable[[Path], None]) -> None:
         folder = copy()
         with (folder / "heads.npz").open("wb") as file:
@@ -336,6 +341,7 @@ class TestDamagedFiles:
         with pytest.raises(InputError, match=r"not a readable .npz file"):
             opened(folder)
 
+    @pytest.mark.compile
     def test_registers_of_another_kernel(self, copy: Copy, library: Path, built: Build) -> None:
         folder = copy()
         board = EmulatedBoard(Manifest.load(folder), library)
@@ -349,6 +355,7 @@ class TestDamagedFiles:
 
 
 class TestWithoutHeads:
+    @pytest.mark.compile
     def test_results_without_heads(self, built: Build, library: Path, images: Pixels, tmp_path: Path) -> None:
         architecture = Architecture(edgemoe.load_design(built.folder / "design"))
         write_host(architecture, tmp_path / "host", load_board("u280"))

@@ -25,7 +25,7 @@ def test_no_public_name_is_lost_or_added_unawares() -> None:
 
 def test_other_names_are_no_attributes() -> None:
     with pytest.raises(AttributeError, match="module 'edgemoe' has no attribute 'quantise'"):
-        edgemoe.quantise  # type: ignore[attr-defined]  # noqa: B018
+        edgemoe.quantise  # noqa: B018
 
 
 def test_packages_are_typed() -> None:

@@ -26,6 +26,8 @@ from edgemoe.cli import main
 from pysim.design import Design
 from pysim.errors import InputError
 
+pytestmark = pytest.mark.rtl
+
 Pixels = NDArray[np.uint8]
 
 

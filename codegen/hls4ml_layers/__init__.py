@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from codegen.render import unit_functions
+from codegen.render import table_storage, unit_functions
 from codegen.sources import Sources
 from hls import TEMPLATES
 from pysim import datapath, tables
@@ -66,6 +66,7 @@ def render(folder: Path, *, moe_weights: tuple[str, ...]) -> list[Path]:
         "shift_bits": datapath.MAX_SHIFT.bit_length(),
         "softmax_terms_log2": SOFTMAX_TERMS_LOG2,
         "tables": tables.TABLES,
+        "storage": {"tables": table_storage(tables.TABLES)},
         "blackboxes": (),
         "moe_weights": moe_weights,
     }
