@@ -1,5 +1,5 @@
 # make setup: everything that development, the demo and the tests need, in .venv, and PYNQ for its tests in .venv-pynq
-# make demo:  the main job on real images        make test: every check
+# make demo:  the main job on real images        make test: every check        make test-fast: those that are quick
 # make test-nightly: what takes too long for make test, and random cases for FUZZ_SECONDS each
 # make plain: the built wheel in an environment without extras, a minute or two
 PYTHON ?= python3
@@ -9,10 +9,10 @@ READY := $(VENV)/.ready
 PYNQ_VENV := .venv-pynq
 PYNQ_READY := $(PYNQ_VENV)/.ready
 # Boards have Python 3.10: their code is tested with it where there is one.
-PYTHON310 := $(firstword $(wildcard $(HOME)/.pyenv/versions/3.10*/bin/python3.10 /usr/bin/python3.10 /usr/local/bin/python3.10))
+PYTHON310 := $(firstword $(wildcard $(HOME)/.pyenv/versions/3.10*/bin/python3.10 /usr/bin/python3.10 /usr/local/bin/python3.10) $(shell command -v python3.10))
 PYNQ_PYTHON ?= $(or $(PYTHON310),$(PYTHON))
 
-.PHONY: setup demo test test-nightly plain lint format bench synth clean
+.PHONY: setup demo test test-fast test-nightly plain lint format bench synth clean
 
 setup: $(READY) $(PYNQ_READY)
 
@@ -29,6 +29,10 @@ $(PYNQ_READY): tests/pynq-requirements.txt
 
 demo: $(READY)
 	$(BIN)/edgemoe demo
+
+# No compiler, no Verilator, and nothing that takes long.
+test-fast: $(READY)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m 'not compile and not rtl and not slow and not nightly'
 
 test: $(PYNQ_READY) lint
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
@@ -55,6 +59,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -71,5 +76,5 @@ synth: setup
 	$(BIN)/python scripts/synth_rtl.py
 
 clean:
-	rm -rf $(VENV) $(PYNQ_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PYNQ_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,10 +8,11 @@ from typing import Any, Final
 from boards import VIVADO_TEMPLATES, Board
 from codegen.architecture import Architecture
 from codegen.hwh import INSTANCE
-from codegen.render import TOP, plain_environment, script_context
+from codegen.render import TOP, script_context
+from codegen.sources import Sources
 
-SCRIPTS: Final = {"zynq-ultrascale+": "zynq_ultrascale.tcl.j2", "zynq-7000": "zynq_7000.tcl.j2"}
-"""Template of the script, by family of the board; an Alveo card has no processing system."""
+SCRIPTS: Final = {"zynq-ultrascale+": "zynq_ultrascale.tcl", "zynq-7000": "zynq_7000.tcl"}
+"""Source of the script, by family of the board; an Alveo card has no processing system."""
 
 COUNT_BITS: Final = 64
 """Bits of the kernel's `clock_count`."""
@@ -40,8 +41,8 @@ def write_block_design(architecture: Architecture, folder: Path, board: Board) -
     Returns:
         Whether there is one.
     """
-    template = SCRIPTS.get(board.family)
-    if template is None:
+    script = SCRIPTS.get(board.family)
+    if script is None:
         return False
     names: dict[str, Any] = script_context(architecture, board, ()) | {
         "top": TOP,
@@ -53,8 +54,8 @@ def write_block_design(architecture: Architecture, folder: Path, board: Board) -
         "memory_masters": memory_masters(architecture, board),
         "count_bits": COUNT_BITS,
     }
-    environment = plain_environment(VIVADO_TEMPLATES)
+    sources = Sources(VIVADO_TEMPLATES)
     folder.mkdir()
-    for source, target in ((template, "build.tcl"), ("cycle_counter.v.j2", "cycle_counter.v")):
-        (folder / target).write_text(environment.get_template(source).render(names))
+    for source, target in ((script, "build.tcl"), ("cycle_counter.v", "cycle_counter.v")):
+        (folder / target).write_text(sources.text(source, names))
     return True

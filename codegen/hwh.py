@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from boards import VIVADO_TEMPLATES, Board
-from codegen.render import IP_VENDOR, IP_VERSION, TOP, plain_environment
+from codegen.render import IP_VENDOR, IP_VERSION, TOP
+from codegen.sources import Sources
 from host.registers import Argument
 
 INSTANCE: Final = f"{TOP}_0"
@@ -163,4 +164,4 @@ def write_emulated_hwh(arguments: Sequence[Argument], path: Path, board: Board, 
         "clock_hz": round(clock_mhz * 1e6),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(plain_environment(VIVADO_TEMPLATES).get_template("emulated.hwh.j2").render(names))
+    path.write_text(Sources(VIVADO_TEMPLATES).text("emulated.hwh", names))

@@ -19,7 +19,8 @@ from codegen.hardware import Hardware
 from codegen.host_files import require_model_of, write_host
 from codegen.performance import Performance, evaluate, on_board, require_fit
 from codegen.render import render
-from codegen.rtl.blackbox import chosen, write_blackboxes
+from codegen.rtl.blackbox import chosen
+from codegen.rtl.blackbox_files import write_blackboxes
 from codegen.rtl.hls_kernels import write_hls_kernels
 from codegen.rtl.project import write_rtl
 from codegen.testdata import write_test_data

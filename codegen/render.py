@@ -1,4 +1,4 @@
-"""Rendering the HLS project of a Design from the templates under `hls/`."""
+"""Rendering the HLS project of a Design from the sources under `hls/`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from boards import Board
 from codegen.architecture import (
@@ -26,6 +25,8 @@ from codegen.architecture import (
     Architecture,
     attention_steps,
 )
+from codegen.rtl.blackbox import Blackbox
+from codegen.sources import Sources, file_name, is_template
 from codegen.testdata import tested_layers
 from codegen.weight_image import image_layout, output_bytes
 from hls import TEMPLATES
@@ -37,9 +38,6 @@ from pysim.kernels import iccad23
 from pysim.spec import ModelSpec
 from pysim.tables import PiecewiseLinear
 
-if TYPE_CHECKING:
-    from codegen.rtl.blackbox import Blackbox
-
 TOP = "edgemoe_top"
 """Name of the kernel, the same in C++, in the tool scripts and in the IP."""
 
@@ -50,51 +48,32 @@ ENGINES = ("load", "image", "linear", "norm", "attention", "router", "gather", "
 """Engines whose trip counts are counted."""
 
 PROJECT_FOLDERS = ("src", "tb", "scripts")
-"""Folders of templates that make up the HLS project."""
+"""Folders of sources that make up the HLS project."""
+
+BLACKBOX_FILES = ("blackbox.h", "blackbox.cpp")
+"""Files that a project with blackboxes has in `src` beside the others."""
 
 CLOCK_UNCERTAINTY = "27%"
 """Share of the clock period that synthesis leaves to place and route: the default of Vitis HLS."""
 
 STYLE = "{BasedOnStyle: Google, ColumnLimit: 110}"
-
-_LITERALS_PER_LINE = 12
-
-
-def plain_environment(folder: Path) -> Environment:
-    """A Jinja environment for the templates of a folder: undefined names are errors."""
-    return Environment(
-        loader=FileSystemLoader(folder),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+"""Of the C++, for clang-format; `.clang-format` says the same to editors."""
 
 
-def environment(architecture: Architecture) -> Environment:
-    """The Jinja environment of the HLS project."""
-    env = plain_environment(TEMPLATES)
+def project_sources(architecture: Architecture) -> Sources:
+    """Sources of the HLS project."""
+    sources = Sources(TEMPLATES)
+    env = sources.environment
     ports = architecture.hardware.weight_ports
 
     def declared(prefix: str = "") -> str:
         return ", ".join(f"{prefix}WeightPort weights_{port}" for port in range(ports))
 
-    env.filters["literals"] = _literals
-    env.filters["camel"] = camel
     env.filters["prefix"] = lambda value, prefix: prefix + value
     env.filters["quoted"] = lambda value: f'"{value}"'
     env.globals["weight_ports_declared"] = declared
     env.globals["weight_ports_passed"] = lambda: ", ".join(f"weights_{port}" for port in range(ports))
-    return env
-
-
-def _literals(values: list[int]) -> str:
-    rows = [values[i : i + _LITERALS_PER_LINE] for i in range(0, len(values), _LITERALS_PER_LINE)]
-    return ",\n".join("    " + ", ".join(map(str, row)) for row in rows)
-
-
-def _log2_up(value: int) -> int:
-    return (value - 1).bit_length()
+    return sources
 
 
 def context(architecture: Architecture) -> dict[str, Any]:
@@ -120,17 +99,13 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "normalize_over_selected": _bool(moe is not None and moe.normalize_over_selected),
         "max_batch": hardware.max_batch,
         "lanes": architecture.lanes,
-        "lanes_log2": _log2_up(architecture.lanes),
-        "head_words_log2": _log2_up(architecture.head_words),
         "softmax_sum_bits": architecture.softmax_sum_bits,
-        "tokens_log2": _log2_up(spec.tokens) + 1,
         "outputs": architecture.outputs,
         "token_tile": hardware.token_tile,
         "attention_rows": hardware.attention_rows,
         "router_lanes": ROUTER_LANES,
         "token_words": architecture.token_words,
         "head_words": architecture.head_words,
-        "patch_words": architecture.patch_words,
         "weight_rows": hardware.weight_rows,
         "max_group": architecture.max_group,
         "max_pairs": max(shape.pairs for shape in jobs.values()),
@@ -210,14 +185,9 @@ def storage(architecture: Architecture) -> dict[str, Any]:
     }
 
 
-def table_storage(tables: Sequence[PiecewiseLinear]) -> dict[str, str]:
-    """What holds each table of a function unit, by its name."""
-    return {table.name: "lutram" if len(table.base) <= SMALL_TABLE else "bram" for table in tables}
-
-
-def camel(name: str) -> str:
-    """The name of a C++ type: `gelu_delta` to `GeluDelta`."""
-    return name.title().replace("_", "")
+def table_storage(functions: Iterable[PiecewiseLinear]) -> dict[str, str]:
+    """What holds each function table, by its name."""
+    return {table.name: "lutram" if len(table.base) <= SMALL_TABLE else "bram" for table in functions}
 
 
 def function_tables(architecture: Architecture) -> tuple[PiecewiseLinear, ...]:
@@ -278,31 +248,29 @@ def script_context(architecture: Architecture, board: Board, sources: Sequence[s
     }
 
 
-def _templates(arithmetic: str) -> dict[Path, Path]:
-    """Template of every file; those in an arithmetic's folder, if any, replace the ones of the same name in `src`."""
-    templates = {
-        template.relative_to(TEMPLATES).with_suffix(""): template
+def _sources(arithmetic: str) -> dict[Path, Path]:
+    """Source of every file; those in an arithmetic's folder, if any, replace the ones of the same name in `src`."""
+    found = {
+        # The tool scripts stand beside the folders whose files they name.
+        Path("" if folder == "scripts" else folder) / file_name(source): source
         for folder in PROJECT_FOLDERS
-        for template in (TEMPLATES / folder).glob("*.j2")
+        for source in (TEMPLATES / folder).iterdir()
     }
-    # The tool scripts stand beside the folders whose files they name.
-    templates = {
-        Path(file.name) if file.parent.name == "scripts" else file: t for file, t in templates.items()
-    }
-    own = (TEMPLATES / arithmetic).glob("*.j2")
-    return templates | {Path("src") / template.stem: template for template in own}
+    own = TEMPLATES / arithmetic
+    replacing = own.iterdir() if own.is_dir() else ()
+    return found | {Path("src") / file_name(source): source for source in replacing}
 
 
-def unit_functions(blackboxes: Sequence[Blackbox] = ()) -> Callable[[str], str]:
+def unit_functions(replaced: Iterable[str] = ()) -> Callable[[str], str]:
     """What the engines call for a function unit: the unit, or the blackbox in its place."""
-    replaced = {box.unit for box in blackboxes}
-    return lambda name: f"{name}_{'rtl' if name in replaced else 'unit'}"
+    names = frozenset(replaced)
+    return lambda name: f"{name}_{'rtl' if name in names else 'unit'}"
 
 
 def render(
     architecture: Architecture, folder: Path, board: Board, blackboxes: Sequence[Blackbox] = ()
 ) -> list[Path]:
-    """Render every template into `folder`, formatted; returns the files.
+    """Write every file into `folder`: sources copied, templates rendered and formatted; returns the files.
 
     Args:
         architecture: of the design.
@@ -310,26 +278,29 @@ def render(
         board: the board.
         blackboxes: function units that the engines call as RTL blackboxes.
     """
-    env = environment(architecture)
-    env.globals["unit"] = unit_functions(blackboxes)
+    sources = project_sources(architecture)
+    sources.environment.globals["unit"] = unit_functions(box.unit for box in blackboxes)
     names = context(architecture) | script_context(architecture, board, source_files())
     names |= {"blackboxes": blackboxes}
-    templates = _templates(architecture.arithmetic)
+    files = _sources(architecture.arithmetic)
     if blackboxes:
-        templates |= {Path("src") / path.stem: path for path in (TEMPLATES / "blackbox").glob("*[hp].j2")}
-    written = []
-    for file, template in sorted(templates.items()):
+        files |= {Path("src") / name: TEMPLATES / f"blackbox/{name}.j2" for name in BLACKBOX_FILES}
+    rendered = []
+    for file, source in files.items():
         target = folder / file
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(env.get_template(template.relative_to(TEMPLATES).as_posix()).render(names))
-        written.append(target)
-    format_cpp([path for path in written if path.suffix in (".cpp", ".h")])
-    return written
+        place = source.relative_to(TEMPLATES).parent / file.name
+        target.write_text(sources.text(place.as_posix(), names))
+        if is_template(source) and target.suffix in (".cpp", ".h"):
+            rendered.append(target)
+    format_cpp(rendered)
+    return sorted(folder / file for file in files)
 
 
 def source_files() -> list[str]:
     """The engines' C++ files, as seen from the folder of the HLS project."""
-    return sorted(f"src/{path.stem}" for path in (TEMPLATES / "src").glob("*.cpp.j2"))
+    names = (file_name(path) for path in (TEMPLATES / "src").iterdir())
+    return sorted(f"src/{name}" for name in names if name.endswith(".cpp"))
 
 
 def format_cpp(files: Sequence[Path]) -> None:

@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from frontend.onnx_eval import Array, gelu, softmax
+from frontend.onnx_eval import Array, softmax
+from frontend.onnx_experts import read_experts
 from frontend.onnx_graph import Node
-from frontend.onnx_match import LAYOUT, LINEAR, FloatArray, LinearLayer, Matcher, Norm
+from frontend.onnx_match import LINEAR, FloatArray, LinearLayer, Matcher, Norm
 from pysim.files import Tensors
-
-_GELU = LAYOUT | {"Add", "Div", "Erf", "Gelu", "Mul"}
-"""Operations of a GELU: of its own, or x / 2 * (1 + erf(x / sqrt(2))) in any order."""
 
 
 @dataclass(frozen=True)
@@ -195,15 +193,13 @@ def read_mlp(
     end = _branch_end(branch, matcher, norm)
     region = matcher.between(norm.output, end)
     if any(node.op == "TopK" for node in region):
-        from frontend.onnx_experts import read_experts
-
         return read_experts(matcher, norm, region, branch, end, block, weights, task)
     dim = len(norm.weight)
     first = matcher.linear(norm.output, "the first linear layer of an MLP")
     products = [node for node in region if node.op in LINEAR and node.index > first.node.index]
     if not products:
         raise matcher.mismatch(region[-1], "expected the second linear layer of an MLP")
-    after_gelu(matcher, first, products[0])
+    matcher.after_gelu(first, products[0])
     second = matcher.linear_at(products[0], products[0].inputs[0], "the second linear layer of an MLP")
     hidden = len(first.weight)
     _shaped(matcher, first, (hidden, dim))
@@ -214,17 +210,3 @@ def read_mlp(
     activated = matcher.value(second.node.inputs[0])
     matcher.prove(second.node, matcher.value(end), second(activated), "the second linear layer of an MLP")
     return {"hidden": hidden}
-
-
-def after_gelu(matcher: Matcher, first: LinearLayer, second: Node) -> None:
-    """Refuse anything but a GELU between a linear layer and the product of the next one."""
-    behind = second.inputs[0]
-    activation = matcher.between(first.output, behind)
-    for node in activation:
-        if node.op not in _GELU:
-            raise matcher.mismatch(node, "expected a GELU between two linear layers")
-    if not activation:
-        raise matcher.mismatch(second, "expected a GELU between two linear layers")
-    matcher.prove(
-        activation[0], matcher.value(behind), gelu(matcher.value(first.output)), "the exact GELU, x * Phi(x)"
-    )

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from frontend.onnx_blocks import after_gelu
 from frontend.onnx_eval import Array, softmax
 from frontend.onnx_graph import Node
 from frontend.onnx_match import LINEAR, LinearLayer, Matcher, Norm
@@ -38,7 +37,7 @@ def read_experts(
         raise matcher.mismatch(
             second.node, f"weights of shape {second.weight.shape}, expected {(count, dim, hidden)}"
         )
-    after_gelu(matcher, first, second.node)
+    matcher.after_gelu(first, second.node)
     for name, layer in (("fc1", first), ("fc2", second)):
         weights[f"{block}.moe.{name}.weight"] = layer.weight
         weights[f"{block}.moe.{name}.bias"] = layer.bias_or_zero

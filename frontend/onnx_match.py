@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from frontend.onnx_eval import OPERATIONS, Array, Evaluator, image_dependent, layer_norm
+from frontend.onnx_eval import OPERATIONS, Array, Evaluator, gelu, image_dependent, layer_norm
 from frontend.onnx_graph import Graph, Node
 from pysim.errors import InputError
 
@@ -37,6 +37,8 @@ LAYOUT = frozenset(
 """Operations that only rearrange."""
 SELECTION = frozenset(("Gather", "Slice", "Split"))
 """Operations that only pick a part."""
+_GELU = LAYOUT | {"Add", "Div", "Erf", "Gelu", "Mul"}
+"""Operations of a GELU: of its own, or x / 2 * (1 + erf(x / sqrt(2))) in any order."""
 LINEAR = frozenset(("MatMul", "Gemm"))
 
 _TWO = "Add Conv Div Equal Expand Gather GatherElements Gemm LayerNormalization MatMul Mod Mul Pow Reshape Sub TopK"
@@ -285,6 +287,18 @@ class Matcher:
         tolerance = max(TOLERANCE, COARSE_TOLERANCE * self.graph.precision)
         limit = tolerance * max(1.0, float(np.abs(expected).max(initial=0.0)))
         return bool(np.isfinite(found).all() and np.abs(found - expected).max(initial=0.0) <= limit)
+
+    def after_gelu(self, first: LinearLayer, second: Node) -> None:
+        """Refuse anything but a GELU between a linear layer and the product of the next one."""
+        behind = second.inputs[0]
+        activation = self.between(first.output, behind)
+        for node in activation:
+            if node.op not in _GELU:
+                raise self.mismatch(node, "expected a GELU between two linear layers")
+        if not activation:
+            raise self.mismatch(second, "expected a GELU between two linear layers")
+        expected = gelu(self.value(first.output))
+        self.prove(activation[0], self.value(behind), expected, "the exact GELU, x * Phi(x)")
 
     def prove(self, node: Node, found: Array, expected: Array, what: str) -> None:
         """Refuse a part that the graph computes otherwise."""

@@ -34,6 +34,16 @@ NARROW = Hardware(
 """Words and beats that divide nothing in the micro network."""
 
 
+COMPILED = {"library", "board", "accelerator"}
+"""Fixtures whose tests need g++."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if COMPILED.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.compile)
+
+
 @pytest.fixture(scope="session")
 def micro() -> Model:
     return edgemoe.init_model("micro", seed=1)

@@ -31,6 +31,8 @@ from pysim.errors import InputError
 from pysim.model import Model
 from pysim.reference import apply_head
 
+pytestmark = pytest.mark.compile
+
 Pixels = NDArray[np.uint8]
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from codegen.csim import SIMULATION_HEADERS, find_compiler
 
+pytestmark = pytest.mark.compile
+
 PROGRAM = """
 #include "hls_burst_maxi.h"
 

@@ -39,6 +39,7 @@ def change(path: Path, before: str, after: str) -> None:
 
 
 class TestRun:
+    @pytest.mark.compile
     def test_every_task(self, built: Build, folders: Path, images: Pixels, capsys: Captured) -> None:
         pictures = folders / "images"
         data = as_json(capsys, "run", built.folder, "--image", pictures, "--task", "all", "--emulate")
@@ -52,6 +53,7 @@ class TestRun:
                 assert run["cycles"] is run["latency_ms"] is None
                 assert np.shape(run["map"]) == (2, 4)
 
+    @pytest.mark.compile
     def test_text_and_file(self, built: Build, folders: Path, tmp_path: Path, capsys: Captured) -> None:
         picture, out = folders / "images" / "00.png", tmp_path / "out" / "results.npz"
         arguments = ("--image", picture, "--task", "depth", "--emulate", "--out", out)
@@ -68,6 +70,7 @@ class TestRun:
         _, err = output(capsys, "run", built.folder, *arguments, code=2)
         assert "exists already" in err
 
+    @pytest.mark.compile
     @pytest.mark.parametrize(
         ("arguments", "code", "reason"),
         [
@@ -106,6 +109,7 @@ class TestRun:
 
 
 class TestVerifyHost:
+    @pytest.mark.compile
     def test_random_images(self, built: Build, capsys: Captured) -> None:
         data = as_json(capsys, "verify", built.folder, "--host", "--images", 9)
         values = 9 * 24
@@ -125,6 +129,7 @@ class TestVerifyHost:
         assert {name: engine["values"] for name, engine in data["engines"].items()} == expected
         assert data["mismatches"] == 0 and data["values"] == sum(expected.values())
 
+    @pytest.mark.compile
     def test_images_beside_the_test_bench(self, built: Build, folders: Path, capsys: Captured) -> None:
         picture = folders / "images" / "03.png"
         text, _ = output(capsys, "verify", built.folder, "--csim", "--host", "--image", picture)
@@ -132,6 +137,7 @@ class TestVerifyHost:
         for engine in ("network", "host.tokens.depth", "host.switches"):
             assert re.search(rf"\n {engine} .* 0 *\n", text)
 
+    @pytest.mark.compile
     def test_changed_code_is_found(self, built: Build, tmp_path: Path, capsys: Captured) -> None:
         shutil.copytree(built.folder, tmp_path / "build")
         change(tmp_path / "build/hls/src/top.cpp", "images, task, header", "images, 0 * task, header")
@@ -140,6 +146,7 @@ class TestVerifyHost:
         assert wrong == {f"host.{kind}.depth" for kind in ("tokens", "real", "stream", "batch")}
         assert data["mismatches"] > 0 and "differ from the simulator's" in data["error"]
 
+    @pytest.mark.compile
     def test_design_of_other_hardware(self, built: Build, tmp_path: Path, capsys: Captured) -> None:
         shutil.copytree(built.folder, tmp_path / "build")
         change(tmp_path / "build/hls/src/top.cpp", "*hardware_id = HARDWARE_ID", "*hardware_id = 0x1234")
@@ -147,6 +154,7 @@ class TestVerifyHost:
         assert "on the board is hardware 0000000000001234" in err
 
 
+@pytest.mark.compile
 def test_generate_takes_heads_along(folders: Path, tmp_path: Path, capsys: Captured) -> None:
     common = ("generate", folders / "w8a8", "--board", "zcu102")
     text, _ = output(capsys, *common, "-o", tmp_path / "with", "--model", folders / "model")

@@ -72,6 +72,7 @@ def design_of(case: Case, micro_with: Callable[..., Model]) -> Design:
     return design
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize("name", CASES)
 def test_compiled_code_equals_simulator(name: str, tmp_path: Path, micro_with: Callable[..., Model]) -> None:
     case = CASES[name]
@@ -116,6 +117,7 @@ def build(tmp_path_factory: pytest.TempPathFactory, micro_with: Callable[..., Mo
     return generate(design_of(case, micro_with), folder, BOARD, hardware=case.hardware)[0]
 
 
+@pytest.mark.compile
 def test_changed_table_entry_is_found(build: Build, tmp_path: Path) -> None:
     broken = tmp_path / "hls"
     shutil.copytree(build.hls, broken)
@@ -130,6 +132,7 @@ def test_changed_table_entry_is_found(build: Build, tmp_path: Path) -> None:
     assert result.mismatches[0].startswith("gelu[")
 
 
+@pytest.mark.compile
 def test_tampered_test_data_is_exit_code_1(
     build: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,6 +146,7 @@ def test_tampered_test_data_is_exit_code_1(
     assert '"mismatches": 1' in capsys.readouterr().out
 
 
+@pytest.mark.compile
 def test_code_that_does_not_compile_is_shown(build: Build, tmp_path: Path) -> None:
     broken = tmp_path / "hls"
     shutil.copytree(build.hls, broken)
@@ -151,6 +155,7 @@ def test_code_that_does_not_compile_is_shown(build: Build, tmp_path: Path) -> No
         run_csim(broken)
 
 
+@pytest.mark.compile
 def test_missing_test_data_is_an_abnormal_end(build: Build, tmp_path: Path) -> None:
     broken = tmp_path / "hls"
     shutil.copytree(build.hls, broken)
@@ -166,6 +171,7 @@ def test_no_compiler(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "apt-get" in caught.value.hint
 
 
+@pytest.mark.compile
 def test_no_headers(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("codegen.csim.importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match="hls4ml"):

@@ -177,6 +177,7 @@ def test_damaged_safetensors(states: list[tuple[dict[str, Any], Options]], tmp_p
     check(outcomes)
 
 
+@pytest.mark.slow
 def test_damaged_onnx(micro_with: MakeModel, tmp_path: Path) -> None:
     export_model(micro_with(depth=2), tmp_path / "whole.onnx")
     proto = onnx.load(tmp_path / "whole.onnx")

@@ -21,6 +21,7 @@ from pysim.precision import PRESETS
 SCENES = 40
 
 
+@pytest.mark.compile
 def test_demo_prints_and_keeps_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(as_json=True)
     demo.run_demo(console, tmp_path / "demo", scenes=SCENES)
@@ -78,6 +79,7 @@ def only_w8a8(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "CALIBRATION_SCENES", 16)
 
 
+@pytest.mark.compile
 @pytest.mark.usefixtures("only_w8a8")
 def test_demo_without_a_folder_says_how_to_keep_it(capsys: pytest.CaptureFixture[str]) -> None:
     demo.run_demo(Console(as_json=False), scenes=3)
@@ -86,6 +88,7 @@ def test_demo_without_a_folder_says_how_to_keep_it(capsys: pytest.CaptureFixture
     assert "(+0.00)" in captured.out
 
 
+@pytest.mark.compile
 @pytest.mark.usefixtures("only_w8a8")
 def test_a_missed_promise_fails_the_demo_and_keeps_its_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -102,6 +105,7 @@ def test_a_missed_promise_fails_the_demo_and_keeps_its_results(
     assert "promised -100" in data["error"] and set(data["presets"]) == {"w8a8"}
 
 
+@pytest.mark.compile
 @pytest.mark.usefixtures("only_w8a8")
 @pytest.mark.parametrize("abnormal", [False, True])
 def test_compiled_code_that_differs_fails_the_demo(
@@ -153,6 +157,7 @@ def test_what_is_missing_is_said_before_the_work(
     assert raised.value.hint and not (tmp_path / "demo").exists()
 
 
+@pytest.mark.compile
 @pytest.mark.usefixtures("only_w8a8")
 def test_the_command_runs_the_demo(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -31,6 +31,7 @@ def python(*arguments: object, cwd: Path, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.compile
 def test_out_of_the_box(tmp_path: Path) -> None:
     out = python(EXAMPLES / "multi_task.py", "--limit", 3, "--out", "results", cwd=tmp_path)
     assert "3 frames, 2 tasks (digit, segment)" in out and "frames/s" in out
@@ -46,6 +47,7 @@ def test_out_of_the_box(tmp_path: Path) -> None:
     assert all(len(np.unique(panel.reshape(-1, 3), axis=0)) > 1 for panel in panels)
 
 
+@pytest.mark.compile
 def test_notebook(tmp_path: Path) -> None:
     notebook = json.loads((EXAMPLES / "multi_task.ipynb").read_text())
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
@@ -57,6 +59,7 @@ def test_notebook(tmp_path: Path) -> None:
 
 
 class TestFrames:
+    @pytest.mark.compile
     def test_animation_and_folder(self, built: Build, folders: Path, tmp_path: Path) -> None:
         frames = [Image.new("RGB", (30, 20), colour) for colour in ("red", "green", "blue")]
         frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
@@ -66,6 +69,7 @@ class TestFrames:
             assert f"{count} frames, 1 tasks (depth)" in out
             assert len(list((tmp_path / f"{count}").glob("*.png"))) == count
 
+    @pytest.mark.compile
     @pytest.mark.parametrize(
         ("arguments", "reason"),
         [

@@ -307,6 +307,7 @@ def edits(draw: st.DrawFn, original: bytes) -> list[Edit]:
     return [(start, start + 1, draw(st.binary(min_size=1, max_size=1))) for start in starts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("part", ["toml", "safetensors"])
 def test_mutated_files_raise_nothing_but_our_errors(

@@ -26,6 +26,8 @@ from pysim.kernels.softmax import softmax
 from pysim.precision import PRESETS
 from pysim.program import Experts, Gate, Norm, blocks, of_type
 
+pytestmark = pytest.mark.compile
+
 IntArray = NDArray[np.int64]
 
 SOURCE, NORMED, ACTIVATED, CHANCES = Format(20, 10), Format(16, 11), Format(18, 12), Format(17, 16, False)

@@ -59,7 +59,7 @@ OPEN: set[tuple[str, str]] = {
     ("src/norm_arithmetic.h", "accumulator-width"),
     ("src/router.cpp", "accumulator-width"),
 }
-"""Known findings of iccad23, by file and rule: its 32-bit sums wrap, so that no width tells lanes from what is carried."""
+"""Known findings of iccad23, by file and rule: its 32-bit sums wrap, so no width tells lanes from what is carried."""
 
 
 def assert_clean(project: Path) -> None:
@@ -67,12 +67,14 @@ def assert_clean(project: Path) -> None:
     assert not findings, "\n".join(map(str, findings))
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("hardware", [None, NARROW], ids=["default", "narrow"])
 def test_presets(preset: str, hardware: Hardware | None, designs: dict[str, Design], tmp_path: Path) -> None:
     assert_clean(render_project(designs[preset], hardware, tmp_path))
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize("number", range(RANDOM_DESIGNS))
 def test_random_parallelism(number: int, designs: dict[str, Design], tmp_path: Path) -> None:
     preset = list(PRESETS)[number % len(PRESETS)]
@@ -104,6 +106,7 @@ CHECKED = {
 """Hardware and number of images of the designs that run as a check build, beside the one that `verify --check` runs."""
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize("preset", CHECKED)
 def test_check_build(preset: str, tmp_path: Path, micro_with: Callable[..., Model]) -> None:
     hardware, batch = CHECKED[preset]
@@ -131,6 +134,7 @@ def build(built: Build, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.compile
 def test_command_line(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(build), "--check", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
@@ -140,6 +144,7 @@ def test_command_line(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert any(declared is not None and declared == least for _, declared, least in distances)
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize(
     ("old", "new", "rule"),
     [

@@ -10,6 +10,8 @@ from codegen.hls_check import execution
 from codegen.hls_check.execution import Execution, execute
 from pysim.errors import InputError
 
+pytestmark = pytest.mark.compile
+
 TYPES = """
 #ifndef TYPES_H
 #define TYPES_H

@@ -366,12 +366,14 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Finding]]:
     return by_file
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize("name", SNIPPETS)
 def test_rules_find_what_is_wrong_and_nothing_else(name: str, found: dict[str, list[Finding]]) -> None:
     findings = found.get(name, [])
     assert {finding.rule for finding in findings} == SNIPPETS[name][1], "\n".join(map(str, findings))
 
 
+@pytest.mark.compile
 def test_findings_name_the_line(found: dict[str, list[Finding]]) -> None:
     (finding,) = found["undeclared"]
     code = SNIPPETS["undeclared"][0].splitlines()

@@ -28,7 +28,7 @@ from codegen.architecture import Architecture
 from codegen.csim import compile_sources, link
 from codegen.performance import on_board
 from codegen.project import Build
-from codegen.render import environment, render
+from codegen.render import project_sources, render
 from codegen.rtl.hls_kernels import RESULTS, SCRIPT, write_hls_kernels
 from codegen.rtl.kernels import kernels_of
 from codegen.rtl.kernels.base import Call, Check, Frames, Kernel, Result
@@ -41,6 +41,8 @@ from pysim.design import Design
 from pysim.errors import InputError
 from pysim.model import Model
 from pysim.tables import EXP2, RSQRT
+
+pytestmark = pytest.mark.compile
 
 TESTS = Path(__file__).parent
 BOARD = load_board("u280")
@@ -65,7 +67,7 @@ class Project:
     def executable(self, name: str) -> Path:
         """The driver of a kernel, with the engines as the tests of the whole accelerator compile them."""
         kernel, src = self.kernels[name], self.folder / "src"
-        env = environment(self.architecture)
+        env = project_sources(self.architecture).environment
         env.loader = FileSystemLoader([TESTS, TEMPLATES])
         streams = [stream.name for stream in kernel.streams]
         registers = [register.name for register in kernel.registers]
@@ -219,7 +221,7 @@ def test_beats_wider_than_ap_int_are_asked_for(tmp_path: Path, designs: dict[str
     widest = max(stream.width for kernel in kernels_of(architecture).values() for stream in kernel.streams)
     assert widest == 32 * 64  # GELU's results, which are exact
     write_hls_kernels(architecture, tmp_path, BOARD)
-    assert f"static_assert({widest} <= AP_INT_MAX_W" in (tmp_path / "kernels/streams.h").read_text()
+    assert f"static_assert({widest} <= AP_INT_MAX_W" in (tmp_path / "kernels/gelu.cpp").read_text()
     assert f' -DAP_INT_MAX_W={widest}"' in (tmp_path / SCRIPT).read_text()
 
 

@@ -96,6 +96,7 @@ class TestManifest:
             data = built.hls / "tb/tb_data" / f"weights_{port}.bin"
             assert data.read_bytes() == weights[port].tobytes()
 
+    @pytest.mark.compile
     def test_arguments_are_those_of_the_kernel(self, built: Build) -> None:
         header = (built.hls / "src/top.h").read_text()
         declared = re.search(r'extern "C" void edgemoe_top\((.*?)\);', header, re.DOTALL)
@@ -261,6 +262,7 @@ class TestDamagedFiles:
 
         return attempt
 
+    @pytest.mark.compile
     @pytest.mark.parametrize("name", ["weights.bin", "heads.npz"])
     @pytest.mark.parametrize("damage", ["truncated", "longer", "changed", "empty", "missing"])
     def test_data(self, copy: Copy, opened: Callable[[Path], None], name: str, damage: str) -> None:
@@ -277,6 +279,7 @@ class TestDamagedFiles:
             opened(folder)
         assert "copy the whole host folder" in caught.value.hint
 
+    @pytest.mark.compile
     @pytest.mark.parametrize("name", ["manifest.json", "weights.bin", "heads.npz", "emulated/edgemoe.hwh"])
     @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "huge"])
     def test_not_a_file(self, copy: Copy, opened: Callable[[Path], None], name: str, kind: str) -> None:
@@ -299,6 +302,7 @@ class TestDamagedFiles:
         with pytest.raises(InputError, match=re.escape(str(path))):
             opened(path if name == "manifest.json" else folder)
 
+    @pytest.mark.compile
     @pytest.mark.parametrize(
         ("change", "reason"),
         [
@@ -327,6 +331,7 @@ class TestDamagedFiles:
         with pytest.raises(InputError, match=reason):
             opened(folder)
 
+    @pytest.mark.compile
     def test_pickles_are_refused(self, copy: Copy, opened: Callable[[Path], None]) -> None:
         folder = copy()
         with (folder / "heads.npz").open("wb") as file:
@@ -337,6 +342,7 @@ class TestDamagedFiles:
         with pytest.raises(InputError, match=r"not a readable .npz file"):
             opened(folder)
 
+    @pytest.mark.compile
     def test_registers_of_another_kernel(self, copy: Copy, library: Path, built: Build) -> None:
         folder = copy()
         board = EmulatedBoard(Manifest.load(folder), library)
@@ -350,6 +356,7 @@ class TestDamagedFiles:
 
 
 class TestWithoutHeads:
+    @pytest.mark.compile
     def test_results_without_heads(self, built: Build, library: Path, images: Pixels, tmp_path: Path) -> None:
         architecture = built.architecture
         write_host(architecture, tmp_path / "host", load_board("u280"))

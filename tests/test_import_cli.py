@@ -37,6 +37,7 @@ def m3vit(micro_with: Callable[..., Model], tmp_path: Path) -> Path:
     return saved(tmp_path / "m3vit.pth", m3vit_state(micro_with(task_heads={})), epoch=1)
 
 
+@pytest.mark.slow
 def test_m3vit_to_onnx_and_back(run: Run, m3vit: Path, tmp_path: Path) -> None:
     model, graph, decoder = tmp_path / "model", tmp_path / "net.onnx", tmp_path / "depth.onnx"
     code, out, err = run("import", m3vit, "-o", model, *M3VIT)
@@ -77,6 +78,7 @@ def test_plain_vit(run: Run, micro_with: Callable[..., Model], tmp_path: Path) -
     assert_array_equal(model.weights["patch_embed.weight"], vit.weights["patch_embed.weight"])
 
 
+@pytest.mark.slow
 def test_facade(m3vit: Path, tmp_path: Path) -> None:
     options = Options(top_k=2, heads=2, image_size=(8, 16))
     imported = edgemoe.import_model(m3vit, options)

@@ -51,9 +51,13 @@ def check(backend: str, case: Case) -> None:
 
 
 RUNS = [(name, case) for name, backend in BACKENDS.items() for case in CASES if backend.has(case)]
+NEEDS = {"pysim": (), "csim": (pytest.mark.compile,), "rtl": (pytest.mark.rtl,)}
 
 
-@pytest.mark.parametrize(("backend", "case"), RUNS, ids=[f"{name}-{case.id}" for name, case in RUNS])
+@pytest.mark.parametrize(
+    ("backend", "case"),
+    [pytest.param(name, case, id=f"{name}-{case.id}", marks=NEEDS[name]) for name, case in RUNS],
+)
 def test_case(backend: str, case: Case) -> None:
     check(backend, case)
 
@@ -99,6 +103,7 @@ def test_backends_lack_no_more_than_is_stated() -> None:
         assert {case.kernel for name, case in RUNS if name == backend} == BACKENDS[backend].kernels
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize(
     ("hardware", "kernel", "right", "wrong"),
     [

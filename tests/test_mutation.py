@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from pysim.tables import EXP2, GELU_DELTA, RSQRT
 from scripts import mutate_rtl
 
+pytestmark = pytest.mark.rtl
+
 APP = typer.Typer()
 APP.command()(mutate_rtl.main)
 

@@ -26,6 +26,8 @@ from pysim.precision import PRESETS
 from pysim.quantizer import quantize
 from pysim.simulator import simulate
 
+pytestmark = pytest.mark.slow
+
 MakeModel = Callable[..., Model]
 
 

@@ -29,6 +29,8 @@ from pysim.errors import InputError
 from pysim.model import Model
 from torch_vits import ForeignVit, export
 
+pytestmark = pytest.mark.slow
+
 MakeModel = Callable[..., Model]
 
 RAW = Options(normalization=NONE)

@@ -18,6 +18,8 @@ from codegen.render import render
 from pysim.design import Design
 from pysim.errors import InputError
 
+pytestmark = pytest.mark.compile
+
 SOURCE = Path(__file__).parent / "packed_products.cpp"
 
 

@@ -17,6 +17,8 @@ import edgemoe
 from codegen.host_files import PYSIM_MODULES
 from codegen.project import Build
 
+pytestmark = pytest.mark.compile
+
 ROOT = Path(__file__).parents[1]
 PYTHON = Path(os.environ.get("EDGEMOE_PYNQ_PYTHON", ROOT / ".venv-pynq" / "bin" / "python"))
 

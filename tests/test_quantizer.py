@@ -41,6 +41,8 @@ from pysim.scaling import (
     weight_scales,
 )
 
+pytestmark = pytest.mark.slow
+
 FloatArray = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
 Weights = dict[str, NDArray[Any]]

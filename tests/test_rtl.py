@@ -32,6 +32,8 @@ from codegen.rtl.timing import UNIT_LATENCY
 from pysim.errors import CheckError, InputError
 from pysim.model import Model
 
+pytestmark = pytest.mark.rtl
+
 PAIRS = sorted({(case.kernel, shape) for case in CASES if (shape := rtl.shape_of(case))})
 FEW = 6
 """Cases of each kernel that are played with stalls, and after a reset in their middle."""

@@ -15,6 +15,8 @@ from codegen.rtl.render import render
 from codegen.rtl.simulation import Scenario, build, play
 from codegen.rtl.vectors import Checks, checks
 
+pytestmark = pytest.mark.rtl
+
 ENGINES = {"layernorm": 123_840, "attention": 49_536, "linear": 470_592, "router": 1_056}
 """Values that one layer of each kind gives: 129 tokens of 192 channels, 3 heads, 16 experts."""
 

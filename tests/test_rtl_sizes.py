@@ -25,6 +25,8 @@ from pysim.model import Model
 from pysim.precision import PRESETS, Precision
 from pysim.spec import ModelSpec
 
+pytestmark = pytest.mark.rtl
+
 NARROW_ATTENTION = Precision(
     name="narrow attention", attention_width=4, activation_width=18, residual_width=8
 )

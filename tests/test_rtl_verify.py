@@ -17,13 +17,16 @@ from boards import load_board
 from codegen.hardware import Hardware
 from codegen.project import Build, generate
 from codegen.rtl import verify as module
-from codegen.rtl.blackbox import BLACKBOXES, run_blackbox
+from codegen.rtl.blackbox import BLACKBOXES
+from codegen.rtl.blackbox_files import run_blackbox
 from codegen.rtl.kernels import kernels_of
 from codegen.rtl.timing import UNIT_LATENCY
 from codegen.rtl.verify import RtlResult, verify_rtl
 from edgemoe.cli import main
 from pysim.design import Design
 from pysim.errors import InputError
+
+pytestmark = pytest.mark.rtl
 
 Pixels = NDArray[np.uint8]
 

@@ -15,6 +15,8 @@ from host.emulated import EmulatedBoard, EmulatedMemory
 from scripts import soak_host
 from scripts.soak_host import LIMITS, SAMPLES, Report, Sample, Soak
 
+pytestmark = pytest.mark.compile
+
 Pixels = NDArray[np.uint8]
 
 

@@ -21,6 +21,8 @@ from host import call as host_call
 from host.emulated import EmulatedBoard
 from host.turns import Turns
 
+pytestmark = pytest.mark.compile
+
 Pixels = NDArray[np.uint8]
 
 LONG = 30.0

@@ -12,9 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from codegen.render import camel, table_storage, unit_functions
+from codegen.render import table_storage, unit_functions
+from codegen.sources import Sources
 from hls import TEMPLATES
 from pysim import datapath, tables
 from pysim.extras import require
@@ -26,7 +25,6 @@ SOFTMAX_TERMS_LOG2 = 17
 """Terms of one softmax: up to 2**16 of them, each at most 1."""
 
 _OWN = Path(__file__).parent
-_LITERALS_PER_LINE = 12
 _sources: list[tempfile.TemporaryDirectory[str]] = []
 
 
@@ -58,15 +56,8 @@ def register() -> None:
 
 def render(folder: Path, *, moe_weights: tuple[str, ...]) -> list[Path]:
     """Write the C++ headers: the accelerator's own function units and tables, and the layers around them."""
-    environment = Environment(
-        loader=FileSystemLoader([_OWN, TEMPLATES / "src"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"camel": camel, "literals": _literals}
-    environment.globals["unit"] = unit_functions()
+    sources = Sources(_OWN, TEMPLATES / "src")
+    sources.environment.globals["unit"] = unit_functions()
     names = {
         **datapath.FORMATS,
         "mantissa_frac": datapath.MANTISSA_FRAC,
@@ -89,14 +80,9 @@ def render(folder: Path, *, moe_weights: tuple[str, ...]) -> list[Path]:
         "edgemoe_layers.h",
     ):
         path = folder / name
-        path.write_text(environment.get_template(f"{name}.j2").render(names), encoding="utf-8")
+        path.write_text(sources.text(name, names), encoding="utf-8")
         written.append(path)
     return written
-
-
-def _literals(values: list[int]) -> str:
-    rows = [values[i : i + _LITERALS_PER_LINE] for i in range(0, len(values), _LITERALS_PER_LINE)]
-    return ",\n".join("    " + ", ".join(map(str, row)) for row in rows)
 
 
 def convert(

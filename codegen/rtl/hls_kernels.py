@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from boards import Board
 from codegen.architecture import Architecture
-from codegen.render import context, environment, format_cpp, script_context, source_files
+from codegen.render import context, format_cpp, project_sources, script_context, source_files
+from codegen.rtl.blackbox import Blackbox
 from codegen.rtl.kernels import has_kernels, kernels_of
 from codegen.rtl.kernels.base import Kernel
 from pysim.errors import InputError
-
-if TYPE_CHECKING:
-    from codegen.rtl.blackbox import Blackbox
 
 FOLDER = "kernels"
 SCRIPT = "run_kernels.tcl"
@@ -31,8 +29,8 @@ AP_INT_BITS = 1024
 MOST_AP_INT_BITS = 4096
 """Widest that it may be told (ibidem)."""
 
-_UNIT_TEMPLATE = "kernel_unit.sv"
-"""Template of the function units' SystemVerilog, which they share as they share the one of their C++."""
+_UNIT_SOURCE = "kernel_unit.sv"
+"""Source of the SystemVerilog that all function units share; they share that of their C++, too."""
 
 
 def write_hls_kernels(
@@ -56,26 +54,26 @@ def write_hls_kernels(
         return []
     kernels = kernels_of(architecture)
     _check_streams(kernels.values())
-    env = environment(architecture)
-    names = context(architecture) | {"widest_stream": _widest_stream(kernels.values())}
+    sources, names = project_sources(architecture), context(architecture)
     target = folder / FOLDER
     target.mkdir()
-    written = [target / "streams.h", *(target / f"{name}.cpp" for name in kernels)]
-    written[0].write_text(env.get_template(f"{FOLDER}/streams.h.j2").render(names))
-    for file, kernel in zip(written[1:], kernels.values(), strict=True):
-        template = env.get_template(f"{FOLDER}/{_template(kernel)}.cpp.j2")
-        file.write_text(template.render(names | dict(kernel.sources[0].names) | {"kernel": kernel}))
-    format_cpp(written)
+    streams = target / "streams.h"
+    streams.write_text(sources.text(f"{FOLDER}/streams.h", {}))
+    tops = []
+    for name, kernel in kernels.items():
+        own = names | dict(kernel.sources[0].names) | {"kernel": kernel}
+        tops.append(target / f"{name}.cpp")
+        tops[-1].write_text(sources.text(f"{FOLDER}/{_source(kernel)}.cpp", own))
+    format_cpp(tops)
     script = folder / SCRIPT
-    text = env.get_template(f"{FOLDER}/{SCRIPT}.j2").render(
-        script_context(architecture, board, source_files()) | _script_names(architecture, kernels, blackboxes)
-    )
-    script.write_text(text)
-    return [*written, script]
+    own = script_context(architecture, board, source_files())
+    own |= _script_names(architecture, kernels, blackboxes)
+    script.write_text(sources.text(f"{FOLDER}/{SCRIPT}", own))
+    return [streams, *tops, script]
 
 
-def _template(kernel: Kernel) -> str:
-    return "unit" if kernel.sources[0].template == _UNIT_TEMPLATE else kernel.name
+def _source(kernel: Kernel) -> str:
+    return "unit" if kernel.sources[0].source == _UNIT_SOURCE else kernel.name
 
 
 def _check_streams(kernels: Iterable[Kernel]) -> None:

@@ -1,4 +1,4 @@
-"""Rendering the SystemVerilog of kernels from the templates under `hls/rtl`."""
+"""Rendering the SystemVerilog of kernels from the sources under `hls/rtl`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from codegen.architecture import Architecture
 from codegen.render import context
 from codegen.rtl.kernels.base import Kernel
 from codegen.rtl.kernels.softmax import MAXIMUM_BITS
 from codegen.rtl.streams import Stream
 from codegen.rtl.timing import LATENCY
+from codegen.sources import Sources
 from hls import TEMPLATES
 from pysim.tables import EXP2, GELU_DELTA, PiecewiseLinear
 
@@ -31,22 +30,15 @@ AXI_LITE_SIGNALS = tuple(
 """Signals of an AXI4-Lite port."""
 
 
-def environment() -> Environment:
-    """The Jinja environment. Verilog is full of double braces: names stand in `${ ... }` instead."""
-    env = Environment(
-        loader=FileSystemLoader([TEMPLATES / "rtl", TEMPLATES]),
-        undefined=StrictUndefined,
-        variable_start_string="${",
-        variable_end_string="}",
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+def rtl_sources() -> Sources:
+    """Sources of the kernels. Verilog is full of double braces: names stand in `${ ... }` instead."""
+    sources = Sources(TEMPLATES / "rtl", TEMPLATES, variable_start_string="${", variable_end_string="}")
+    env = sources.environment
     env.filters["signed"] = _signed
     env.filters["segments"] = _segments
     env.filters["suffix"] = lambda text, suffix: text + suffix
     env.globals["beat"] = _beat
-    return env
+    return sources
 
 
 def _signed(value: int, width: int) -> str:
@@ -83,14 +75,12 @@ def rtl_context(architecture: Architecture) -> dict[str, Any]:
 
 def render(architecture: Architecture, kernels: Iterable[Kernel], folder: Path) -> list[Path]:
     """Write the files of kernels, each once; returns them."""
-    env, names = environment(), rtl_context(architecture)
+    sources, names = rtl_sources(), rtl_context(architecture)
     written: dict[str, Path] = {}
     for kernel in kernels:
         for source in kernel.sources:
             if source.file not in written:
-                text = env.get_template(f"{source.template}.j2").render(
-                    names | dict(source.names) | {"kernel": kernel}
-                )
+                own = names | dict(source.names) | {"kernel": kernel}
                 written[source.file] = folder / source.file
-                written[source.file].write_text(text)
+                written[source.file].write_text(sources.text(source.source, own))
     return list(written.values())

@@ -18,7 +18,8 @@ from codegen.children import workers
 from codegen.csim import CsimResult
 from codegen.estimate import Scheduler
 from codegen.project import Build
-from codegen.rtl.blackbox import BLACKBOXES, run_blackbox
+from codegen.rtl.blackbox import BLACKBOXES
+from codegen.rtl.blackbox_files import run_blackbox
 from codegen.rtl.kernels import kernels_of
 from codegen.rtl.kernels.base import Check, Kernel, Result
 from codegen.rtl.simulation import Scenario, build, play

@@ -16,16 +16,16 @@ COMMON = ("register_slice", "delay", "valid_delay")
 
 @dataclass(frozen=True)
 class Source:
-    """One file to render.
+    """One file to write.
 
     Attributes:
         file: its name, which is that of the module in it.
-        template: under `hls/rtl`, without `.j2`.
+        source: under `hls/rtl`: a file to copy, or without `.j2` a template to render.
         names: what the template uses beside the names of the Design.
     """
 
     file: str
-    template: str
+    source: str
     names: Mapping[str, Any] = field(default_factory=dict)
 
 

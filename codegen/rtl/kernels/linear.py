@@ -16,9 +16,6 @@ from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, UNIT_LATENCY, tree_
 from pysim.datapath import MULTIPLIER_WIDTH, PROBABILITY
 from pysim.program import Destination
 
-PACK_BITS = 18
-"""Distance of two weights on the 27-bit port of a DSP slice."""
-
 WRITE_CYCLES = 1 + 1 + ROUND_LATENCY + 1 + UNIT_LATENCY["gelu"] + 1 + ROUND_LATENCY
 """The longest way of a result: sum, multiplier, rounding, saturation, GELU, multiplier, rounding."""
 
@@ -88,11 +85,10 @@ def linear_kernel(architecture: Architecture, *, words: int | None = None) -> Ke
         "gelu_output_bits": GELU_OUTPUT_BITS,
     }
     own = Source("edgemoe_linear.sv", "linear.sv", names)
-    packed = {"packed": architecture.packed, "pack_bits": PACK_BITS}
-    dot = Source("edgemoe_dot_pair.sv" if architecture.packed else "edgemoe_dot.sv", "common/dot.sv", packed)
-    parts_used = controlled("linear", "collector", "adder_tree", "round_saturate", "saturate")
+    dot = "dot_pair" if architecture.packed else "dot"
+    parts_used = controlled("linear", dot, "collector", "adder_tree", "round_saturate", "saturate")
     return Kernel(
-        "linear", "Linear engine", streams, (own, dot, *GELU_SOURCES, *parts_used), registers, has_flag=True
+        "linear", "Linear engine", streams, (own, *GELU_SOURCES, *parts_used), registers, has_flag=True
     )
 
 

@@ -86,9 +86,8 @@ def router_kernel(architecture: Architecture, *, any_size: bool = False) -> Kern
         "score_cycles": SCORE_CYCLES,
     }
     own = Source("edgemoe_router.sv", "router.sv", names)
-    dot = Source("edgemoe_dot.sv", "common/dot.sv", {"packed": False})
-    parts = controlled("router", "collector", "adder_tree", "round_saturate")
-    sources = (own, PASS_SOURCE, dot, *EXP2_SOURCES, *RECIPROCAL_SOURCES, *parts)
+    parts = controlled("router", "dot", "collector", "adder_tree", "round_saturate")
+    sources = (own, PASS_SOURCE, *EXP2_SOURCES, *RECIPROCAL_SOURCES, *parts)
     kernel = Kernel("router", "Router", streams, sources, registers, sizes, has_flag=True)
     return kernel.with_sizes() if any_size else kernel
 

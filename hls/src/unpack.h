@@ -20,7 +20,8 @@ struct GateRow {
 typedef Memory<GateRow, GATE_GROUPS, TOKEN_WORDS> GateWeights;
 typedef Record GateRecords[GATE_GROUPS * ROUTER_LANES];
 
-// How far a group of blocks has come in: for each block its records, then the weights that meet each operand word.
+// How far a group of blocks has come in: for each block its records, then the weights that meet each operand
+// word.
 struct GroupPlace {
   Count<MAX_GROUP> block;
   weight_row_t row;
@@ -28,7 +29,8 @@ struct GroupPlace {
   Count<RECORD_BEATS + WEIGHT_ROWS * WORD_BEATS> beat_in_block;
 };
 
-inline void take_group_beat(const Beat &beat, int block_beats, GroupPlace &place, WeightMemory &weights, RecordMemory &records) {
+inline void take_group_beat(const Beat& beat, int block_beats, GroupPlace& place, WeightMemory& weights,
+                            RecordMemory& records) {
 #pragma HLS inline
   constexpr int RECORDS_PER_BEAT = BEAT_BITS / RECORD_BITS;
   if (place.beat_in_block < RECORD_BEATS) {
@@ -68,7 +70,7 @@ struct NormPlace {
   NormWord values;  // as far as they are there
 };
 
-inline void take_norm_beat(const Beat &beat, NormPlace &place, NormParameters &norm) {
+inline void take_norm_beat(const Beat& beat, NormPlace& place, NormParameters& norm) {
 #pragma HLS inline
   constexpr int FIELDS_PER_BEAT = BEAT_BITS / RECORD_BITS;
   // gamma and beta take turns, a field each: a narrow beat holds but one of them.
@@ -101,7 +103,7 @@ struct GatePlace {
   GateRow values;  // as far as they are there
 };
 
-inline void take_gate_beat(const Beat &beat, GatePlace &place, GateWeights &weights, GateRecords records) {
+inline void take_gate_beat(const Beat& beat, GatePlace& place, GateWeights& weights, GateRecords records) {
 #pragma HLS inline
   constexpr int RECORDS_PER_BEAT = BEAT_BITS / RECORD_BITS;
   constexpr int GATES_PER_BEAT = BEAT_BITS / STORED_GATE_BITS;

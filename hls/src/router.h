@@ -24,12 +24,13 @@ struct Routing {
 };
 
 // Route tokens 0 to tokens - 1; `best` is what each of them chose.
-void choose_experts(const GateMemory &gate_input, token_t tokens, const GateWeights &weights, const GateRecords records,
-                    const LinearSettings &settings, Choices &best, Routing &routing);
+void choose_experts(const GateMemory& gate_input, token_t tokens, const GateWeights& weights,
+                    const GateRecords records, const LinearSettings& settings, Choices& best,
+                    Routing& routing);
 
 // The same for those who need but the queues.
-void router(const GateMemory &gate_input, token_t tokens, const GateWeights &weights, const GateRecords records,
-            const LinearSettings &settings, Routing &routing);
+void router(const GateMemory& gate_input, token_t tokens, const GateWeights& weights,
+            const GateRecords records, const LinearSettings& settings, Routing& routing);
 
 }  // namespace edgemoe
 

@@ -8,11 +8,6 @@
 
 namespace edgemoe {
 
-// Dimensions of a head whose products are summed before the sum is scaled by 1 / sqrt(dimensions of a head).
-constexpr int SCALED_DIMENSIONS = {{ head_block }};
-constexpr int SCALE_MULTIPLIER = {{ score_multiplier }};
-constexpr int SCALE_SHIFT = {{ score_shift }};
-
 // Of a query and a key, as far as it is summed.
 struct Product {
   feature_t unscaled;
@@ -24,8 +19,8 @@ const Product EMPTY_PRODUCT = {0, 0};
 typedef feature_t attention_weight_t;
 typedef feature_t weighted_t;
 
-// The single-pass softmax of a row. Its registers go round, so that a score finds the result of the one before in the last
-// of them, and has the cycles of a whole step for its multiplication.
+// The single-pass softmax of a row. Its registers go round, so that a score finds the result of the one
+// before in the last of them, and has the cycles of a whole step for its multiplication.
 struct RowSoftmax {
   SoftmaxPass pass[ATTENTION_STEP];
 };
@@ -45,7 +40,7 @@ const RowSoftmax EMPTY_ROW = empty_row();
 constexpr int SUM_CYCLE = 0;
 
 // One cycle of a step; the score counts in the one with the last word of a head.
-inline RowSoftmax softmax_cycle(const RowSoftmax &before, int cycle, bool first, score_t score) {
+inline RowSoftmax softmax_cycle(const RowSoftmax& before, int cycle, bool first, score_t score) {
 #pragma HLS inline
   const SoftmaxPass oldest = before.pass[ATTENTION_STEP - 1];
   RowSoftmax row;
@@ -58,18 +53,19 @@ inline RowSoftmax softmax_cycle(const RowSoftmax &before, int cycle, bool first,
 }
 
 // In the first cycle of the next step.
-inline maximum_t row_maximum(const RowSoftmax &row) {
+inline maximum_t row_maximum(const RowSoftmax& row) {
 #pragma HLS inline
   return row.pass[ATTENTION_STEP - HEAD_WORDS].maximum;
 }
 
-inline exponential_sum_t row_sum(const RowSoftmax &row) {
+inline exponential_sum_t row_sum(const RowSoftmax& row) {
 #pragma HLS inline
   return row.pass[ATTENTION_STEP - HEAD_WORDS].sum;
 }
 
 // One more word of a head.
-inline Product add_products(int word, const Product &before, const attention_word_t &query, const attention_word_t &key) {
+inline Product add_products(int word, const Product& before, const attention_word_t& query,
+                            const attention_word_t& key) {
 #pragma HLS inline
   // Where a word holds whole blocks of dimensions, nothing unscaled is left over from the word before.
   constexpr bool WHOLE_BLOCKS = LANES % SCALED_DIMENSIONS == 0;
@@ -89,25 +85,25 @@ inline Product add_products(int word, const Product &before, const attention_wor
   return product;
 }
 
-inline score_t score_of(const Product &product, const AttentionSettings &) {
+inline score_t score_of(const Product& product, const AttentionSettings&) {
 #pragma HLS inline
   return product.scaled;
 }
 
-inline attention_weight_t attention_weight(maximum_t maximum, const Inverse &inverse, score_t score) {
+inline attention_weight_t attention_weight(maximum_t maximum, const Inverse& inverse, score_t score) {
 #pragma HLS inline
   // Slots that hold no row yet may hold any score; of a row, no score is above its maximum.
   const exponential_t exponential = score > maximum ? exponential_t(0) : softmax_weight(maximum, score);
   return floor_product(exponential, inverse);
 }
 
-inline weighted_t add_weighted(const weighted_t &before, attention_weight_t weight, attention_t value) {
+inline weighted_t add_weighted(const weighted_t& before, attention_weight_t weight, attention_t value) {
 #pragma HLS inline
   return before + floor_product(value, weight);
 }
 
 // The weights are divided by their sum already.
-inline activation_t mixed_value(const weighted_t &weighted, const Inverse &, const AttentionSettings &) {
+inline activation_t mixed_value(const weighted_t& weighted, const Inverse&, const AttentionSettings&) {
 #pragma HLS inline
   return weighted;
 }

@@ -7,8 +7,8 @@
 namespace edgemoe {
 
 // Attention of one image whose first token is `first_token`, into the mixed region of the operand memory.
-void attention(const HeadMemory &q, const HeadMemory &k, const HeadMemory &v, token_t first_token,
-               const AttentionSettings &settings, OperandMemory &operands);
+void attention(const HeadMemory& q, const HeadMemory& k, const HeadMemory& v, token_t first_token,
+               const AttentionSettings& settings, OperandMemory& operands);
 
 }  // namespace edgemoe
 

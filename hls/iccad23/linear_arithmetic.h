@@ -13,7 +13,7 @@ struct Dots {
   accumulator_t of[OUTPUTS];
 };
 
-inline Dots multiply(const activation_word_t &x, const WeightRow &weights, const LinearSettings &settings) {
+inline Dots multiply(const activation_word_t& x, const WeightRow& weights, const LinearSettings& settings) {
 #pragma HLS inline
   aligned_t aligned[LANES];
 #pragma HLS array_partition variable = aligned complete
@@ -37,7 +37,7 @@ inline Dots multiply(const activation_word_t &x, const WeightRow &weights, const
 // A sum is a feature already.
 typedef feature_t result_t;
 
-inline result_t result_of(accumulator_t sum, const Record &) {
+inline result_t result_of(accumulator_t sum, const Record&) {
 #pragma HLS inline
   return sum;
 }
@@ -47,7 +47,7 @@ inline attention_t head_value(result_t result) {
   return result;
 }
 
-inline activation_t hidden_value(result_t result, const LinearSettings &) {
+inline activation_t hidden_value(result_t result, const LinearSettings&) {
 #pragma HLS inline
   return gelu_unit(result);
 }

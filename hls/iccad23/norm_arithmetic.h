@@ -23,7 +23,7 @@ struct NormStatistics {
 };
 
 // One more word of a token.
-inline NormSums add_channels(bool first, const NormSums &before, const residual_word_t &x) {
+inline NormSums add_channels(bool first, const NormSums& before, const residual_word_t& x) {
 #pragma HLS inline
   feature_t mean = 0;
   feature_t squares = 0;
@@ -34,11 +34,12 @@ inline NormSums add_channels(bool first, const NormSums &before, const residual_
     squares += floor_product(x.lane[lane], part);
   }
   // One addition in each recurrence: features wrap, so that the order of additions does not matter.
-  const NormSums sums = {(first ? feature_t(0) : before.mean) + mean, (first ? feature_t(0) : before.squares) + squares};
+  const NormSums sums = {(first ? feature_t(0) : before.mean) + mean,
+                         (first ? feature_t(0) : before.squares) + squares};
   return sums;
 }
 
-inline NormStatistics statistics_of(const NormSums &sums, const NormSettings &) {
+inline NormStatistics statistics_of(const NormSums& sums, const NormSettings&) {
 #pragma HLS inline
   const feature_t variance = sums.squares - floor_product(sums.mean, sums.mean) + EPSILON;
   NormStatistics statistics;
@@ -50,8 +51,8 @@ inline NormStatistics statistics_of(const NormSums &sums, const NormSettings &) 
 // One channel, with gamma and beta applied.
 typedef feature_t norm_result_t;
 
-inline norm_result_t normalise(residual_t x, const NormStatistics &statistics, gamma_t gamma, accumulator_t beta,
-                               const NormSettings &settings) {
+inline norm_result_t normalise(residual_t x, const NormStatistics& statistics, gamma_t gamma,
+                               accumulator_t beta, const NormSettings& settings) {
 #pragma HLS inline
   const feature_t centred = x - statistics.mean;
   const feature_t normalised = floor_product(centred, statistics.deviation);
@@ -59,12 +60,12 @@ inline norm_result_t normalise(residual_t x, const NormStatistics &statistics, g
   return scaled + beta;
 }
 
-inline activation_t norm_value(norm_result_t normalised, const NormSettings &) {
+inline activation_t norm_value(norm_result_t normalised, const NormSettings&) {
 #pragma HLS inline
   return normalised;
 }
 
-inline gate_t gate_value(norm_result_t normalised, const NormSettings &) {
+inline gate_t gate_value(norm_result_t normalised, const NormSettings&) {
 #pragma HLS inline
   return normalised;
 }

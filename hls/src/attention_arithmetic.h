@@ -5,25 +5,24 @@
 #include "arithmetic.h"
 #include "types.h"
 #include "units.h"
-{% if blackboxes %}
-#include "blackbox.h"
-{% endif %}
 
 namespace edgemoe {
 
-constexpr int PRODUCT_BITS = 2 * ATTENTION_BITS + {{ lanes_log2 }} + {{ head_words_log2 }};
-constexpr int WEIGHTED_BITS = EXPONENTIAL_BITS + ATTENTION_BITS + {{ tokens_log2 }};
+constexpr int PRODUCT_BITS = 2 * ATTENTION_BITS + log2_up(LANES) + log2_up(HEAD_WORDS);
+constexpr int WEIGHTED_BITS = EXPONENTIAL_BITS + ATTENTION_BITS + log2_up(IMAGE_TOKENS) + 1;
 
-// The largest exponential of a row alone is more than a half, so that its sum has its leading one here or above.
+// The largest exponential of a row alone is more than a half, so that its sum has its leading one here or
+// above.
 constexpr int LEAST_POSITION = EXPONENTIAL_FRAC - 1;
 
-typedef ap_int<PRODUCT_BITS> Product;             // of a query and a key, as far as it is summed
+typedef ap_int<PRODUCT_BITS> Product;  // of a query and a key, as far as it is summed
 const Product EMPTY_PRODUCT = 0;
-typedef exponential_t attention_weight_t;         // not yet divided by the sum of its row
+typedef exponential_t attention_weight_t;  // not yet divided by the sum of its row
 typedef ap_int<WEIGHTED_BITS> weighted_t;
 
-// The single-pass softmax of a row. A score takes three cycles, each with one operation on the sum, so that none waits for
-// more than the cycle before: half of the last bit that stays is added; the sum is shifted; the exponential is added.
+// The single-pass softmax of a row. A score takes three cycles, each with one operation on the sum, so that
+// none waits for more than the cycle before: half of the last bit that stays is added; the sum is shifted;
+// the exponential is added.
 struct RowSoftmax {
   maximum_t maximum;
   rounded_sum_t sum;
@@ -38,7 +37,7 @@ constexpr int SUM_CYCLE = HEAD_WORDS + 2 > ATTENTION_STEP ? HEAD_WORDS + 2 - ATT
 static_assert(ATTENTION_STEP > 3, "the three cycles of a score end before those of the next begin");
 
 // One cycle of a step; the score counts in the one with the last word of a head.
-inline RowSoftmax softmax_cycle(const RowSoftmax &before, int cycle, bool first, score_t score) {
+inline RowSoftmax softmax_cycle(const RowSoftmax& before, int cycle, bool first, score_t score) {
 #pragma HLS inline
   const int phase = (cycle + ATTENTION_STEP - (HEAD_WORDS - 1)) % ATTENTION_STEP;
   RowSoftmax row = before;
@@ -57,18 +56,19 @@ inline RowSoftmax softmax_cycle(const RowSoftmax &before, int cycle, bool first,
   return row;
 }
 
-inline maximum_t row_maximum(const RowSoftmax &row) {
+inline maximum_t row_maximum(const RowSoftmax& row) {
 #pragma HLS inline
   return row.maximum;
 }
 
-inline exponential_sum_t row_sum(const RowSoftmax &row) {
+inline exponential_sum_t row_sum(const RowSoftmax& row) {
 #pragma HLS inline
   return row.sum;
 }
 
 // One more word of a head.
-inline Product add_products(int word, const Product &before, const attention_word_t &query, const attention_word_t &key) {
+inline Product add_products(int word, const Product& before, const attention_word_t& query,
+                            const attention_word_t& key) {
 #pragma HLS inline
   wide_t sum = 0;
   for (int lane = 0; lane < LANES; ++lane) {
@@ -76,23 +76,23 @@ inline Product add_products(int word, const Product &before, const attention_wor
     sum += wide_t(query.lane[lane]) * wide_t(key.lane[lane]);
   }
   // A type of its own keeps the tree of additions out of the recurrence, which is this one.
-  const ap_int<2 * ATTENTION_BITS + {{ lanes_log2 }}> lanes = sum;
+  const ap_int<2 * ATTENTION_BITS + log2_up(LANES)> lanes = sum;
   return (word == 0 ? Product(0) : before) + lanes;
 }
 
-inline score_t score_of(const Product &product, const AttentionSettings &settings) {
+inline score_t score_of(const Product& product, const AttentionSettings& settings) {
 #pragma HLS inline
   return saturate<SCORE_BITS>(round_shift(product, settings.score_shift));
 }
 
-inline attention_weight_t attention_weight(maximum_t maximum, const Inverse &, score_t score) {
+inline attention_weight_t attention_weight(maximum_t maximum, const Inverse&, score_t score) {
 #pragma HLS inline
   // Slots that hold no row yet may hold any score; of a row, no score is above its maximum.
   const bool stale = (ap_int<SCORE_BITS + 2>(maximum) << SCORE_FRAC) < score;
   return stale ? exponential_t(0) : softmax_weight(maximum, score);
 }
 
-inline weighted_t add_weighted(const weighted_t &before, attention_weight_t weight, attention_t value) {
+inline weighted_t add_weighted(const weighted_t& before, attention_weight_t weight, attention_t value) {
 #pragma HLS inline
   const wide_t product = wide_t(weight) * wide_t(value);
 #pragma HLS bind_op variable = product op = mul impl = dsp
@@ -100,7 +100,8 @@ inline weighted_t add_weighted(const weighted_t &before, attention_weight_t weig
 }
 
 // A finished sum, divided by the sum of the weights.
-inline activation_t mixed_value(const weighted_t &weighted, const Inverse &inverse, const AttentionSettings &settings) {
+inline activation_t mixed_value(const weighted_t& weighted, const Inverse& inverse,
+                                const AttentionSettings& settings) {
 #pragma HLS inline
   const shift_t align = inverse.position - LEAST_POSITION;
   const shift_t shift = MANTISSA_FRAC + LEAST_POSITION + settings.attention_shift;

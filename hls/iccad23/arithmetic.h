@@ -11,7 +11,7 @@ inline wide_t floor_product(feature_t x, feature_t y) {
   return (x * y) >> FEATURE_FRAC;
 }
 
-inline aligned_t align(feature_t x, const LinearSettings &settings) {
+inline aligned_t align(feature_t x, const LinearSettings& settings) {
 #pragma HLS inline
   return aligned_t(x) << settings.align;
 }

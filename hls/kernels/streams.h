@@ -9,8 +9,6 @@
 
 namespace edgemoe {
 
-static_assert({{ widest_stream }} <= AP_INT_MAX_W, "beats are wider than ap_int may be: compile with -DAP_INT_MAX_W={{ widest_stream }}");
-
 // TDATA, TVALID, TREADY and TLAST: no other signal.
 template <int BITS>
 using StreamBeat = hls::axis_data<ap_uint<BITS>, AXIS_ENABLE_LAST>;
@@ -24,14 +22,14 @@ struct Field {
   static_assert(T::width <= STORED, "a number must fit the bytes that hold it");
 
   template <int BITS>
-  static T get(const ap_uint<BITS> &data, int lane = 0) {
+  static T get(const ap_uint<BITS>& data, int lane = 0) {
 #pragma HLS inline
     const int low = FIRST + lane * STORED;
     return T(data.range(low + T::width - 1, low));
   }
 
   template <int BITS>
-  static void put(ap_uint<BITS> &data, const T &value, int lane = 0) {
+  static void put(ap_uint<BITS>& data, const T& value, int lane = 0) {
 #pragma HLS inline
     const int low = FIRST + lane * STORED;
     data.range(low + STORED - 1, low) = ap_uint<STORED>(ap_int<STORED>(value));
@@ -47,7 +45,7 @@ const Frame NEW_FRAME = {false, false};
 
 // The next beat of a frame, `last` if it ought to be its last one. After a TLAST that came too early: zero.
 template <int BITS>
-ap_uint<BITS> take(Stream<BITS> &stream, bool last, Frame &frame) {
+ap_uint<BITS> take(Stream<BITS>& stream, bool last, Frame& frame) {
 #pragma HLS inline
   ap_uint<BITS> data = 0;
   if (!frame.ended) {
@@ -63,7 +61,7 @@ ap_uint<BITS> take(Stream<BITS> &stream, bool last, Frame &frame) {
 
 // What a frame has beyond its counted end, up to its TLAST.
 template <int BITS>
-void drop_rest(Stream<BITS> &stream, Frame &frame) {
+void drop_rest(Stream<BITS>& stream, Frame& frame) {
 #pragma HLS inline
 DROP_REST:
   while (!frame.ended) {
@@ -74,7 +72,7 @@ DROP_REST:
 }
 
 template <int BITS>
-void give(Stream<BITS> &stream, const ap_uint<BITS> &data, bool last) {
+void give(Stream<BITS>& stream, const ap_uint<BITS>& data, bool last) {
 #pragma HLS inline
   StreamBeat<BITS> beat;
   beat.data = data;
@@ -83,7 +81,7 @@ void give(Stream<BITS> &stream, const ap_uint<BITS> &data, bool last) {
 }
 
 // A beat of the weight image that came in by a stream: what the first port would deliver lies lowest.
-inline Beat beat_of(const ap_uint<BEAT_BITS> &data) {
+inline Beat beat_of(const ap_uint<BEAT_BITS>& data) {
 #pragma HLS inline
   Beat beat;
   for (int port = 0; port < WEIGHT_PORTS; ++port) {

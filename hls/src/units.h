@@ -33,7 +33,8 @@ struct SoftmaxPass {
 // Of a row that does not exist.
 const SoftmaxPass EMPTY_PASS = {0, 1};
 
-// What a score does to a row: the maximum that holds from now on, and the shift of the sum so far, which rounds.
+// What a score does to a row: the maximum that holds from now on, and the shift of the sum so far, which
+// rounds.
 constexpr int EXPONENTIAL_SUM_BITS = exponential_sum_t::width;
 typedef Count<EXPONENTIAL_SUM_BITS> sum_shift_t;
 typedef ap_uint<EXPONENTIAL_SUM_BITS + 1> rounded_sum_t;
@@ -51,7 +52,7 @@ inline rounded_sum_t half_of(sum_shift_t shift) {
 }
 
 // One score of the single pass, the row's first or a later one.
-SoftmaxPass softmax_step(bool first, score_t score, const SoftmaxPass &before);
+SoftmaxPass softmax_step(bool first, score_t score, const SoftmaxPass& before);
 
 // 2**(score - maximum), where no score is larger than the maximum.
 exponential_t softmax_weight(maximum_t maximum, score_t score);

@@ -10,7 +10,8 @@
 #include "numbers.h"
 #include "params.h"
 
-// Loop labels are for the reports of the synthesis tool; a C++ compiler need not mind that nothing jumps to them.
+// Loop labels are for the reports of the synthesis tool; a C++ compiler need not mind that nothing jumps to
+// them.
 #pragma GCC diagnostic ignored "-Wunused-label"
 
 #ifdef EDGEMOE_CHECK
@@ -20,7 +21,8 @@
 
 namespace edgemoe {
 
-// A signed number of BITS bits that never overflows. Simulation takes a native type, which is faster and gives the same.
+// A signed number of BITS bits that never overflows. Simulation takes a native type, which is faster and
+// gives the same.
 #ifdef __SYNTHESIS__
 template <int BITS>
 using exact_t = ap_int<BITS>;
@@ -29,11 +31,11 @@ template <int BITS>
 using exact_t = typename std::enable_if<(BITS < 64), long long>::type;
 #endif
 
-typedef Count<MAX_TOKENS> token_t;             // a token, a row of a queue, or how many of them
-typedef Count<WEIGHT_ROWS> weight_row_t;       // a row of half of the weight buffer, or operand words of a layer
-typedef Count<ROW_WORDS> row_word_t;           // a word of a token's row in the operand memory
+typedef Count<MAX_TOKENS> token_t;        // a token, a row of a queue, or how many of them
+typedef Count<WEIGHT_ROWS> weight_row_t;  // a row of half of the weight buffer, or operand words of a layer
+typedef Count<ROW_WORDS> row_word_t;      // a word of a token's row in the operand memory
 typedef Count<TILE_ROWS * ROW_WORDS> operand_row_t;
-typedef Count<MAX_BLOCKS> block_t;             // a block of outputs, or how many
+typedef Count<MAX_BLOCKS> block_t;  // a block of outputs, or how many
 
 // An array on chip. Elements are read and written whole.
 #ifndef EDGEMOE_CHECK
@@ -108,13 +110,14 @@ struct WeightRow {
   WeightBeat beat[WORD_BEATS];
 };
 
-inline weight_t weight_of(const WeightRow &row, int output, int lane) {
+inline weight_t weight_of(const WeightRow& row, int output, int lane) {
 #pragma HLS inline
   const int position = output * LANES + lane;
   return row.beat[position / WEIGHTS_PER_BEAT].weight[position % WEIGHTS_PER_BEAT];
 }
 
-// Half of the weight buffer: a row of weights for every block and operand word, and a record for every output.
+// Half of the weight buffer: a row of weights for every block and operand word, and a record for every
+// output.
 typedef Memory<WeightBeat, WEIGHT_ROWS, WORD_BEATS> WeightMemory;
 typedef Memory<Record, MAX_GROUP, OUTPUTS> RecordMemory;
 

@@ -8,13 +8,14 @@ namespace edgemoe {
 typedef Memory<score_t, EXPERTS, MAX_TOKENS> Logits;
 
 // Strictly greater: of equal logits, the expert that came first stays in front.
-static Best insert(bool first, score_t logit, expert_t expert, const Best &before) {
+static Best insert(bool first, score_t logit, expert_t expert, const Best& before) {
 #pragma HLS inline
   Best after;
   bool placed = false;
   for (int rank = 0; rank < TOP_K; ++rank) {
 #pragma HLS unroll
-    const bool empty = first ? true : rank >= expert;  // experts come in ascending order: so many ranks are taken
+    const bool empty =
+        first ? true : rank >= expert;  // experts come in ascending order: so many ranks are taken
     const bool here = empty || logit > before.logit[rank];
     if (placed) {
       after.logit[rank] = before.logit[rank - 1];
@@ -28,8 +29,8 @@ static Best insert(bool first, score_t logit, expert_t expert, const Best &befor
   return after;
 }
 
-static void gate_logits(const GateMemory &gate_input, token_t tokens, const GateWeights &weights, const GateRecords records,
-                        const LinearSettings &settings, Logits &logits) {
+static void gate_logits(const GateMemory& gate_input, token_t tokens, const GateWeights& weights,
+                        const GateRecords records, const LinearSettings& settings, Logits& logits) {
 #pragma HLS inline off
   accumulator_t sums[ROUTER_LANES];
 #pragma HLS array_partition variable = sums complete
@@ -60,8 +61,9 @@ GATE_GROUPS_LOOP:
   }
 }
 
-void choose_experts(const GateMemory &gate_input, token_t tokens, const GateWeights &weights, const GateRecords records,
-                    const LinearSettings &settings, Choices &best, Routing &routing) {
+void choose_experts(const GateMemory& gate_input, token_t tokens, const GateWeights& weights,
+                    const GateRecords records, const LinearSettings& settings, Choices& best,
+                    Routing& routing) {
 #pragma HLS inline
   static Logits logits;
   static Memory<SoftmaxPass, MAX_TOKENS> pass;
@@ -71,8 +73,8 @@ void choose_experts(const GateMemory &gate_input, token_t tokens, const GateWeig
 #pragma HLS aggregate variable = divisor
   gate_logits(gate_input, tokens, weights, records, settings, logits);
 
-  // Experts outside, tokens inside: nothing that an iteration needs was made by one before it. The loops stay two,
-  // because only the inner one is free of such waits.
+  // Experts outside, tokens inside: nothing that an iteration needs was made by one before it. The loops stay
+  // two, because only the inner one is free of such waits.
 CHOOSE_EXPERTS:
   for (int expert = 0; expert < EXPERTS; ++expert) {
   CHOOSE_TOKENS:
@@ -152,8 +154,8 @@ FIND_ACTIVE:
   }
 }
 
-void router(const GateMemory &gate_input, token_t tokens, const GateWeights &weights, const GateRecords records,
-            const LinearSettings &settings, Routing &routing) {
+void router(const GateMemory& gate_input, token_t tokens, const GateWeights& weights,
+            const GateRecords records, const LinearSettings& settings, Routing& routing) {
 #pragma HLS inline off
   static Choices best;
 #pragma HLS aggregate variable = best

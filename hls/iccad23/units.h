@@ -29,7 +29,7 @@ struct SoftmaxPass {
 const SoftmaxPass EMPTY_PASS = {0, ONE};
 
 // One score of the single pass, the row's first or a later one.
-SoftmaxPass softmax_step(bool first, score_t score, const SoftmaxPass &before);
+SoftmaxPass softmax_step(bool first, score_t score, const SoftmaxPass& before);
 
 // exp(score - maximum), where no score is larger than the maximum.
 exponential_t softmax_weight(maximum_t maximum, score_t score);

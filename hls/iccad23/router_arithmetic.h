@@ -14,7 +14,8 @@ struct Divisor {
 };
 
 // Sum of products of one word of a token with one expert's gate weights.
-inline feature_t gate_products(const gate_word_t &x, const gate_weight_t weight[LANES], const LinearSettings &settings) {
+inline feature_t gate_products(const gate_word_t& x, const gate_weight_t weight[LANES],
+                               const LinearSettings& settings) {
 #pragma HLS inline
   feature_t sum = 0;
   for (int lane = 0; lane < LANES; ++lane) {
@@ -24,7 +25,7 @@ inline feature_t gate_products(const gate_word_t &x, const gate_weight_t weight[
   return sum;
 }
 
-inline score_t logit_of(accumulator_t sum, const Record &) {
+inline score_t logit_of(accumulator_t sum, const Record&) {
 #pragma HLS inline
   return sum;
 }
@@ -34,10 +35,11 @@ inline Divisor divisor_of(exponential_sum_t sum) {
   return {sum};
 }
 
-static_assert(EXPERTS < 1 << (FEATURE_BITS - 1 - FEATURE_FRAC), "the sum of a token's exponentials must not wrap");
+static_assert(EXPERTS < 1 << (FEATURE_BITS - 1 - FEATURE_FRAC),
+              "the sum of a token's exponentials must not wrap");
 
 // A quotient of their own, because it is floored once: a product with a reciprocal would be floored twice.
-inline probability_t gate_score(exponential_t exponential, const Divisor &divisor) {
+inline probability_t gate_score(exponential_t exponential, const Divisor& divisor) {
 #pragma HLS inline
   return (ap_int<2 * FEATURE_FRAC + 2>(exponential) << FEATURE_FRAC) / divisor.sum;
 }

@@ -4,9 +4,9 @@
 
 #ifdef EDGEMOE_COUNT
 
-namespace edgemoe {
+#include "params.h"
 
-enum Engine { {{ engines | map("upper") | map("prefix", "COUNT_") | join(", ") }}, COUNT_ENGINES };
+namespace edgemoe {
 
 extern long long trip_counts[COUNT_ENGINES];
 

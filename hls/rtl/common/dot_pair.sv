@@ -1,25 +1,20 @@
-{% if packed %}
 // Dot products of a word of operands with the words of weights of two outputs. Two products share a DSP slice: both
 // weights travel on its 27-bit port, PACK_BITS apart, and the lower product's sign is given back to the upper one.
 // 1 + $clog2(LANES) cycles, a pair a cycle.
-{% else %}
-// Dot product of a word of operands with a word of weights: 1 + $clog2(LANES) cycles, one a cycle.
-{% endif %}
-module edgemoe_dot${ "_pair" if packed else "" } #(
+module edgemoe_dot_pair #(
     parameter int LANES = 4,
     parameter int X_BITS = 8,
     parameter int W_BITS = 8,
+    parameter int PACK_BITS = 18,
     parameter int DOT_BITS = X_BITS + W_BITS + $clog2(LANES)
 ) (
     input  logic ap_clk,
     input  logic ce,
     input  logic [LANES*X_BITS-1:0] x,
-    input  logic [${ 2 if packed else 1 }*LANES*W_BITS-1:0] weights,
-    output logic [${ 2 if packed else 1 }*DOT_BITS-1:0] dots
+    input  logic [2*LANES*W_BITS-1:0] weights,
+    output logic [2*DOT_BITS-1:0] dots
 );
 
-{% if packed %}
-  localparam int PACK_BITS = ${ pack_bits };
   localparam int PORT_BITS = PACK_BITS + W_BITS + 1;
   localparam int PRODUCT_BITS = X_BITS + W_BITS;
   logic [LANES*PRODUCT_BITS-1:0] lower;
@@ -50,22 +45,5 @@ module edgemoe_dot${ "_pair" if packed else "" } #(
       .in(upper),
       .out(dots[DOT_BITS+:DOT_BITS])
   );
-{% else %}
-  logic [LANES*(X_BITS+W_BITS)-1:0] products;
-
-  for (genvar lane = 0; lane < LANES; lane++) begin : g_lane
-    always_ff @(posedge ap_clk)
-      if (ce)
-        products[lane*(X_BITS+W_BITS)+:X_BITS+W_BITS] <=
-            $signed(x[lane*X_BITS+:X_BITS]) * $signed(weights[lane*W_BITS+:W_BITS]);
-  end
-
-  edgemoe_adder_tree #(.TERMS(LANES), .IN_BITS(X_BITS + W_BITS), .OUT_BITS(DOT_BITS)) tree (
-      .ap_clk(ap_clk),
-      .ce(ce),
-      .in(products),
-      .out(dots)
-  );
-{% endif %}
 
 endmodule

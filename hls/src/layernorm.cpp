@@ -11,8 +11,8 @@ constexpr int UNDER_WAY = NORM_LAG + 1;
 // Iterations from a token's statistics to the first of its words that needs them.
 constexpr int STATISTICS_DISTANCE = (NORM_LAG - 1) * TOKEN_WORDS + 1;
 
-void layernorm(const ResidualMemory &residual, token_t tokens, const NormParameters &parameters, const NormSettings &settings,
-               OperandMemory &operands, GateMemory &gate_input) {
+void layernorm(const ResidualMemory& residual, token_t tokens, const NormParameters& parameters,
+               const NormSettings& settings, OperandMemory& operands, GateMemory& gate_input) {
 #pragma HLS inline off
   static Memory<NormStatistics, UNDER_WAY> statistics;
 #pragma HLS aggregate variable = statistics

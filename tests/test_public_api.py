@@ -1,0 +1,36 @@
+"""What users may rely on: the names of `edgemoe`, and types of every package."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import edgemoe
+
+ROOT = Path(__file__).parents[1]
+PUBLIC = """
+    Accelerator CheckError EdgeMoeError InputError QuantizationWarning
+    compare estimate export_onnx generate import_model init_model load_design load_images load_model quantize
+    random_images reference simulate verify
+"""
+
+
+def test_no_public_name_is_lost_or_added_unawares() -> None:
+    """A change here is a change of the interface: it goes into the changelog."""
+    assert sorted(edgemoe.__all__) == PUBLIC.split()
+    assert all(getattr(edgemoe, name).__doc__ for name in edgemoe.__all__)
+
+
+def test_other_names_are_no_attributes() -> None:
+    with pytest.raises(AttributeError, match="module 'edgemoe' has no attribute 'quantise'"):
+        edgemoe.quantise  # noqa: B018
+
+
+def test_packages_are_typed() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packages = {name for name in setuptools["packages"]["find"]["include"] if "." not in name}
+    assert {path.parent.name for path in ROOT.glob("*/__init__.py")} == packages
+    assert {path.parent.name for path in ROOT.glob("*/py.typed")} == packages
+    assert setuptools["package-data"]["*"] == ["py.typed"]
