@@ -1,5 +1,7 @@
 # make setup: everything that development, the demo and the tests need, in .venv, and PYNQ for its tests in .venv-pynq
 # make demo:  the main job on real images        make test: every check        make test-fast: those that are quick
+# make test-nightly: what takes too long for make test, and random cases for FUZZ_SECONDS each
+# make plain: the built wheel in an environment without extras, a minute or two
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +12,7 @@ PYNQ_READY := $(PYNQ_VENV)/.ready
 PYTHON310 := $(firstword $(wildcard $(HOME)/.pyenv/versions/3.10*/bin/python3.10 /usr/bin/python3.10 /usr/local/bin/python3.10) $(shell command -v python3.10))
 PYNQ_PYTHON ?= $(or $(PYTHON310),$(PYTHON))
 
-.PHONY: setup demo test test-fast lint format bench synth clean
+.PHONY: setup demo test test-fast test-nightly plain lint format bench synth clean
 
 setup: $(READY) $(PYNQ_READY)
 
@@ -30,10 +32,28 @@ demo: $(READY)
 
 # No compiler, no Verilator, and nothing that takes long.
 test-fast: $(READY)
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m 'not compile and not rtl and not slow'
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m 'not compile and not rtl and not slow and not nightly'
 
 test: $(PYNQ_READY) lint
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+FUZZ_SECONDS ?= 300
+FUZZ_SEED ?= 1
+FUZZ_TARGETS := designs "designs --csim" files host
+
+# All of it, whatever fails first.
+test-nightly: $(READY)
+	status=0; \
+	for target in $(FUZZ_TARGETS); do \
+		$(BIN)/python scripts/fuzz.py $$target --seed $(FUZZ_SEED) --seconds $(FUZZ_SECONDS) || status=1; \
+	done; \
+	$(BIN)/python -m pytest -q -n 2 -m nightly || status=1; \
+	$(BIN)/python scripts/mutate_rtl.py --count 20 --seed $(FUZZ_SEED) || status=1; \
+	$(BIN)/python scripts/soak_host.py || status=1; \
+	exit $$status
+
+plain: $(READY)
+	$(BIN)/python scripts/check_plain_install.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -6,8 +6,19 @@
 from pathlib import Path
 
 from boards.board import Board, BoardError, board_names, load_board, markdown_table
+from boards.family import FAMILIES, Family, FamilyName
 
 VIVADO_TEMPLATES = Path(__file__).parent / "vivado"
 """Block designs, one script for each family of processing systems, and the description of the emulated board."""
 
-__all__ = ["VIVADO_TEMPLATES", "Board", "BoardError", "board_names", "load_board", "markdown_table"]
+__all__ = [
+    "FAMILIES",
+    "VIVADO_TEMPLATES",
+    "Board",
+    "BoardError",
+    "Family",
+    "FamilyName",
+    "board_names",
+    "load_board",
+    "markdown_table",
+]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -18,6 +17,11 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+
+from boards.family import FamilyName
+from pysim.errors import InputError
+from pysim.printable import MOST, one_line, printable, shown, shown_key
+from pysim.toml import read_toml
 
 _SHIPPED: Final = Path(__file__).parent
 
@@ -37,9 +41,9 @@ class BoardError(ValueError):
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         """Keep `message`, which is also the `str()` of the error, and `hint`."""
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = printable(message, MOST)
+        self.hint = printable(hint, MOST)
+        super().__init__(self.message)
 
 
 def _one_line(text: str) -> str:
@@ -92,7 +96,7 @@ class Board(BaseModel):
 
     name: Name
     title: Text
-    family: Literal["zynq-ultrascale+", "zynq-7000", "alveo"]
+    family: FamilyName
     part: Part
     board_part: BoardPart
     pynq_name: PynqName | None = None
@@ -141,7 +145,7 @@ class Board(BaseModel):
     def _sources_of_fields(cls, sources: dict[str, str]) -> dict[str, str]:
         unknown = sorted(set(sources) - (set(cls.model_fields) - {"sources"}))
         if unknown:
-            raise ValueError(f"no such field: {', '.join(map(_shown, unknown[:5]))}")
+            raise ValueError(f"no such field: {', '.join(map(shown_key, unknown[:5]))}")
         return sources
 
     def read_gb_s(self, clock_mhz: float | None = None) -> float:
@@ -182,33 +186,22 @@ def load_board(name_or_path: str) -> Board:
 
 
 def _read(path: Path) -> Board:
-    shown = str(path)
-    if not shown.isprintable():
-        shown = ascii(shown)
     try:
-        text = path.read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        raise BoardError(
-            f"{shown}: no such file", hint=f"without .toml it is a name: {', '.join(board_names())}"
-        ) from None
-    except OSError as error:
-        raise BoardError(f"{shown}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise BoardError(f"{shown}: not valid TOML: {error}") from None
-    except ValueError as error:  # A NUL in the path.
-        raise BoardError(f"{shown}: cannot be read: {error}") from None
-    try:
-        data = tomllib.loads(text)
-    except RecursionError:
-        raise BoardError(f"{shown}: not valid TOML: nested too deeply") from None
-    except ValueError as error:  # TOMLDecodeError, and Python's own limit on the digits of a number.
-        raise BoardError(f"{shown}: not valid TOML: {error}") from None
+        data = read_toml(path, hint=f"without .toml it is a name: {', '.join(board_names())}")
+    except InputError as error:
+        raise BoardError(error.message, hint=error.hint) from None
     try:
         return Board.model_validate(data)
     except ValidationError as error:
-        problems = [_describe(problem) for problem in error.errors(include_url=False)]
-    raise BoardError(f"{shown}: " + "; ".join(problems), hint="docs/boards.md explains every field")
+        found = error.errors(include_url=False)
+    problems = [_describe(problem) for problem in found[:_MOST_PROBLEMS]]
+    if len(found) > len(problems):
+        problems.append(f"and {len(found) - len(problems):,} more")
+    raise BoardError(f"{one_line(path)}: " + "; ".join(problems), hint="docs/boards.md explains every field")
 
+
+_MOST_PROBLEMS: Final = 30
+"""Fields that a message names: more than a board has."""
 
 _SPELLINGS: Final = {
     "name": "my-board (lower case, digits, '.', '_' and '-')",
@@ -220,7 +213,7 @@ _SPELLINGS: Final = {
 
 def _describe(problem: Any) -> str:
     """One problem that pydantic found, as `field: what is wrong (got what)`."""
-    field = ".".join(_shown(part) for part in problem["loc"]) or "(whole file)"
+    field = ".".join(map(shown_key, problem["loc"])) or "(whole file)"
     if problem["type"] == "missing":
         return f"{field}: is missing"
     if problem["type"] == "extra_forbidden":
@@ -231,20 +224,7 @@ def _describe(problem: Any) -> str:
     else:
         reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     given = problem["input"]
-    if isinstance(given, str):
-        return f"{field}: {reason} (got {_shorten(repr(given))})"
-    if isinstance(given, float) or (isinstance(given, int) and abs(given) < 10**40):
-        return f"{field}: {reason} (got {given!r})"
-    return f"{field}: {reason}"
-
-
-def _shown(part: object) -> str:
-    text = str(part)
-    return _shorten(text if text.isprintable() else ascii(text))
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return f"{field}: {reason}" + (f" (got {shown(given)})" if isinstance(given, (str, int, float)) else "")
 
 
 def markdown_table() -> str:

@@ -1,6 +1,6 @@
-"""The hardware of a Design: sizes of its memories and the layout of its weight image.
+"""A Design on a Hardware: sizes of its memories and the layout of its weight image.
 
-Channels are handled in words of `linear_in` lanes. Everything that the generated C++, the weight image and
+Channels are handled in words of `lanes` lanes. Everything that the generated C++, the weight image and
 the estimate have in common is computed here and nowhere else.
 """
 
@@ -12,11 +12,11 @@ from functools import cached_property
 from itertools import accumulate, groupby
 from typing import assert_never
 
+from codegen.hardware import Hardware, hardware_id
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic, Kind
 from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH
-from pysim.design import Design, Parallelism
+from pysim.design import Design
 from pysim.errors import InputError
-from pysim.files import validate
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
 from pysim.kernels.iccad23 import FEATURE
 from pysim.program import (
@@ -53,8 +53,6 @@ PRODUCT_SHIFT = ORIGINAL_FRAC["linear_weight"]
 """Right shift of the products of the iccad23 arithmetic, whose operands are aligned to it: no weight is finer."""
 PACK_BITS = 18
 """Distance of two weights that share a DSP slice: the bits of its narrow port, and so of the lower sum."""
-DSP_PORT_BITS = 27
-"""Width of the wide port of a DSP48E2's multiplier (UG579)."""
 MAX_CHAIN = 4
 """Most packed products that are summed before they are split: more would lengthen the cascade and save little."""
 ROUTER_LANES = 4
@@ -91,7 +89,7 @@ def norm_lag(token_words: int, latency: int) -> int:
 
 @dataclass(frozen=True)
 class LinearShape:
-    """One kind of linear layer as the engine sees it: operand words in, blocks of `linear_out` channels out.
+    """One kind of linear layer as the engine sees it: operand words in, blocks of `outputs` channels out.
 
     The blocks are computed in groups, which take turns in the two halves of the weight buffer. Every layer has an even
     number of groups, so that the first one of the next layer always finds the first half free; the last groups may be
@@ -176,34 +174,40 @@ _SETTINGS: dict[Arithmetic, Callable[[int], tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes that follow from a Design."""
+    """Sizes that follow from a Design and a Hardware.
+
+    Attributes:
+        design: the network, with the hardware's P: the Design to simulate and to compare with.
+        hardware: how much of it there is.
+    """
 
     design: Design
+    hardware: Hardware
 
     def __post_init__(self) -> None:
-        # `with_parallelism` takes any value.
-        validate(Parallelism, vars(self.design.parallelism), "parallelism")
-        self._check_parallelism()
+        object.__setattr__(self, "design", self.design.with_attention_rows(self.hardware.attention_rows))
+        self._check_hardware()
         self._check_sizes()
 
-    def _check_parallelism(self) -> None:
-        """Refuse a parallelism that the templates cannot build: each rule is a `static_assert` of theirs."""
-        parallelism, lanes, outputs = self.design.parallelism, self.lanes, self.outputs
+    def _check_hardware(self) -> None:
+        """Refuse hardware that the templates cannot build: each rule is a `static_assert` of theirs."""
+        lanes, outputs, axi_width = self.lanes, self.outputs, self.hardware.axi_width
         if outputs % lanes:
             raise InputError(
-                f"linear_out = {outputs} is not a multiple of linear_in = {lanes}",
-                hint="the write-back works in words of linear_in channels",
+                f"outputs = {outputs} is not a multiple of lanes = {lanes}",
+                hint=f"the write-back works in words of lanes channels: choose outputs = {lanes} or "
+                f"{lanes * ceil_div(outputs, lanes)}, or lanes that divide outputs",
             )
         if self.packed and outputs % 2:
             precision = self.design.precision
             raise InputError(
-                f"linear_out = {outputs} is odd: two outputs share a DSP slice where weights have "
+                f"outputs = {outputs} is odd: two outputs share a DSP slice where weights have "
                 f"{precision.weight_width} bits and operands {precision.activation_width}",
-                hint=f"choose an even linear_out, such as {2 * lanes}, or an even linear_in",
+                hint=f"choose an even value for outputs, such as {2 * lanes}, or an even one for lanes",
             )
-        if parallelism.axi_width < 8 * RECORD_BYTES:
+        if axi_width < 8 * RECORD_BYTES:
             raise InputError(
-                f"axi_width = {parallelism.axi_width}, expected at least {8 * RECORD_BYTES}",
+                f"axi_width = {axi_width}, expected at least {8 * RECORD_BYTES}",
                 hint="the record of an output channel must not straddle two ports",
             )
         for name in self.job_names:
@@ -221,7 +225,7 @@ class Architecture:
             if self.max_tokens > most:
                 raise InputError(
                     f"{self.max_tokens} tokens ({self.spec.tokens} an image, max_batch = "
-                    f"{self.design.parallelism.max_batch}), expected at most {most}",
+                    f"{self.hardware.max_batch}), expected at most {most}",
                     hint="choose smaller images, larger patches or a smaller max_batch",
                 )
         if self.experts > most_experts:
@@ -233,13 +237,13 @@ class Architecture:
             if count >= COUNT_LIMIT:
                 raise InputError(
                     f"the {what} would have {count} words, expected fewer than {COUNT_LIMIT}",
-                    hint="choose a smaller network, a smaller max_batch or wider words (linear_in, axi_width)",
+                    hint="choose a smaller network, a smaller max_batch or wider words (lanes, axi_width)",
                 )
 
     @property
     def _counts(self) -> dict[str, int]:
         """Words, or beats, of the largest memories and of what lies in the board's memory."""
-        tile = self.design.parallelism.token_tile
+        tile = self.hardware.token_tile
         return {
             "weight image": self.sections["end"],
             "operand memory": ceil_div(self.max_tokens, tile) * tile * self.regions["row"],
@@ -247,6 +251,11 @@ class Architecture:
             "batch of images": self.max_tokens * self.patch_words * self.pixel_beats,
             "result": self.max_tokens * self.token_words * self.output_word_beats,
         }
+
+    @property
+    def hardware_id(self) -> str:
+        """Identity of what is synthesised: the kernel reports it."""
+        return hardware_id(self.design, self.hardware)
 
     @property
     def spec(self) -> ModelSpec:
@@ -266,12 +275,12 @@ class Architecture:
     @property
     def lanes(self) -> int:
         """Channels in one word."""
-        return self.design.parallelism.linear_in
+        return self.hardware.lanes
 
     @property
     def outputs(self) -> int:
         """Channels in one block of outputs."""
-        return self.design.parallelism.linear_out
+        return self.hardware.outputs
 
     def words(self, channels: int) -> int:
         """Words that hold so many channels."""
@@ -320,17 +329,17 @@ class Architecture:
     @property
     def max_tokens(self) -> int:
         """Tokens of a whole batch."""
-        return self.spec.tokens * self.design.parallelism.max_batch
+        return self.spec.tokens * self.hardware.max_batch
 
     @property
     def write_steps(self) -> int:
         """Words that the write-back of one tile takes."""
-        return self.outputs // self.lanes * self.design.parallelism.token_tile
+        return self.outputs // self.lanes * self.hardware.token_tile
 
     @property
     def beat_bytes(self) -> int:
         """Bytes that all weight ports deliver together in one cycle."""
-        return self.design.parallelism.weight_ports * self.design.parallelism.axi_width // 8
+        return self.hardware.weight_ports * self.hardware.axi_width // 8
 
     @property
     def attention_step(self) -> int:
@@ -367,12 +376,12 @@ class Architecture:
         Raises:
             InputError: half of the weight buffer does not hold a block of it.
         """
-        rows, in_words = self.design.parallelism.weight_rows, self.value_words(op.input)
+        rows, in_words = self.hardware.weight_rows, self.value_words(op.input)
         if in_words > rows:
             raise InputError(
                 f"weight_rows = {rows} do not hold one block of layer {job_name(op)}, "
                 f"which has {in_words} operand words",
-                hint="raise weight_rows or linear_in",
+                hint="raise weight_rows or lanes",
             )
         out_words = sum(self.value_words(value) for value in op.results)
         blocks = ceil_div(out_words * self.lanes, self.outputs)
@@ -400,7 +409,7 @@ class Architecture:
 
     @property
     def word_beats(self) -> int:
-        """Beats of the weights that one operand word meets: linear_in x linear_out."""
+        """Beats of the weights that one operand word meets: lanes x outputs."""
         return ceil_div(self.lanes * self.outputs * self.weight_bytes, self.beat_bytes)
 
     @property
@@ -428,7 +437,7 @@ class Architecture:
         """Whether two products share a DSP slice: both weights on its wide port, `PACK_BITS` apart."""
         precision = self.design.precision
         return (
-            precision.weight_width + PACK_BITS + 1 <= DSP_PORT_BITS
+            precision.weight_width + PACK_BITS + 1 <= self.hardware.device.wide_port
             and precision.weight_width + precision.activation_width <= PACK_BITS
         )
 
@@ -510,7 +519,7 @@ class Architecture:
     @property
     def port_bytes(self) -> int:
         """Bytes of one beat of one memory port."""
-        return self.design.parallelism.axi_width // 8
+        return self.hardware.axi_width // 8
 
     @property
     def pixel_beats(self) -> int:

@@ -23,8 +23,8 @@ def memory_masters(architecture: Architecture, board: Board) -> list[list[str]]:
 
     Weights first, each on a port of its own as long as there are any: they are nearly all of the traffic.
     """
-    parallelism = architecture.design.parallelism
-    masters = [f"gmem_weights_{port}" for port in range(parallelism.weight_ports)]
+    hardware = architecture.hardware
+    masters = [f"gmem_weights_{port}" for port in range(hardware.weight_ports)]
     masters += ["gmem_image", "gmem_output"]
     used = min(board.ports, len(masters))
     return [masters[port::used] for port in range(used)]
@@ -47,7 +47,7 @@ def write_block_design(architecture: Architecture, folder: Path, board: Board) -
     names: dict[str, Any] = script_context(architecture, board, ()) | {
         "top": TOP,
         "instance": INSTANCE,
-        "design_id": architecture.design.design_id,
+        "hardware_id": architecture.hardware_id,
         "title": board.title,
         "board_part": board.board_part,
         "port_width": board.port_width,

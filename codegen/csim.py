@@ -9,14 +9,16 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import hls
+from codegen.children import in_worker, workers
 from pysim.cache import cache_folder
 from pysim.errors import CheckError, InputError
+from pysim.extras import require
+from pysim.scratch import scratch
 
 FLAGS = (
     "-std=c++14",
@@ -32,6 +34,8 @@ FLAGS = (
 SIMULATION_HEADERS = Path(hls.__file__).parent / "sim"
 """Stand-ins for headers that Vitis HLS brings and the open packages lack."""
 _SHOWN_LINES = 20
+PARTIAL = "partial"
+"""Name under which compilers write into the cache, in a folder of each run's own."""
 _ENGINE = re.compile(r"engine (\S+): (\d+) values, (\d+) mismatches")
 _COUNT = re.compile(r"count (\S+) (\S+) (\d+)")
 
@@ -74,12 +78,13 @@ class CsimResult:
 
 def header_folder() -> Path:
     """The open ap_int headers that the hls4ml package carries."""
+    require("compiling the C++ (its ap_int headers come with hls4ml)", "hls4ml")
     spec = importlib.util.find_spec("hls4ml")
     folder = Path(spec.origin).parent / "templates/vivado/ap_types" if spec and spec.origin else None
     if folder is None or not (folder / "ap_int.h").is_file():
         raise InputError(
-            "the ap_int headers were not found: the package hls4ml carries them",
-            hint="pip install 'edgemoe[hls]'",
+            "hls4ml is installed without the ap_int headers that it carries",
+            hint="pip install --force-reinstall 'edgemoe[hls]'",
         )
     return folder
 
@@ -102,13 +107,14 @@ def mended_headers(headers: Path) -> Path:
             f"{source}: the default constructor is not the one expected",
             hint="pip install 'edgemoe[hls]' brings a version of hls4ml that was tried",
         )
-    folder = cache_folder("csim") / f"headers-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    cache = cache_folder("csim")
+    folder = cache / f"headers-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     target = folder / "etc/ap_private.h"
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(f".{os.getpid()}.h")
-        partial.write_text(text)
-        partial.replace(target)
+        with scratch(cache / PARTIAL) as partial:
+            partial.write_text(text)
+            partial.replace(target)
     return folder
 
 
@@ -223,7 +229,7 @@ def compile_sources(
         digest.update(source.name.encode() + source.read_bytes())
         target = cache / f"{digest.hexdigest()[:32]}.o"
         if not target.is_file():
-            partial = target.with_suffix(f".{os.getpid()}.o")
+            partial = partials / target.name
             places = [f"-I{include}" for include in (*includes, SIMULATION_HEADERS)]
             command = [compiler, *FLAGS, *flags, *system, *places, "-c", str(source)]
             _check([*command, "-o", str(partial)], f"{source}: does not compile")
@@ -231,7 +237,8 @@ def compile_sources(
         compiled()
         return target
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with scratch(cache / PARTIAL) as partials, workers() as pool:
+        partials.mkdir()
         return list(pool.map(compile_one, sources))
 
 
@@ -248,9 +255,10 @@ def _link(objects: Sequence[Path], suffix: str, options: Sequence[str], what: ob
     name = hashlib.sha256("".join(map(str, objects)).encode()).hexdigest()[:32]
     target = cache_folder("csim") / f"{name}{suffix}"
     if not target.is_file():
-        partial = target.with_suffix(f".{os.getpid()}{suffix}")
-        _check([find_compiler(), *options, *map(str, objects), "-o", str(partial)], f"{what}: does not link")
-        partial.replace(target)
+        with scratch(target.parent / PARTIAL) as partial:
+            command = [find_compiler(), *options, *map(str, objects), "-o", str(partial)]
+            in_worker(_check, command, f"{what}: does not link")
+            partial.replace(target)
     return target
 
 

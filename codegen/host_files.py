@@ -23,7 +23,7 @@ from pysim.design import Design
 from pysim.errors import InputError
 from pysim.model import Model
 
-PYSIM_MODULES = ("__init__", "errors", "heads", "pictures")
+PYSIM_MODULES = ("__init__", "errors", "heads", "pictures", "printable", "process", "reading")
 """Modules of pysim that the driver imports: they run on a board too."""
 
 
@@ -40,7 +40,7 @@ def write_host(architecture: Architecture, folder: Path, board: Board, model: Mo
     heads = None if model is None else _heads(architecture.design, model)
     if heads is not None:
         (folder / HEADS_FILE).write_bytes(heads)
-    ports = port_images(pack_weights(architecture), architecture.design.parallelism.weight_ports)
+    ports = port_images(pack_weights(architecture), architecture.hardware.weight_ports)
     digest = hashlib.sha256()
     with (folder / WEIGHTS_FILE).open("wb") as file:
         for port in ports:

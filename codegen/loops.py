@@ -162,7 +162,7 @@ def rounds_trips(architecture: Architecture, name: str, blocks: int, tokens: int
     """
     if not blocks:
         return 0
-    tiles = ceil_div(tokens, architecture.design.parallelism.token_tile)
+    tiles = ceil_div(tokens, architecture.hardware.token_tile)
     return (blocks * tiles + 1) * max(architecture.linear(name).in_words, architecture.write_steps)
 
 
@@ -173,7 +173,7 @@ def load_group_trips(architecture: Architecture, name: str, blocks: int) -> int:
 
 def keys_trips(architecture: Architecture) -> int:
     """CYCLES in KEYS: steps of a head."""
-    steps = attention_steps(architecture.spec.tokens, architecture.design.parallelism.attention_rows)
+    steps = attention_steps(architecture.spec.tokens, architecture.hardware.attention_rows)
     return steps * architecture.attention_step
 
 

@@ -76,9 +76,10 @@ class WeightsTable(_Table):
 class ManifestFile(_Table):
     """Everything in `manifest.json`."""
 
-    version: Literal[1]
+    version: Literal[2]
     name: str
     design_id: str
+    hardware_id: str
     weights_sha256: str
     board: str
     pynq_name: str | None
@@ -98,11 +99,11 @@ class ManifestFile(_Table):
 
 def kernel_arguments(architecture: Architecture) -> list[Argument]:
     """Arguments of the kernel that are registers, in the order of the C++."""
-    ports = [f"weights_{port}" for port in range(architecture.design.parallelism.weight_ports)]
+    ports = [f"weights_{port}" for port in range(architecture.hardware.weight_ports)]
     return [
         *(Argument(name, 64, output=False) for name in ("image", "output", *ports)),
         *(Argument(name, 32, output=False) for name in ("batch", "task")),
-        *(Argument(name, 64, output=True) for name in ("design_id", "cycles")),
+        *(Argument(name, 64, output=True) for name in ("hardware_id", "cycles")),
         *(Argument(name, 32, output=True) for name in ("max_batch", "status")),
     ]
 
@@ -126,14 +127,15 @@ def manifest(
         version=VERSION,
         name=spec.name,
         design_id=design.design_id,
+        hardware_id=architecture.hardware_id,
         weights_sha256=design.weights_sha256,
         board=board.name,
         pynq_name=board.pynq_name,
-        clock_mhz=design.parallelism.clock_mhz,
+        clock_mhz=architecture.hardware.clock_mhz,
         precision=design.precision.name,
         kernel=TOP,
         arguments=[_table(ArgumentTable, argument) for argument in kernel_arguments(architecture)],
-        max_batch=design.parallelism.max_batch,
+        max_batch=architecture.hardware.max_batch,
         images=ImagesTable(
             channels=channels,
             height=height,
@@ -148,7 +150,7 @@ def manifest(
             for task in spec.tasks
         ],
         weights=WeightsTable(
-            file=WEIGHTS_FILE, ports=design.parallelism.weight_ports, port_bytes=port_bytes, sha256=sha256
+            file=WEIGHTS_FILE, ports=architecture.hardware.weight_ports, port_bytes=port_bytes, sha256=sha256
         ),
         heads=None if heads_sha256 is None else HEADS_FILE,
         heads_sha256=heads_sha256,

@@ -192,16 +192,16 @@ def _activations(architecture: Architecture) -> list[Memory]:
 
 
 def _linear(architecture: Architecture) -> list[Memory]:
-    lanes, parallelism = architecture.lanes, architecture.design.parallelism
+    lanes, hardware = architecture.lanes, architecture.hardware
     precision, widths, bound = architecture.design.precision, Widths.of(architecture), storage(architecture)
     weights = architecture.beat_bytes // architecture.weight_bytes
     record = ACCUMULATOR_LIMIT + 8 * RECORD_BYTES - architecture.bias_bits
-    rows = ceil_div(architecture.max_tokens, parallelism.token_tile) * architecture.regions["row"]
+    rows = ceil_div(architecture.max_tokens, hardware.token_tile) * architecture.regions["row"]
     return [
         Memory(
             "weight halves",
             2 * architecture.word_beats,
-            parallelism.weight_rows,
+            hardware.weight_rows,
             weights * precision.weight_width,
             "ping_weights, pong_weights",
             bound["weights"],
@@ -215,7 +215,7 @@ def _linear(architecture: Architecture) -> list[Memory]:
             "lutram",
         ),
         Memory(
-            "operands", parallelism.token_tile, rows, lanes * widths.activation, "operands", bound["operands"]
+            "operands", hardware.token_tile, rows, lanes * widths.activation, "operands", bound["operands"]
         ),
     ]
 
@@ -223,7 +223,7 @@ def _linear(architecture: Architecture) -> list[Memory]:
 def _attention(architecture: Architecture) -> list[Memory]:
     lanes, tokens, words = architecture.lanes, architecture.spec.tokens, architecture.head_words
     widths = Widths.of(architecture)
-    slots = min(architecture.design.parallelism.attention_rows, tokens)
+    slots = min(architecture.hardware.attention_rows, tokens)
     return [
         Memory("attention scores", slots, tokens, widths.score, "scores", storage(architecture)["scores"]),
         Memory("query rows", slots, words, lanes * widths.attention, "query", "lutram"),
@@ -269,8 +269,8 @@ def _router(architecture: Architecture) -> list[Memory]:
 
 
 def _ports(architecture: Architecture) -> list[Memory]:
-    parallelism = architecture.design.parallelism
-    ports, width, short = parallelism.weight_ports, parallelism.axi_width, OUTSTANDING * DEFAULT_BURST
+    hardware = architecture.hardware
+    ports, width, short = hardware.weight_ports, hardware.axi_width, OUTSTANDING * DEFAULT_BURST
     return [
         Memory("weight ports", ports, OUTSTANDING * WEIGHT_BURST, width),
         Memory("image port", 1, short, width),

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from boards import Board
 from codegen.architecture import Architecture
 from codegen.estimate import LoopTotal, Scheduler, Stage, dram_bytes, loop_totals
+from codegen.hardware import Hardware, default_hardware, hardware_on
 from codegen.memories import Memory, memories
 from codegen.resources import Resources, estimate_resources
 from pysim.design import Design
 from pysim.errors import InputError
 
 SMALLER = {
-    "linear_in": (4, 8, 16),
-    "linear_out": (4, 8, 16, 32),
+    "lanes": (4, 8, 16),
+    "outputs": (4, 8, 16, 32),
     "token_tile": (1, 2, 4),
     "attention_rows": (1, 2, 4, 8, 12, 16),
 }
@@ -61,21 +63,34 @@ class Performance:
         return used / available if available else float(used > 0)
 
 
-def on_board(design: Design, board: Board, batch: int = 1) -> Design:
-    """The design with memory for a batch, at the fastest clock that it and the board agree on."""
-    given = design.parallelism
-    clock = min(given.clock_mhz, board.clock_mhz_default)
-    return design.with_parallelism(clock_mhz=clock, max_batch=max(given.max_batch, batch))
+def on_board(design: Design, board: Board, hardware: Hardware | None = None, batch: int = 1) -> Architecture:
+    """A Design on a board, with memory for a batch.
+
+    Args:
+        design: the network.
+        board: the board, whose DSP slices the hardware gets.
+        hardware: how much hardware; the default where it is not given.
+        batch: images that at least fit on chip together.
+
+    Raises:
+        InputError: hardware that the templates cannot build, or a clock that the board cannot have.
+    """
+    chosen = default_hardware(design, board) if hardware is None else hardware_on(board, hardware)
+    return Architecture(design, chosen.changed(max_batch=max(chosen.max_batch, batch)))
 
 
 def beats_per_cycle(architecture: Architecture, board: Board) -> float:
     """Beats of the weight ports that the board's memory delivers in a cycle of the design's clock."""
-    clock_mhz = architecture.design.parallelism.clock_mhz
+    clock_mhz = architecture.hardware.clock_mhz
     return board.read_gb_s(clock_mhz) * 1e3 / (architecture.beat_bytes * clock_mhz)
 
 
 def estimate(
-    design: Design, board: Board, batch: int = 1, queues: Mapping[int, Sequence[int]] | None = None
+    design: Design,
+    board: Board,
+    batch: int = 1,
+    queues: Mapping[int, Sequence[int]] | None = None,
+    hardware: Hardware | None = None,
 ) -> Performance:
     """Estimate a Design on a board.
 
@@ -84,14 +99,23 @@ def estimate(
         board: the board.
         batch: images that go through together.
         queues: per MoE layer, the length of each expert's queue; even queues where they are not known.
+        hardware: how much hardware; the default where it is not given.
 
     Raises:
-        InputError: a parallelism that the templates cannot build.
+        InputError: hardware that the templates cannot build, or a clock that the board cannot have.
     """
-    design = on_board(design, board, batch)
-    architecture = Architecture(design)
-    clock = design.parallelism.clock_mhz * 1e6
-    bandwidth = board.read_gb_s(design.parallelism.clock_mhz)
+    return evaluate(on_board(design, board, hardware, batch), board, batch, queues)
+
+
+def evaluate(
+    architecture: Architecture,
+    board: Board,
+    batch: int = 1,
+    queues: Mapping[int, Sequence[int]] | None = None,
+) -> Performance:
+    """The estimate of what `on_board` gave, as `estimate` describes it."""
+    clock = architecture.hardware.clock_mhz * 1e6
+    bandwidth = board.read_gb_s(architecture.hardware.clock_mhz)
     stages = Scheduler(architecture, batch, beats_per_cycle(architecture, board)).run(queues)
     cycles = sum(stage.cycles for stage in stages)
     traffic = dram_bytes(architecture, stages) // batch
@@ -119,9 +143,9 @@ def _against(resources: Resources, board: Board) -> dict[str, tuple[float, int]]
     }
 
 
-def require_fit(design: Design, board: Board) -> Performance:
-    """The estimate, or an error that names what is short and the nearest parallelism that fits."""
-    performance = estimate(design, board)
+def require_fit(architecture: Architecture, board: Board) -> Performance:
+    """The estimate, or an error that names what is short and the nearest hardware that fits."""
+    performance = evaluate(architecture, board)
     if performance.fits:
         return performance
     short = ", ".join(
@@ -129,37 +153,34 @@ def require_fit(design: Design, board: Board) -> Performance:
         for name, (used, available) in performance.resources.items()
         if used > available
     )
-    nearest = nearest_fit(design, board)
-    hint = "no parallelism fits: choose a narrower precision or a larger board"
+    nearest = nearest_fit(architecture, board)
+    hint = "no smaller hardware fits: choose a narrower precision or a larger board"
     if nearest is not None:
-        p = nearest.parallelism
-        hint = (
-            f"the fastest that fits has linear_in = {p.linear_in}, linear_out = {p.linear_out}, "
-            f"token_tile = {p.token_tile}, attention_rows = {p.attention_rows}, weight_rows = {p.weight_rows}: "
-            f"{estimate(nearest, board).ms:.2f} ms an image"
+        settings = " ".join(
+            f"--set {name}={getattr(nearest.hardware, name)}" for name in (*SMALLER, "weight_rows")
         )
+        hint = f"the fastest that fits takes {evaluate(nearest, board).ms:.2f} ms an image: {settings}"
     raise InputError(f"the design does not fit {board.name}: {short}", hint=hint)
 
 
-def nearest_fit(design: Design, board: Board) -> Design | None:
-    """The fastest design on a coarse grid of smaller parallelism that fits, or None."""
-    fitting = [candidate for candidate in _smaller(design) if _has_room(candidate, board)]
-    return min(fitting, key=lambda candidate: estimate(candidate, board).cycles, default=None)
+def nearest_fit(architecture: Architecture, board: Board) -> Architecture | None:
+    """The Design on the fastest that fits of a coarse grid of smaller hardware, or None."""
+    fitting = [candidate for candidate in _smaller(architecture) if _has_room(candidate, board)]
+    return min(fitting, key=lambda candidate: evaluate(candidate, board).cycles, default=None)
 
 
-def _has_room(design: Design, board: Board) -> bool:
-    try:
-        used = _against(estimate_resources(Architecture(design)), board)
-    except InputError:
-        return False
+def _has_room(architecture: Architecture, board: Board) -> bool:
+    used = _against(estimate_resources(architecture), board)
     return all(need <= available for need, available in used.values())
 
 
-def _smaller(design: Design) -> Iterator[Design]:
-    given = design.parallelism
+def _smaller(architecture: Architecture) -> Iterator[Architecture]:
+    given = architecture.hardware
     choices = [
         sorted({value for value in values if value <= getattr(given, name)} | {getattr(given, name)})
         for name, values in SMALLER.items()
     ]
     for *values, rows in itertools.product(*choices, WEIGHT_ROWS):
-        yield design.with_parallelism(**dict(zip(SMALLER, values, strict=True)), weight_rows=rows)
+        changes = dict(zip(SMALLER, values, strict=True))
+        with suppress(InputError):  # What cannot be built does not fit.
+            yield Architecture(architecture.design, given.changed(**changes, weight_rows=rows))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict
 from boards import Board
 from codegen.architecture import Architecture
 from codegen.block_design import write_block_design
+from codegen.hardware import Hardware
 from codegen.host_files import require_model_of, write_host
-from codegen.performance import Performance, estimate, on_board, require_fit
+from codegen.performance import Performance, evaluate, on_board, require_fit
 from codegen.render import render
 from codegen.rtl.blackbox import chosen
 from codegen.rtl.blackbox_files import write_blackboxes
@@ -25,14 +26,22 @@ from codegen.rtl.project import write_rtl
 from codegen.testdata import write_test_data
 from pysim.design import Design
 from pysim.errors import InputError
-from pysim.files import new_folder, read_toml, require_new, validate
+from pysim.files import new_folder, require_new, validate
+from pysim.folders import require_folder
 from pysim.model import Model
 from pysim.program import macs
+from pysim.toml import read_toml
 
 NETWORK_TEST_MACS = 2_000_000_000
 """Networks with more work than this an image are tested engine by engine only."""
 
 STEPS = 4
+
+VERSION = 2
+"""Version of `build.toml`."""
+
+HARDWARE_FILE = "hardware.toml"
+"""In a build folder: the hardware that it is made of."""
 
 
 class BuildSpec(BaseModel):
@@ -40,9 +49,10 @@ class BuildSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    version: Literal[1]
+    version: Literal[2]
     board: str
     design_id: str
+    hardware_id: str
     weights_sha256: str
     network_tested: bool
 
@@ -54,10 +64,12 @@ class Build:
     Attributes:
         folder: the folder.
         spec: its `build.toml`.
+        architecture: the Design that it computes, in `design/`, on its hardware, in `hardware.toml`.
     """
 
     folder: Path
     spec: BuildSpec
+    architecture: Architecture = field(repr=False, compare=False)
 
     @property
     def hls(self) -> Path:
@@ -81,22 +93,31 @@ class Build:
 
     @classmethod
     def load(cls, folder: Path) -> Build:
-        """Read a build folder; one whose design was exchanged is refused."""
-        if not folder.is_dir():
-            raise InputError(
-                f"{folder}: no such folder", hint="expected a build folder: `edgemoe generate` makes one"
-            )
+        """Read a build folder; one whose design or hardware was exchanged is refused."""
+        require_folder(folder, "build")
         path = folder / "build.toml"
-        spec = validate(BuildSpec, read_toml(path), path)
-        design = Design.load(folder / "design")
-        for field in ("design_id", "weights_sha256"):
-            if getattr(design, field) != getattr(spec, field):
+        data = read_toml(path)
+        if data.get("version", VERSION) != VERSION:
+            raise InputError(
+                f"{path}: version {data['version']!r}, expected {VERSION}",
+                hint="`edgemoe generate` the build again: this release reads only builds of its own version",
+            )
+        spec = validate(BuildSpec, data, path)
+        design, hardware = Design.load(folder / "design"), Hardware.load(folder / HARDWARE_FILE)
+        architecture = Architecture(design, hardware)
+        found = {
+            "weights_sha256": design.weights_sha256,
+            "design_id": design.design_id,
+            "hardware_id": architecture.hardware_id,
+        }
+        for name, value in found.items():
+            if value != getattr(spec, name):
                 raise InputError(
-                    f"{folder}: {field} of the design is {getattr(design, field)}, "
-                    f"of the build {getattr(spec, field)}",
+                    f"{folder}: {name} of design/ and {HARDWARE_FILE} is {value}, "
+                    f"of the build {getattr(spec, name)}",
                     hint="generate the build again from its design",
                 )
-        return cls(folder, spec)
+        return cls(folder, spec, architecture)
 
 
 def generate(
@@ -105,6 +126,7 @@ def generate(
     board: Board,
     images: NDArray[np.uint8] | None = None,
     *,
+    hardware: Hardware | None = None,
     task: int = 0,
     batch: int = 1,
     must_fit: bool = True,
@@ -119,6 +141,7 @@ def generate(
         folder: the build folder to make.
         board: the board.
         images: what the test bench runs, (images, channels, H, W); seeded random pixels where none are given.
+        hardware: how much hardware; the default where it is not given. Its P is that of the build's Design.
         task: the task that the test bench runs.
         batch: images that the accelerator holds on chip together.
         must_fit: refuse a design that the board has no room for; without it, the C++ can still be verified.
@@ -127,23 +150,24 @@ def generate(
         progress: called with steps done and in total.
 
     Raises:
-        InputError: the folder exists, the design does not fit, or its parallelism cannot be built.
+        InputError: the folder exists, the design does not fit, or its hardware cannot be built.
     """
     require_new(folder)
     if model is not None:
         require_model_of(design, model)
-    design = on_board(design, board, batch)
-    performance = require_fit(design, board) if must_fit else estimate(design, board)
-    architecture = Architecture(design)
+    architecture = on_board(design, board, hardware, batch)
+    design = architecture.design
+    performance = require_fit(architecture, board) if must_fit else evaluate(architecture, board)
     boxes = chosen(architecture, blackboxes)
     if images is None:
         shape = (batch, design.spec.in_channels, *design.spec.image_size)
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     network = macs(design.program) <= NETWORK_TEST_MACS
     spec = BuildSpec(
-        version=1,
+        version=VERSION,
         board=board.name,
         design_id=design.design_id,
+        hardware_id=architecture.hardware_id,
         weights_sha256=design.weights_sha256,
         network_tested=network,
     )
@@ -156,7 +180,7 @@ def generate(
         data = temporary / "hls/tb/tb_data"
         data.mkdir()
         write_test_data(
-            architecture, data, images[: design.parallelism.max_batch], task=task, network=network
+            architecture, data, images[: architecture.hardware.max_batch], task=task, network=network
         )
         report(2, STEPS)
         write_rtl(architecture, temporary / "rtl")
@@ -164,6 +188,7 @@ def generate(
         write_block_design(architecture, temporary / "vivado", board)
         report(3, STEPS)
         design.save(temporary / "design")
+        architecture.hardware.save(temporary / HARDWARE_FILE)
         (temporary / "build.toml").write_bytes(tomli_w.dumps(spec.model_dump()).encode())
         report(STEPS, STEPS)
-    return Build(folder, spec), performance
+    return Build(folder, spec, architecture), performance

@@ -14,7 +14,6 @@ import numpy as np
 
 from boards import Board
 from codegen.architecture import (
-    DSP_PORT_BITS,
     HEADER_BYTES,
     PACK_BITS,
     POSITION_BYTES,
@@ -37,6 +36,7 @@ from pysim.errors import InputError
 from pysim.iccad23_quantizer import PARAMETER_WIDTH
 from pysim.kernels import iccad23
 from pysim.spec import ModelSpec
+from pysim.tables import PiecewiseLinear
 
 TOP = "edgemoe_top"
 """Name of the kernel, the same in C++, in the tool scripts and in the IP."""
@@ -64,7 +64,7 @@ def project_sources(architecture: Architecture) -> Sources:
     """Sources of the HLS project."""
     sources = Sources(TEMPLATES)
     env = sources.environment
-    ports = architecture.design.parallelism.weight_ports
+    ports = architecture.hardware.weight_ports
 
     def declared(prefix: str = "") -> str:
         return ", ".join(f"{prefix}WeightPort weights_{port}" for port in range(ports))
@@ -79,7 +79,7 @@ def project_sources(architecture: Architecture) -> Sources:
 def context(architecture: Architecture) -> dict[str, Any]:
     """Every name that the templates use."""
     design, spec = architecture.design, architecture.spec
-    parallelism, precision, moe = design.parallelism, design.precision, spec.moe
+    hardware, precision, moe = architecture.hardware, design.precision, spec.moe
     jobs = {name: architecture.linear(name) for name in architecture.job_names}
     port_bytes = architecture.port_bytes
     sections = architecture.sections
@@ -87,7 +87,7 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "top": TOP,
         "engines": ENGINES,
         "name": spec.name,
-        "design_id": design.design_id,
+        "hardware_id": architecture.hardware_id,
         "tokens": spec.tokens,
         "patches": spec.patches,
         "dim": spec.dim,
@@ -97,22 +97,22 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "top_k": moe.top_k if moe else 1,
         "tasks": architecture.gates,
         "normalize_over_selected": _bool(moe is not None and moe.normalize_over_selected),
-        "max_batch": parallelism.max_batch,
+        "max_batch": hardware.max_batch,
         "lanes": architecture.lanes,
         "softmax_sum_bits": architecture.softmax_sum_bits,
         "outputs": architecture.outputs,
-        "token_tile": parallelism.token_tile,
-        "attention_rows": parallelism.attention_rows,
+        "token_tile": hardware.token_tile,
+        "attention_rows": hardware.attention_rows,
         "router_lanes": ROUTER_LANES,
         "token_words": architecture.token_words,
         "head_words": architecture.head_words,
-        "weight_rows": parallelism.weight_rows,
+        "weight_rows": hardware.weight_rows,
         "max_group": architecture.max_group,
         "max_pairs": max(shape.pairs for shape in jobs.values()),
         "packed": architecture.packed,
         "packed_chain": architecture.packed_chain,
         "pack_bits": PACK_BITS,
-        "dsp_port_bits": DSP_PORT_BITS,
+        "dsp_port_bits": hardware.device.wide_port,
         "storage": storage(architecture),
         "max_blocks": max(shape.blocks for shape in jobs.values()),
         "regions": architecture.regions,
@@ -134,8 +134,8 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "multipliers": _bool(precision.multipliers),
         "multiplier_bits": datapath.MULTIPLIER_WIDTH if precision.multipliers else 1,
         "shift_bits": SHIFT_BITS,
-        "axi_bits": parallelism.axi_width,
-        "weight_ports": parallelism.weight_ports,
+        "axi_bits": hardware.axi_width,
+        "weight_ports": hardware.weight_ports,
         "stored_weight_bits": 8 * architecture.weight_bytes,
         "stored_gate_bits": 8 * architecture.gate_bytes,
         "record_bits": 8 * RECORD_BYTES,
@@ -156,12 +156,12 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "layer_has_experts": [_bool(layer in spec.moe_layers) for layer in range(spec.depth)],
         "settings": list(architecture.settings),
         "attention_step": architecture.attention_step,
-        "attention_steps": attention_steps(spec.tokens, parallelism.attention_rows),
+        "attention_steps": attention_steps(spec.tokens, hardware.attention_rows),
         "norm_lag": architecture.norm_lag,
-        "image_depth": parallelism.max_batch * image_layout(architecture).image_bytes // port_bytes,
-        "ports_data": ", ".join(f"weights_{port}_words.data()" for port in range(parallelism.weight_ports)),
+        "image_depth": hardware.max_batch * image_layout(architecture).image_bytes // port_bytes,
+        "ports_data": ", ".join(f"weights_{port}_words.data()" for port in range(hardware.weight_ports)),
         "tested_layers": tested_layers(architecture),
-        "output_depth": output_bytes(architecture, parallelism.max_batch) // port_bytes,
+        "output_depth": output_bytes(architecture, hardware.max_batch) // port_bytes,
         "arithmetic": architecture.arithmetic,
         "tables": function_tables(architecture),
     } | _ARITHMETIC_CONTEXTS[design.arithmetic](spec)
@@ -185,24 +185,24 @@ def storage(architecture: Architecture) -> dict[str, Any]:
     }
 
 
-def table_storage(functions: Iterable[tables.PiecewiseLinear]) -> dict[str, str]:
-    """What holds each function table, by its name."""
-    return {table.name: "lutram" if len(table.base) <= SMALL_TABLE else "bram" for table in functions}
+def table_storage(tables: Sequence[PiecewiseLinear]) -> dict[str, str]:
+    """What holds each table of a function unit, by its name."""
+    return {table.name: "lutram" if len(table.base) <= SMALL_TABLE else "bram" for table in tables}
 
 
-def function_tables(architecture: Architecture) -> tuple[tables.PiecewiseLinear, ...]:
+def function_tables(architecture: Architecture) -> tuple[PiecewiseLinear, ...]:
     """Tables of the function units."""
     return _FUNCTION_TABLES[architecture.design.arithmetic]
 
 
-_ICCAD23_GELU = tables.PiecewiseLinear(
+_ICCAD23_GELU = PiecewiseLinear(
     "gelu_delta",
     iccad23.GELU_TABLE[:-1],
     np.diff(iccad23.GELU_TABLE),
     iccad23.FRAC,
     iccad23.GELU_STEP_BITS,
 )
-_FUNCTION_TABLES: dict[Arithmetic, tuple[tables.PiecewiseLinear, ...]] = {
+_FUNCTION_TABLES: dict[Arithmetic, tuple[PiecewiseLinear, ...]] = {
     REQUANTISE: tables.TABLES,
     ICCAD23: (*iccad23.TABLES, _ICCAD23_GELU),
 }
@@ -234,7 +234,7 @@ def _bool(value: bool) -> str:
 
 def script_context(architecture: Architecture, board: Board, sources: Sequence[str]) -> dict[str, Any]:
     """What the tool scripts need to know beside the design."""
-    clock_mhz = architecture.design.parallelism.clock_mhz
+    clock_mhz = architecture.hardware.clock_mhz
     return {
         "part": board.part,
         "clock_mhz": f"{clock_mhz:g}",
@@ -304,9 +304,23 @@ def source_files() -> list[str]:
 
 
 def format_cpp(files: Sequence[Path]) -> None:
-    """Run clang-format, which the extra `hls` installs beside Python."""
+    """Run clang-format."""
+    subprocess.run(
+        [find_formatter(), "-i", f"--style={STYLE}", *map(str, files)], check=True, capture_output=True
+    )
+
+
+def find_formatter() -> str:
+    """Path of clang-format, which is installed with edgemoe, beside Python.
+
+    Without it nothing is generated: the text, and with it the cache of compiled files, would differ from machine to
+    machine.
+
+    Raises:
+        InputError: it is missing.
+    """
     places = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     tool = shutil.which("clang-format", path=os.pathsep.join(places))
     if tool is None:
-        raise InputError("clang-format was not found", hint="pip install 'edgemoe[hls]'")
-    subprocess.run([tool, "-i", f"--style={STYLE}", *map(str, files)], check=True, capture_output=True)
+        raise InputError("clang-format was not found", hint="pip install clang-format")
+    return tool

@@ -27,9 +27,6 @@ ADDRESS_PRODUCTS = 15
 
 All are narrow: a slice each, unless the tool makes shifts and additions of those with a constant."""
 
-_DSP_PORTS = (26, 17)
-"""Unsigned bits of the two factors of one DSP48E2 (27 x 18 signed)."""
-
 
 @dataclass(frozen=True)
 class Resources:
@@ -60,20 +57,6 @@ class Resources:
         )
 
 
-def multiplier_dsp(first: int, second: int) -> int:
-    """DSP slices of a product of two signed numbers of so many bits.
-
-    Either factor may be split over the wide port and the other over the narrow one. Which way a tool goes is not
-    known: the larger number counts.
-    """
-    wide, narrow = max(first, second) - 1, min(first, second) - 1
-    if wide <= _DSP_PORTS[0] and narrow <= _DSP_PORTS[1]:
-        return 1
-    return max(
-        ceil_div(a, _DSP_PORTS[0]) * ceil_div(b, _DSP_PORTS[1]) for a, b in ((wide, narrow), (narrow, wide))
-    )
-
-
 def packed_sum_luts(architecture: Architecture, chain: int) -> int:
     """LUTs that split the sums of chains of packed products, give the sign back, and add them up.
 
@@ -83,22 +66,23 @@ def packed_sum_luts(architecture: Architecture, chain: int) -> int:
         return 0
     precision = architecture.design.precision
     width = precision.weight_width + precision.activation_width + (chain - 1).bit_length()
-    sums = architecture.outputs * architecture.design.parallelism.token_tile
+    sums = architecture.outputs * architecture.hardware.token_tile
     return sums * ceil_div(architecture.lanes, chain) * (width + 1)
 
 
 def dsp_by_engine(architecture: Architecture) -> dict[str, int]:
     """DSP slices of each engine."""
     design, lanes = architecture.design, architecture.lanes
-    precision, parallelism, spec = design.precision, design.parallelism, architecture.spec
-    macs = lanes * architecture.outputs * parallelism.token_tile
+    precision, hardware, spec = design.precision, architecture.hardware, architecture.spec
+    multiplier_dsp = hardware.device.multiplier_dsp
+    macs = lanes * architecture.outputs * hardware.token_tile
     widths = Widths.of(architecture)
     per_mac = multiplier_dsp(precision.weight_width, widths.product)
     residual, channel_bits = design.residual.width, spec.dim.bit_length()
     multiplier = multiplier_dsp(ACCUMULATOR_LIMIT, 17) if precision.multipliers else 0
     hidden = multiplier_dsp(GELU_INPUT.width + 12, 17) if precision.multipliers else 0
     gelu = multiplier_dsp(GELU_DELTA.slope_format.width, GELU_DELTA.step_bits + 1)
-    slots = min(parallelism.attention_rows, spec.tokens)
+    slots = min(hardware.attention_rows, spec.tokens)
     reciprocal = multiplier_dsp(RECIPROCAL.slope_format.width, RECIPROCAL.step_bits + 1)
     rsqrt = multiplier_dsp(RSQRT.slope_format.width, RSQRT.step_bits + 1)
     attention, exponential = widths.attention, widths.exponential
@@ -140,10 +124,9 @@ def _mantissa_luts(table: PiecewiseLinear) -> int:
 
 def luts_by_engine(architecture: Architecture) -> dict[str, float]:
     """LUTs of the data path of each engine: an adder or a two-way choice costs a LUT a bit."""
-    design, lanes = architecture.design, architecture.lanes
-    parallelism, spec = design.parallelism, architecture.spec
-    sums = architecture.outputs * parallelism.token_tile
-    slots = min(parallelism.attention_rows, spec.tokens)
+    lanes, hardware, spec = architecture.lanes, architecture.hardware, architecture.spec
+    sums = architecture.outputs * hardware.token_tile
+    slots = min(hardware.attention_rows, spec.tokens)
     # An exponential, with its table and its product in fabric.
     exp2 = 3 * (EXP2.base_format.width + EXP2.slope_format.width) + EXP2.slope_format.width * EXP2.step_bits
     widths = Widths.of(architecture)
@@ -176,7 +159,7 @@ def luts_by_engine(architecture: Architecture) -> dict[str, float]:
 def engine_resources(architecture: Architecture) -> dict[str, Resources]:
     """Resources of each engine, of the memories that they share, of the AXI ports, and of addresses."""
     arrays, dsp, logic = memories(architecture), dsp_by_engine(architecture), luts_by_engine(architecture)
-    ports = architecture.design.parallelism.weight_ports + 2
+    ports = architecture.hardware.weight_ports + 2
     engines = {}
     for name, held in arrays.items():
         luts = ports * PORT_LUTS if name == "ports" else logic.get(name, 0) * CONTROL_FACTOR

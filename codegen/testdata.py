@@ -48,9 +48,7 @@ def write_test_data(
         network: whether to test the whole network as well.
     """
     writer = _Writer(architecture, folder)
-    for port, part in enumerate(
-        port_images(pack_weights(architecture), architecture.design.parallelism.weight_ports)
-    ):
+    for port, part in enumerate(port_images(pack_weights(architecture), architecture.hardware.weight_ports)):
         part.tofile(folder / f"weights_{port}.bin")
     pack_images(images, image_layout(architecture)).tofile(folder / "image.bin")
     writer.units()

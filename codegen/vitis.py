@@ -11,7 +11,7 @@ The templates `hls/scripts/hls_config.cfg.j2` and `hls/scripts/run_hls.tcl.j2` l
 - `testbench`: its C++ file, such as `tb/testbench.cpp`.
 - `data_folder`: data of the test bench, such as `tb/tb_data`.
 - `version`, `vendor`: of the IP's identity `vendor:hls:top:version`.
-- `design_id`: identity of the design, for comments and the IP's description.
+- `hardware_id`: identity of the hardware, for comments and the IP's description.
 
 The values go into a configuration file and a Tcl script as they are: `part` is checked by `boards`, the rest
 is made by this package.

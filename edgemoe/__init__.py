@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from boards import Board
     from codegen.csim import CsimResult
+    from codegen.hardware import Hardware
     from codegen.performance import Performance
     from codegen.project import Build
     from edgemoe.accelerator import Accelerator
@@ -38,6 +40,7 @@ __all__ = [
     "InputError",
     "QuantizationWarning",
     "compare",
+    "default_hardware",
     "estimate",
     "export_onnx",
     "generate",
@@ -150,15 +153,13 @@ def quantize(
     """
     import warnings
 
-    from pysim.design import default_parallelism
     from pysim.precision import preset
     from pysim.quantizer import quantize as quantise
 
     chosen = preset(precision)
     if attention_rows is not None and not 1 <= attention_rows <= 1024:
         raise InputError(f"attention_rows = {attention_rows}, expected 1 to 1024")
-    parallelism = default_parallelism(model.spec, chosen, attention_rows)
-    design = quantise(model, images, chosen, parallelism, progress)
+    design = quantise(model, images, chosen, attention_rows, progress)
     for text in design.warnings:
         warnings.warn(text, QuantizationWarning, stacklevel=2)
     return design
@@ -208,6 +209,7 @@ def generate(
     board: str = "zcu102",
     images: NDArray[np.uint8] | None = None,
     *,
+    hardware: Hardware | str | Path | None = None,
     batch: int = 1,
     must_fit: bool = True,
     model: Model | None = None,
@@ -221,6 +223,8 @@ def generate(
         folder: the build folder.
         board: name of a board, or a `.toml` file that describes one.
         images: (images, channels, H, W) for the test bench; seeded random pixels where none are given.
+        hardware: how much hardware, or a `hardware.toml`; what suits a ZCU102 where it is not given. With another P
+            than the Design's, `design/` in the build is the Design to simulate.
         batch: images that the accelerator holds on chip together.
         must_fit: refuse a design that the board has no room for; without it, the C++ can still be verified.
         model: the float network, whose task heads the host takes along to decode results.
@@ -236,6 +240,7 @@ def generate(
         Path(folder),
         target,
         images,
+        hardware=_hardware(design, target, hardware),
         batch=batch,
         must_fit=must_fit,
         model=model,
@@ -253,9 +258,43 @@ def verify(folder: str | Path, *, progress: Progress | None = None) -> CsimResul
     return run_csim(Build.load(Path(folder)).hls, progress)
 
 
-def estimate(design: Design, board: str = "zcu102", *, batch: int = 1) -> Performance:
-    """Cycles, traffic and resources of a Design on a board, for a batch of images."""
+def estimate(
+    design: Design,
+    board: str = "zcu102",
+    *,
+    hardware: Hardware | str | Path | None = None,
+    batch: int = 1,
+) -> Performance:
+    """Cycles, traffic and resources of a Design on a board, for a batch of images.
+
+    Args:
+        design: the design.
+        board: name of a board, or a `.toml` file that describes one.
+        hardware: how much hardware, or a `hardware.toml`; what suits a ZCU102 where it is not given.
+        batch: images that go through together.
+    """
     from codegen.performance import estimate as run
     from edgemoe.hardware import find_board
 
-    return run(design, find_board(board), batch)
+    target = find_board(board)
+    return run(design, target, batch, hardware=_hardware(design, target, hardware))
+
+
+def default_hardware(design: Design, board: str = "zcu102") -> Hardware:
+    """The Hardware that `generate` and `estimate` take for a Design where they are given none.
+
+    Another is made from it, as in `default_hardware(design).changed(lanes=8, outputs=16)`.
+    """
+    from codegen.hardware import default_hardware as default
+    from edgemoe.hardware import find_board
+
+    return default(design, find_board(board))
+
+
+def _hardware(design: Design, board: Board, given: Hardware | str | Path | None) -> Hardware | None:
+    """Hardware as given, or read from a file, whose missing keys are those of the default."""
+    if not isinstance(given, str | Path):
+        return given
+    from codegen.hardware import Hardware, default_hardware
+
+    return Hardware.load(Path(given), default_hardware(design, board))

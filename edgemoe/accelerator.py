@@ -9,6 +9,7 @@ from typing import Any
 
 import host
 from host.board import Board
+from pysim.folders import refuse_other
 
 
 class Accelerator(host.Accelerator):
@@ -40,6 +41,7 @@ class Accelerator(host.Accelerator):
             InputError: a file is missing or damaged, or there is no board, or no compiler.
             AcceleratorError: the board is taken, does not answer, or holds another design.
         """
+        refuse_other(Path(build), "build", also_host=True)
         if emulate and board is None:
             board = emulated_board(Path(build), progress)
         super().__init__(build, board=board, timeout=timeout)

@@ -58,7 +58,7 @@ def run(
     with accelerator:
         for each in run_files(accelerator, image, chosen_tasks(accelerator, task)):
             runs.append(each)
-            console.show(as_text(each, emulated=accelerator.emulated))
+            console.show(as_text(each))
         results = summary(accelerator, runs)
     if out is not None:
         with new_file(out) as temporary:
@@ -72,7 +72,7 @@ def verify_host(console: Console, build: Build, images: list[Path] | int) -> Csi
     from codegen.host_check import check_host
     from edgemoe.accelerator import emulated_board
 
-    design = edgemoe.load_design(build.folder / "design")
+    design = build.architecture.design
     if isinstance(images, int):
         pixels = edgemoe.random_images(design, images)
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,16 +14,20 @@ import edgemoe
 from edgemoe import board, hardware, models
 from edgemoe.console import Console
 from pysim.errors import EdgeMoeError, InputError
+from pysim.extras import missing
+from pysim.process import BROKEN_PIPE, INTERRUPTED, run_program, system_error
 
 if TYPE_CHECKING:
     from edgemoe.evaluate import TaskRun
     from pysim.design import Design
 
+_ASKING = {"-h", "--help", "--version"}
+"""Arguments that are answered by text, with `--json` too, as is none at all."""
+
+_OWN_PACKAGES = {"boards", "codegen", "edgemoe", "frontend", "hls", "host", "pysim"}
+
 FEW_IMAGES = 8
 """Calibration on fewer images than this draws a warning."""
-
-INTERRUPTED = 130
-BROKEN_PIPE = 141
 
 app = typer.Typer(
     name="edgemoe",
@@ -32,6 +35,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]
@@ -50,13 +54,15 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _common(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
 
 
 @app.command()
@@ -91,11 +97,11 @@ def quantize(
     json: Json = False,
 ) -> None:
     """Calibrate on images and quantise a Model to a Design."""
-    import time
     import warnings
 
     from edgemoe import tables
     from pysim.files import require_new
+    from pysim.kernels.compiling import clock
     from pysim.precision import preset
 
     console: Console = ctx.obj
@@ -107,12 +113,12 @@ def quantize(
     pixels = edgemoe.load_images(list(images), model, fit=fit)
     if len(pixels) < FEW_IMAGES:
         console.warn(f"only {len(pixels)} calibration image(s): ranges may be too narrow for others")
-    start = time.perf_counter()
+    start = clock()
     with console.progress("calibrating") as progress, warnings.catch_warnings():
         # They are the Design's, and shown below.
         warnings.simplefilter("ignore", edgemoe.QuantizationWarning)
         design = edgemoe.quantize(model, pixels, precision, attention_rows=attention_rows, progress=progress)
-    seconds = time.perf_counter() - start
+    seconds = clock() - start
     design.save(output)
     console.show((tables.tensors if every else tables.tensor_groups)(design.reports))
     for text in design.warnings:
@@ -256,13 +262,27 @@ board.register(app)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    return run_program(lambda: _main(given))
+
+
+def _main(arguments: list[str]) -> int:
+    try:
+        return _run(arguments)
+    except SystemExit:
+        # Whoever read the output has gone, on which typer and rich exit.
+        return BROKEN_PIPE
+
+
+def _run(arguments: list[str]) -> int:
     # Looked for here, because errors in the other arguments go out as JSON too.
     console = Console("--json" in arguments)
     try:
-        if app(arguments, prog_name="edgemoe", standalone_mode=False, obj=console) == INTERRUPTED:
-            return _interrupted()
-        if not {"--help", "--version"} & set(arguments):
+        with console.remarks():
+            code = app(arguments, prog_name="edgemoe", standalone_mode=False, obj=console)
+        if code == INTERRUPTED:
+            return INTERRUPTED
+        if arguments and not _ASKING & set(arguments):
             console.finish()
         return 0
     except EdgeMoeError as error:
@@ -273,15 +293,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(
             console, InputError(error.format_message(), hint=f"`{command} --help` says what it takes")
         )
-    except (KeyboardInterrupt, typer.Abort):
-        return _interrupted()
-    except (BrokenPipeError, SystemExit):
-        # Whoever read the output has gone, on which typer exits; closing stdout must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+    except typer.Abort:
+        return INTERRUPTED
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in _OWN_PACKAGES:
+            raise
+        return _failed(console, missing(error.name, f"`edgemoe {arguments[0]}`"))
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _failed(console, InputError(f"{where}{error.strerror or error}"))
+        return _failed(console, system_error(error))
     except MemoryError:
         return _failed(console, InputError("not enough memory", hint="run fewer images, or without --trace"))
 
@@ -291,8 +312,3 @@ def _failed(console: Console, error: EdgeMoeError) -> int:
     with contextlib.suppress(OSError):
         console.finish(error)
     return error.exit_code
-
-
-def _interrupted() -> int:
-    print("interrupted", file=sys.stderr)
-    return INTERRUPTED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -11,11 +12,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pysim.errors import EdgeMoeError
+from pysim.printable import MOST, printable
 
 if TYPE_CHECKING:
     import rich.console
 
-_PLAIN_WIDTH = 240
+_PLAIN_WIDTH = 10_000
 """Columns of output that goes to a file or a pipe: tables are as wide as they need to be."""
 
 
@@ -32,15 +34,17 @@ class Console:
         self._result: dict[str, Any] = {}
 
     def show(self, *results: Any) -> None:
-        """Print results for people: text and rich tables."""
-        (self._stderr if self.as_json else self._stdout).print(*results)
+        """Print results for people: text and tables of `edgemoe.tables`."""
+        target = self._stderr if self.as_json else self._stdout
+        target.print(*(printable(each) if isinstance(each, str) else each for each in results))
 
     def note(self, text: str) -> None:
         """Print a remark."""
-        self._stderr.print(text)
+        self._stderr.print(printable(text, MOST))
 
     def warn(self, text: str) -> None:
         """Print a warning, which scripts find under `warnings`."""
+        text = printable(text, MOST)
         self._stderr.print(f"warning: {text}")
         self._result.setdefault("warnings", []).append(text)
 
@@ -50,16 +54,37 @@ class Console:
 
     def finish(self, error: EdgeMoeError | None = None) -> None:
         """End the command: print the JSON object, or the error with its hint."""
-        if error is not None:
+        if error is not None and self.as_json:
+            self.result({"error": error.message, "hint": error.hint})
+        elif error is not None:
+            self._tell(error)
+        try:
             if self.as_json:
-                self.result({"error": error.message, "hint": error.hint})
-            else:
-                self._stderr.print(f"error: {error.message}")
-                if error.hint:
-                    self._stderr.print(f"hint: {error.hint}")
-        if self.as_json:
-            print(json.dumps(_finite(self._result), indent=2, allow_nan=False))
-        sys.stdout.flush()
+                print(json.dumps(_finite(self._result), indent=2, allow_nan=False))
+            sys.stdout.flush()
+        except OSError:
+            if error is not None and self.as_json:
+                self._tell(error)
+            raise
+
+    def _tell(self, error: EdgeMoeError) -> None:
+        self._stderr.print(f"error: {error.message}")
+        if error.hint:
+            self._stderr.print(f"hint: {error.hint}")
+
+    @contextmanager
+    def remarks(self) -> Iterator[None]:
+        """Print what the package logs while it works: its warnings as warnings, the rest as remarks."""
+        logger, handler = logging.getLogger("edgemoe"), _Remarks(self)
+        before = logger.level, logger.propagate
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.level, logger.propagate = before
 
     @contextmanager
     def progress(self, description: str) -> Iterator[Callable[[int, int], None]]:
@@ -69,7 +94,7 @@ class Console:
         columns = (*Progress.get_default_columns(), TimeElapsedColumn())
         hidden = not self._stderr.is_terminal
         with Progress(*columns, console=self._stderr, transient=True, disable=hidden) as bars:
-            bar = bars.add_task(description, total=None)
+            bar = bars.add_task(printable(description), total=None)
             yield lambda done, total: bars.update(bar, completed=done, total=total)
 
     @cached_property
@@ -79,6 +104,18 @@ class Console:
     @cached_property
     def _stderr(self) -> rich.console.Console:
         return _rich_console(sys.stderr)
+
+
+class _Remarks(logging.Handler):
+    """What is logged, on a console."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        show = self._console.warn if record.levelno >= logging.WARNING else self._console.note
+        show(record.getMessage())
 
 
 def _rich_console(file: TextIO) -> rich.console.Console:

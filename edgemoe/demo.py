@@ -5,7 +5,6 @@ Each step takes the `Demo` and adds to it; a further step is a further function 
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import shutil
@@ -25,7 +24,8 @@ from edgemoe.console import Console
 from edgemoe.evaluate import TaskRun, run_task
 from edgemoe.hardware import estimate_json, find_board, show_verification, verification_json
 from frontend import digits
-from pysim.errors import CheckError, InputError
+from pysim.errors import CheckError
+from pysim.extras import require
 from pysim.files import new_folder, require_new
 from pysim.precision import PRESETS
 from pysim.reference import apply_head
@@ -143,13 +143,12 @@ def _run(console: Console, output: Path | None, scenes: int | None, build: Path)
 def _require_tools(*, drawing: bool) -> None:
     """Look for all that the later steps need, before the first one starts."""
     from codegen.csim import find_compiler, header_folder
+    from codegen.render import find_formatter
 
-    if drawing and importlib.util.find_spec("matplotlib") is None:
-        raise InputError("saving the demo needs matplotlib", hint="pip install 'edgemoe[demo]'")
-    if importlib.util.find_spec("jinja2") is None:
-        raise InputError("generating C++ needs jinja2", hint="pip install 'edgemoe[demo]'")
-    if importlib.util.find_spec("clang_format") is None and shutil.which("clang-format") is None:
-        raise InputError("clang-format was not found", hint="pip install 'edgemoe[demo]'")
+    require("the demo", "sklearn", "hls4ml", extra="demo")
+    if drawing:
+        require("saving the demo", "matplotlib")
+    find_formatter()
     header_folder()
     find_compiler()
 
@@ -255,7 +254,11 @@ def _verify(demo: Demo, build: Path, console: Console) -> None:
 
 def _estimate(demo: Demo, build: Path, console: Console) -> None:
     """Say what the generated hardware would cost."""
-    demo.estimate = edgemoe.estimate(edgemoe.load_design(build / "design"), BOARD)
+    from codegen.project import HARDWARE_FILE
+
+    demo.estimate = edgemoe.estimate(
+        edgemoe.load_design(build / "design"), BOARD, hardware=build / HARDWARE_FILE
+    )
     shares = ", ".join(
         f"{name} {100 * demo.estimate.share(resource):.1f} %"
         for name, resource in {"DSP": "dsp", "BRAM": "bram36", "LUT": "lut"}.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from pysim.errors import CheckError, InputError
 if TYPE_CHECKING:
     from boards import Board
     from codegen.csim import CsimResult
+    from codegen.hardware import Hardware
     from codegen.performance import Performance
     from pysim.design import Design
 
@@ -27,6 +29,16 @@ HOST_IMAGES = 4
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]
 BoardName = Annotated[
     str, typer.Option("--board", metavar="BOARD", help="Name of a board, or a .toml file that describes one.")
+]
+HardwareFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--hardware", metavar="FILE", help="A hardware.toml; keys that it does not name have their defaults."
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One key of the hardware, as lanes=8; repeatable."),
 ]
 DesignFolder = Annotated[Path, typer.Argument(metavar="DESIGN_DIR", help="Design folder.")]
 
@@ -47,6 +59,16 @@ def find_board(name: str) -> Board:
         raise InputError(error.message, hint=error.hint) from None
 
 
+def chosen_hardware(design: Design, board: Board, file: Path | None, settings: Sequence[str]) -> Hardware:
+    """The default hardware, with what a file says instead, with what single settings say instead."""
+    from codegen.hardware import Hardware, default_hardware
+
+    hardware = default_hardware(design, board)
+    if file is not None:
+        hardware = Hardware.load(file, hardware)
+    return hardware.with_settings(settings)
+
+
 def generate(
     ctx: typer.Context,
     design_dir: DesignFolder,
@@ -54,6 +76,8 @@ def generate(
         Path, typer.Option("-o", "--output", metavar="DIR", help="Build folder to make; must not exist yet.")
     ],
     board: BoardName = "zcu102",
+    hardware: HardwareFile = None,
+    settings: Settings = None,
     image: Annotated[
         list[Path] | None, typer.Option(metavar="PATH", help="Image for the test bench; random if not given.")
     ] = None,
@@ -80,6 +104,7 @@ def generate(
     console: Console = ctx.obj
     require_new(output)
     design = edgemoe.load_design(design_dir)
+    chosen = chosen_hardware(design, find_board(board), hardware, settings or ())
     images = edgemoe.load_images(list(image), design, fit=fit) if image else None
     network = edgemoe.load_model(model) if model is not None else None
     with console.progress("generating") as progress:
@@ -88,6 +113,7 @@ def generate(
             output,
             board,
             images,
+            hardware=chosen,
             batch=batch,
             must_fit=not any_size,
             model=network,
@@ -102,6 +128,11 @@ def generate(
     console.show(
         f"{output}: {len(sources)} C++ files, {lines} lines, for {build.spec.board}; test bench for {scope}"
     )
+    if chosen.attention_rows != design.attention_rows:
+        console.warn(
+            f"attention_rows = {chosen.attention_rows}, but {design_dir} has {design.attention_rows}: "
+            f"integers differ in the order of the keys; simulate {output / 'design'} to compare"
+        )
     if not build.vivado.is_dir():
         console.warn(
             f"no block design: {build.spec.board} has no processing system, which vivado/build.tcl starts from"
@@ -112,6 +143,8 @@ def generate(
             "build": str(output),
             "board": build.spec.board,
             "design_id": build.spec.design_id,
+            "hardware_id": build.spec.hardware_id,
+            "hardware": build.architecture.hardware.model_dump(),
             "files": [str(path) for path in sources],
             "lines": lines,
         }
@@ -216,6 +249,8 @@ def estimate(
     ctx: typer.Context,
     design_dir: DesignFolder,
     board: BoardName = "zcu102",
+    hardware: HardwareFile = None,
+    settings: Settings = None,
     batch: Annotated[int, typer.Option(min=1, max=64, help="Images that share each weight.")] = 1,
     details: Annotated[
         bool, typer.Option("--details", help="Every loop with what is assumed of it, and every memory.")
@@ -225,7 +260,8 @@ def estimate(
     """Estimate cycles, traffic and resources of a Design on a board."""
     console: Console = ctx.obj
     design, target = edgemoe.load_design(design_dir), find_board(board)
-    performance = edgemoe.estimate(design, board, batch=batch)
+    chosen = chosen_hardware(design, target, hardware, settings or ())
+    performance = edgemoe.estimate(design, board, hardware=chosen, batch=batch)
     _show_estimate(console, performance, target)
     if details:
         _show_details(console, performance)
@@ -237,7 +273,10 @@ def estimate(
             f"published {reference['published_ms']:.2f} ms; "
             f"this design: {reference['published_ms'] / performance.ms:.1f} times faster than published"
         )
-    console.result(estimate_json(performance) | {"board": target.name, "original": reference})
+    console.result(
+        estimate_json(performance)
+        | {"board": target.name, "hardware": chosen.model_dump(), "original": reference}
+    )
     if not performance.fits:
         console.warn(f"the design does not fit {target.name}: `edgemoe generate` would refuse it")
 

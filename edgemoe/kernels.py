@@ -18,7 +18,7 @@ def verify_rtl(console: Console, build: Build, rtl_dir: Path | None, images: lis
     """Run a build's kernels, or those of Vitis HLS in `rtl_dir`, on the first image (random pixels if none)."""
     from codegen.rtl.verify import verify_rtl as run
 
-    design = edgemoe.load_design(build.folder / "design")
+    design = build.architecture.design
     pixels = edgemoe.random_images(design, 1)
     if images:
         pixels = edgemoe.load_images(list(images), design, fit=True)[:1]
@@ -53,4 +53,4 @@ def _show_cycles(console: Console, result: RtlResult) -> None:
             )
         )
     columns = ("kernel", "stage", "values", "cycles measured", "computed", "HLS estimate")
-    console.show(table("RTL kernels under Verilator, one call of each stage", columns, rows, left=2))
+    console.show(table("RTL kernels under Verilator, one call of each stage", columns, rows, left=2, keys=2))

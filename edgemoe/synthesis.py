@@ -29,23 +29,20 @@ def verify_synthesis(console: Console, build: Build, reports: Path | None) -> No
         InputError: no Vitis, or no reports.
         CheckError: a stage failed, or the synthesis voids the estimate.
     """
-    from codegen.architecture import Architecture
     from codegen.csynth_check import check_synthesis
     from codegen.csynth_report import read_synthesis
     from codegen.performance import beats_per_cycle
     from codegen.render import TOP
-    from pysim.design import Design
 
     folder = _run(console, build.hls) if reports is None else reports
-    architecture = Architecture(Design.load(build.folder / "design"))
     board = _board(console, build)
     result = check_synthesis(
-        architecture,
+        build.architecture,
         read_synthesis(folder, TOP),
-        1.0 if board is None else beats_per_cycle(architecture, board),
+        1.0 if board is None else beats_per_cycle(build.architecture, board),
         None if board is None else board.part,
     )
-    _show(console, result, architecture.design.parallelism.clock_mhz)
+    _show(console, result, build.architecture.hardware.clock_mhz)
     console.result({"synthesis": synthesis_json(result)})
     if result.failures:
         raise CheckError(

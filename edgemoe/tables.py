@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from rich import box
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from pysim.printable import one_line
+
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
     from edgemoe.evaluate import Stage
     from pysim.compare import LayerUsage
     from pysim.reports import TensorReport
@@ -18,16 +23,94 @@ if TYPE_CHECKING:
 _HEAT = ("dim", "blue", "cyan", "green", "yellow", "red")
 
 
+Cell = str | Text
+
+_BETWEEN, _EDGES = 3, 2
+"""Columns of the terminal between two columns of a table, and on its edges."""
+
+_NARROWEST, _BESIDE = 4, 8
+"""Width that a folded column has at least, and that names leave to the columns beside them."""
+
+
+class FoldedTable:
+    """A table that keeps every name and number however narrow the terminal is.
+
+    What does not fit side by side comes in further parts below, each of which starts with the names again; a name or a
+    text that is too long for a part of its own is folded.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[Cell]],
+        left: Sequence[bool],
+        keys: int,
+    ) -> None:
+        """Keep what `table` takes; `left` says of each column whether it holds text."""
+        # Names come out of files.
+        self._title, self._columns, self._left, self._keys = one_line(title), columns, left, keys
+        filled = ([*row, *[""] * (len(columns) - len(row))] for row in rows)
+        self._rows = [[one_line(cell) if isinstance(cell, str) else cell for cell in row] for row in filled]
+        self._widths = [
+            max(map(cell_len, (*column.split("\n"), *(str(row[index]) for row in self._rows))), default=1)
+            for index, column in enumerate(columns)
+        ]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Title and parts, for rich."""
+        yield Text(self._title, style="bold")
+        for widths in self._parts(options.max_width):
+            yield self._part(widths)
+
+    def _parts(self, width: int) -> Iterator[dict[int, int]]:
+        """Columns of each part, with their widths."""
+        room = width - _EDGES
+        # With very long names, some of the room is for the column beside them.
+        most = max((room - _BESIDE) // self._keys - _BETWEEN, _NARROWEST)
+        keys = {index: min(self._widths[index], most) for index in range(self._keys)}
+        room -= sum(keys.values()) + _BETWEEN * (self._keys - 1)
+        part, free = dict(keys), room
+        for index in range(self._keys, len(self._columns)):
+            needed = min(self._widths[index], max(room - _BETWEEN, _NARROWEST))
+            if needed + _BETWEEN > free and len(part) > self._keys:
+                yield part
+                part, free = dict(keys), room
+            part[index] = needed
+            free -= needed + _BETWEEN
+        yield part
+
+    def _part(self, widths: Mapping[int, int]) -> Table:
+        result = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for index, width in widths.items():
+            justify: Literal["left", "right"] = "left" if self._left[index] else "right"
+            result.add_column(self._columns[index], justify=justify, width=width, overflow="fold")
+        for row in self._rows:
+            result.add_row(*(row[index] for index in widths))
+        return result
+
+
 def table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, left: int = 1
-) -> Table:
-    """A table whose first `left` columns hold names and whose others hold numbers."""
-    result = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, column in enumerate(columns):
-        result.add_column(column, justify="left" if index < left else "right", no_wrap=index >= left)
-    for row in rows:
-        result.add_row(*row)
-    return result
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    *,
+    left: int = 1,
+    keys: int = 1,
+    texts: int = 0,
+) -> FoldedTable:
+    """A table of names and numbers.
+
+    Args:
+        title: printed above it.
+        columns: headings.
+        rows: cells; what a row lacks at its end stays empty.
+        left: columns at the start that hold names or texts, the others hold numbers.
+        keys: columns at the start that say what a row is about: every part of a table that is folded repeats them.
+        texts: columns at the end that hold texts again.
+    """
+    numbers = len(columns) - left - texts
+    return FoldedTable(title, columns, rows, [True] * left + [False] * numbers + [True] * texts, keys)
 
 
 def decibels(value: float) -> str:
@@ -35,7 +118,7 @@ def decibels(value: float) -> str:
     return "exact" if value >= 400 else f"{value:.1f}"
 
 
-def tensors(reports: Sequence[TensorReport]) -> Table:
+def tensors(reports: Sequence[TensorReport]) -> FoldedTable:
     """Every tensor of a quantisation report, worst first."""
     rows = [
         (
@@ -53,7 +136,7 @@ def tensors(reports: Sequence[TensorReport]) -> Table:
     return table("Quantised tensors, worst first", columns, rows, left=3)
 
 
-def tensor_groups(reports: Sequence[TensorReport]) -> Table:
+def tensor_groups(reports: Sequence[TensorReport]) -> FoldedTable:
     """The report with the tensors of the same part of every layer (and expert) in one row, worst first."""
     groups: dict[tuple[str, str], list[TensorReport]] = {}
     for report in reports:
@@ -74,10 +157,7 @@ def tensor_groups(reports: Sequence[TensorReport]) -> Table:
         )
         rows.append(row)
     columns = ("part", "kind", "tensors", "low", "high", "clipped %", "SQNR dB", "worst tensor", "its format")
-    result = table("Quantised tensors by part, worst first", columns, rows, left=2)
-    for column in result.columns[-2:]:
-        column.justify = "left"
-    return result
+    return table("Quantised tensors by part, worst first", columns, rows, left=2, keys=2, texts=2)
 
 
 def _part(name: str) -> str:
@@ -95,7 +175,7 @@ def _percent(share: float) -> str:
     return "0" if share == 0 else f"{100 * share:.3f}"
 
 
-def stages(rows: Sequence[Stage]) -> Table:
+def stages(rows: Sequence[Stage]) -> FoldedTable:
     """Traced tensors: their shape and range, and their errors where a reference was run."""
     compared = any(stage.error is not None for stage in rows)
     columns = ["stage", "shape", "low", "high"]
@@ -111,10 +191,10 @@ def stages(rows: Sequence[Stage]) -> Table:
     return table("Stages", columns, cells)
 
 
-def routing(task: str, usage: Sequence[LayerUsage]) -> Table:
+def routing(task: str, usage: Sequence[LayerUsage]) -> FoldedTable:
     """Tokens per expert of every MoE layer for one task; the busier an expert, the warmer its colour."""
     experts = len(usage[0].tokens)
-    rows: list[list[str | Text]] = []
+    rows: list[list[Cell]] = []
     for layer in usage:
         top = max(layer.tokens) or 1
         cells = [_heat(count, top) for count in layer.tokens]

@@ -10,25 +10,34 @@ made of ordinary torch parameters::
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 import edgemoe
 from codegen.hls4ml_layers import convert
-from codegen.hls4ml_layers.modules import (
-    ExactLayerNorm,
-    IntegerModule,
-    MixtureOfExperts,
-    SinglePassSoftmax,
-    TableGelu,
-)
 from pysim.design import Design
+from pysim.extras import MissingPackageError
 from pysim.formats import Format
+
+try:
+    import torch
+    from torch import Tensor, nn
+
+    from codegen.hls4ml_layers.modules import (
+        ExactLayerNorm,
+        IntegerModule,
+        MixtureOfExperts,
+        SinglePassSoftmax,
+        TableGelu,
+    )
+except (MissingPackageError, ModuleNotFoundError):
+    print("error: this example needs hls4ml and torch", file=sys.stderr)
+    print("hint: pip install 'edgemoe[hls4ml]'", file=sys.stderr)
+    sys.exit(2)
 
 LAYER, TASK, ROWS = 1, "depth", 9
 

@@ -204,7 +204,7 @@ def show(options: argparse.Namespace, temporary: Path) -> int:
         start = time.perf_counter()
         for frame, results in run(accelerator, itertools.islice(frames, options.limit), tasks):
             sheets.append(draw(frame, results))
-            cycles += sum(result.cycles for result in results)
+            cycles += sum(result.cycles or 0 for result in results)
         seconds = time.perf_counter() - start
         emulated, clock = accelerator.emulated, accelerator.clock_mhz
     if not sheets:

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pysim.errors import InputError
+from pysim.extras import require
+from pysim.reading import require_file
 
 FloatArray = NDArray[np.float32]
 
@@ -168,8 +170,7 @@ def read_state(source: Path) -> State:
     """
     if source.is_dir():
         return State(str(source), _read_shards(source))
-    if not source.is_file():
-        raise InputError(f"{source}: no such file or folder")
+    require_file(source, missing="no such file or folder")
     return State(str(source), _read_file(source))
 
 
@@ -234,13 +235,9 @@ def _read_torch(path: Path) -> dict[str, Entry]:
 
 
 def _load_torch(path: Path) -> Any:
-    try:
-        import torch
-    except ModuleNotFoundError:
-        raise InputError(
-            f"{path}: reading a PyTorch file needs torch",
-            hint="pip install 'edgemoe[torch]', or save as .safetensors",
-        ) from None
+    require(f"{path}: reading a PyTorch file", "torch", otherwise="save it as .safetensors")
+    import torch
+
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a damaged file can raise anything

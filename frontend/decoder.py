@@ -9,16 +9,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load
-from torch import Tensor, nn
-from torch.nn import functional
 
 from frontend.options import DECODERS
 from pysim.errors import InputError
+from pysim.extras import missing
 from pysim.files import Tensors
+from pysim.reading import require_file
 from pysim.spec import ModelSpec
+
+try:
+    import torch
+    from torch import Tensor, nn
+    from torch.nn import functional
+except ModuleNotFoundError as error:
+    raise missing(error.name, "running a decoder") from None
 
 STAGES = 4
 AUXILIARY = "output_level_"
@@ -61,8 +67,9 @@ class Decoder(nn.Module):
 def read_decoders(folder: Path) -> Tensors:
     """Tensors in the `decoders.safetensors` of a Model folder, by `<task>.<layer>.<parameter>`; none without one."""
     path = folder / f"{DECODERS}.safetensors"
-    if not path.is_file():
+    if not path.exists():
         return {}
+    require_file(path)
     try:
         return dict(load(path.read_bytes()))
     except (SafetensorError, OSError, ValueError) as error:

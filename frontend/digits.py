@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pysim.errors import InputError
+from pysim.extras import require
 
 Split = Literal["train", "heldout"]
 
@@ -130,12 +131,9 @@ def load_sources(split: Split) -> Sources:
     """
     if split not in ("train", "heldout"):
         raise InputError(f"unknown split {split!r}", hint="use 'train' or 'heldout'")
-    try:
-        from sklearn.datasets import load_digits
-    except ModuleNotFoundError as error:
-        raise InputError(
-            "the digits data set needs scikit-learn", hint="pip install 'edgemoe[demo]'"
-        ) from error
+    require("the digits data set", "sklearn")
+    from sklearn.datasets import load_digits
+
     values, targets = load_digits(return_X_y=True)
     digits = np.asarray(targets, dtype=np.int64)
     ink = np.asarray(values, dtype=np.float64).reshape(-1, SOURCE_SIZE, SOURCE_SIZE) / SOURCE_LEVELS

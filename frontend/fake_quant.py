@@ -14,15 +14,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
 
 from frontend.network import Block, ExpertLinear, Network
 from pysim.datapath import GELU_INPUT, NORMALIZED, PIXEL_FRAC, PIXEL_OFFSET, PROBABILITY, SCORE
 from pysim.design import Design
 from pysim.errors import InputError
+from pysim.extras import missing
 from pysim.kernels.attention import attention
 from pysim.kernels.gelu import GELU_FRAC, gelu
 from pysim.kernels.layernorm import normalize
@@ -41,6 +39,13 @@ from pysim.program import (
     of_type,
 )
 from pysim.simulator import task_number
+
+try:
+    import torch
+    from torch import Tensor, nn
+    from torch.nn import functional
+except ModuleNotFoundError as error:
+    raise missing(error.name, "fake quantisation") from None
 
 IntArray = NDArray[np.int64]
 
@@ -217,7 +222,7 @@ class FakeBlock(nn.Module):
         ]
         result = attention(
             *whole,
-            rows_per_block=design.parallelism.attention_rows,
+            rows_per_block=design.attention_rows,
             score_shift=design.scalar(op.score_shift),
             out_shift=design.scalar(op.out_shift),
             out=op.output.format,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,12 @@ from frontend.options import Imported, Options, model_name
 from frontend.pixels import checked
 from frontend.vit import import_vit
 from pysim.errors import InputError
+from pysim.reading import read_json
 
 KINDS = ("m3vit", "edge-moe", "vit", "onnx")
 ONNX_SUFFIX = ".onnx"
+MOST_CONFIG_BYTES = 16 << 20
+"""Of a configuration of Hugging Face: some name every class of a data set."""
 
 _HF_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _M3VIT_MARKS = (".mlp.experts.", "decoders.", "gate_task_represent.")
@@ -100,6 +102,8 @@ def _hugging_face_folder(source: Path, options: Options) -> tuple[Path, Options,
         return source, options, None
     if (source / "model.toml").is_file():
         raise InputError(f"{source}: a Model folder already", hint="pass it to `edgemoe quantize` as it is")
+    if (source / "design.toml").is_file():
+        raise InputError(f"{source}: a Design folder, expected a network in floats")
     weights = next((source / name for name in _HF_WEIGHTS if (source / name).is_file()), None)
     if weights is None:
         found = listed(sorted(path.name for path in source.iterdir())) or "nothing"
@@ -138,12 +142,9 @@ def _hugging_face_folder(source: Path, options: Options) -> tuple[Path, Options,
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not path.exists():
         return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from None
+    data = read_json(path, MOST_CONFIG_BYTES)
     if not isinstance(data, dict):
         raise InputError(f"{path}: holds a {type(data).__name__}, expected an object")
     return data

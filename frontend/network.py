@@ -8,13 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
 from pysim.errors import InputError
+from pysim.extras import missing
 from pysim.model import Model, tensor_shapes
 from pysim.spec import ModelSpec, MoeSpec
+
+try:
+    import torch
+    from torch import Tensor, nn
+    from torch.nn import functional
+except ModuleNotFoundError as error:
+    raise missing(error.name, "the network as a torch module") from None
 
 INITIAL_CLASS_TOKEN = 0.5
 """Standard deviation of a fresh class token; fresh patches have no position yet."""

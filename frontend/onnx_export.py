@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pysim.errors import InputError
+from pysim.extras import require
 from pysim.files import new_file, require_new
 from pysim.model import Model
 
@@ -92,12 +93,9 @@ def has_task_input(model: Model) -> bool:
 
 
 def _require_torch() -> Any:
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-        import torch
-    except ModuleNotFoundError as error:
-        raise InputError(f"ONNX export needs {error.name}", hint="pip install 'edgemoe[onnx]'") from None
+    require("ONNX export", "onnx", "onnxscript", "torch", extra="onnx")
+    import torch
+
     return torch
 
 

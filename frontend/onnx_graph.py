@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pysim.errors import InputError
+from pysim.extras import require
+from pysim.reading import require_file
 
 Array = NDArray[Any]
 
@@ -105,12 +107,10 @@ def read_graph(path: Path) -> Graph:
         InputError: unreadable file; external data that is missing, too short or outside the file's folder; operations
             of other domains; tensors of types that no float network has.
     """
-    try:
-        import onnx
-    except ModuleNotFoundError:
-        raise InputError(f"{path}: reading ONNX needs onnx", hint="pip install 'edgemoe[onnx]'") from None
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+    require(f"{path}: reading ONNX", "onnx")
+    import onnx
+
+    require_file(path)
     try:
         model = onnx.load(str(path), load_external_data=False)
         if model.functions:

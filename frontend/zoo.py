@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pysim.errors import InputError
 from pysim.model import tensor_shapes
+from pysim.printable import one_line
 from pysim.program import macs, program
 from pysim.spec import ModelSpec, read_spec
 
@@ -26,16 +27,21 @@ def find_spec(name_or_path: str) -> ModelSpec:
         InputError: neither a file nor a name in the zoo, or not a valid `model.toml`.
     """
     path = Path(name_or_path)
-    if path.is_file():
+    try:
+        there, folder = path.exists(), path.is_dir()
+    except (OSError, ValueError):  # Too long for a path, or a NUL in it.
+        there = folder = False
+    if there and not folder:
         return read_spec(path)
     if name_or_path in zoo_names():
         return read_spec(_FOLDER / f"{name_or_path}.toml")
-    if path.is_dir():
+    if folder:
         raise InputError(
             f"{path}: a folder, expected a model.toml", hint=f"did you mean {path / 'model.toml'}?"
         )
     raise InputError(
-        f"{name_or_path}: neither a file nor a name in the zoo", hint=f"the zoo has {', '.join(zoo_names())}"
+        f"{one_line(name_or_path)}: neither a file nor a name in the zoo",
+        hint=f"the zoo has {', '.join(zoo_names())}",
     )
 
 

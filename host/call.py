@@ -16,7 +16,7 @@ WAIT_SLICE = 0.05
 GRACE = 2.0
 """Seconds that an interrupted program grants the running call to end, before it resets the board."""
 
-_WRITTEN = ("design_id", "cycles", "status")
+_WRITTEN = ("hardware_id", "cycles", "status")
 """Outputs that every call writes."""
 
 
@@ -117,11 +117,11 @@ class Caller:
                 f"the accelerator reports that it is done, but did not run: it wrote no result: {state}",
                 hint="the board was reset and can be used again",
             )
-        found = f"{self.registers.get('design_id'):016x}"
-        if found != self._manifest.design_id:
+        found = f"{self.registers.get('hardware_id'):016x}"
+        if found != self._manifest.hardware_id:
             raise AcceleratorError(
-                f"the accelerator on the board is design {found}, "
-                f"but {self._manifest.path} describes design {self._manifest.design_id}",
+                f"the accelerator on the board is hardware {found}, "
+                f"but {self._manifest.path} is for hardware {self._manifest.hardware_id}",
                 hint="take .bit, .hwh and manifest.json from one build",
             )
         status = self.registers.get("status")

@@ -20,8 +20,8 @@ from host.manifest import Manifest
 from host.result import Result
 from pysim.errors import EdgeMoeError, InputError
 from pysim.pictures import image_files
-
-INTERRUPTED = 130
+from pysim.printable import one_line
+from pysim.process import run_program, system_error
 
 
 class Run(NamedTuple):
@@ -66,16 +66,14 @@ def as_json(run: Run) -> dict[str, Any]:
     }
 
 
-def as_text(run: Run, *, emulated: bool) -> str:
+def as_text(run: Run) -> str:
     """A run in one line, for people."""
     result = run.result
     digest = as_json(run)["tokens_sha256"][:16]
-    # The counter of an emulated board counts the time that this computer took.
-    clock = (
-        f"{run.seconds:.3f} s emulated"
-        if emulated
-        else f"{result.cycles:,} cycles, {result.latency_ms:.3f} ms"
-    )
+    if result.cycles is None or result.latency_ms is None:
+        clock = f"{run.seconds:.3f} s emulated"
+    else:
+        clock = f"{result.cycles:,} cycles, {result.latency_ms:.3f} ms"
     if result.output is None:
         decoded = f"{result.integers.shape[0]} tokens (no head in this build)"
     elif result.output.ndim == 1:
@@ -83,7 +81,7 @@ def as_text(run: Run, *, emulated: bool) -> str:
     else:
         values = result.map
         decoded = f"map {values.shape[0]}x{values.shape[1]}, {values.min():.4g} to {values.max():.4g}"
-    return f"{run.image}: {result.task}: {decoded}; {clock}; tokens {digest}"
+    return one_line(f"{run.image}: {result.task}: {decoded}; {clock}; tokens {digest}")
 
 
 def save_runs(path: Path, runs: Sequence[Run]) -> None:
@@ -120,6 +118,10 @@ def emulated_board(build: Path, library: Path) -> Board:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code: as those of `edgemoe`."""
+    return run_program(lambda: _main(arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m host", description="Run images on the accelerator.")
     parser.add_argument(
         "build", type=Path, nargs="?", default=Path(), help="folder with manifest.json, or the .bit"
@@ -136,7 +138,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        _run(options)
+        try:
+            _run(options)
+        except BrokenPipeError:
+            raise
+        except OSError as refused:
+            raise system_error(refused) from None
     except EdgeMoeError as error:
         if options.json:
             print(json.dumps({"error": error.message, "hint": error.hint}, indent=2))
@@ -148,9 +155,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 file=sys.stderr,
             )
         return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
     return 0
 
 
@@ -165,7 +169,7 @@ def _run(options: argparse.Namespace) -> None:
         for run in run_files(accelerator, options.image, chosen_tasks(accelerator, options.task)):
             runs.append(run)
             if not options.json:
-                print(as_text(run, emulated=accelerator.emulated), flush=True)
+                print(as_text(run), flush=True)
         if options.out is not None:
             save_runs(options.out, runs)
         if options.json:
@@ -177,6 +181,7 @@ def summary(accelerator: Accelerator, runs: Sequence[Run]) -> dict[str, Any]:
     manifest = accelerator.manifest
     return {
         "design_id": manifest.design_id,
+        "hardware_id": manifest.hardware_id,
         "board": manifest.board,
         "emulated": accelerator.emulated,
         "clock_mhz": accelerator.clock_mhz,

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from host.files import read_file
 from pysim.errors import InputError
+from pysim.reading import read_bytes
 
 MAX_BYTES = 64 << 20
 """No `.hwh` is larger."""
@@ -75,7 +75,7 @@ def read_hwh(path: Path, name: str) -> Kernel:
 
 def _parse(path: Path) -> ElementTree.Element:
     hint = "a .hwh belongs beside the .bit, with the same name: Vivado writes both"
-    data = read_file(path, MAX_BYTES, hint=hint)
+    data = read_bytes(path, MAX_BYTES, hint=hint)
     if re.search(rb"<!\s*(DOCTYPE|ENTITY)", data, re.IGNORECASE):
         raise InputError(f"{path}: declares a document type, which no .hwh does")
     try:

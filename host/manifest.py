@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,22 +14,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from host.files import read_file
 from host.packing import ImageLayout, OutputLayout
 from host.registers import Argument
 from pysim.errors import InputError
 from pysim.heads import Head
 from pysim.pictures import RESAMPLE
+from pysim.printable import shown
+from pysim.reading import read_bytes, read_json, require_file
 
-VERSION = 1
+VERSION = 2
 """Version of the manifest's format."""
 FILE = "manifest.json"
+MOST_BYTES = 4 << 30
+"""Of weights and heads: the DRAM that a board of this kind has."""
 
 _HEAD_KINDS = ("token-linear", "cls-linear", "none")
 _COPY_AGAIN = "copy the whole host folder of the build again"
 
-_MOST_BYTES = 1 << 20
-_MOST_HEAD_BYTES = 1 << 30
 _MOST_MEMORY = 1 << 40
 """Bytes of the weights, or of all images or tokens of a call: no board has so much."""
 _MOST = 1 << 20
@@ -82,7 +82,8 @@ class Manifest:
     Attributes:
         path: the file it was read from.
         name: of the network.
-        design_id: identity of the hardware, which the kernel reports too.
+        design_id: identity of the design: shape, precision, attention rows and weights.
+        hardware_id: identity of the hardware, which the kernel reports too.
         board: the board that the build is for.
         clock_mhz: the clock that the build is for.
         precision: name of its preset.
@@ -101,6 +102,7 @@ class Manifest:
     path: Path
     name: str
     design_id: str
+    hardware_id: str
     board: str
     clock_mhz: float
     precision: str
@@ -126,11 +128,7 @@ class Manifest:
             InputError: unreadable, or a key is missing, of the wrong type, or at odds with another.
         """
         file = path / FILE if path.is_dir() else path
-        content = read_file(file, _MOST_BYTES, hint="`edgemoe generate` writes it into host/")
-        try:
-            data = json.loads(content.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{file}: not JSON: {error}", hint=_COPY_AGAIN) from None
+        data = read_json(file, missing_hint="`edgemoe generate` writes it into host/", hint=_COPY_AGAIN)
         reader = _Reader(file, data, "")
         version = reader.get("version", int)
         if version != VERSION:
@@ -142,6 +140,7 @@ class Manifest:
             path=file,
             name=reader.get("name", str),
             design_id=reader.text("design_id", _HEX_16),
+            hardware_id=reader.text("hardware_id", _HEX_16),
             board=reader.get("board", str),
             clock_mhz=reader.number("clock_mhz", _MOST_MHZ),
             precision=reader.get("precision", str),
@@ -254,7 +253,7 @@ class Manifest:
         ports = [f"weights_{port}" for port in range(self.weights.ports)]
         expected = {Argument(name, 64, False) for name in ("image", "output", *ports)}
         expected |= {Argument(name, 32, False) for name in ("batch", "task")}
-        expected |= {Argument(name, 64, True) for name in ("design_id", "cycles")}
+        expected |= {Argument(name, 64, True) for name in ("hardware_id", "cycles")}
         expected |= {Argument(name, 32, True) for name in ("max_batch", "status")}
         if len(self.arguments) == len(expected) and set(self.arguments) == expected:
             return
@@ -271,11 +270,12 @@ def _whole(nbytes: int, port: int) -> int:
 
 
 def _read_checked(file: Path, size: int | None, sha256: str) -> bytes:
-    data = read_file(file, _MOST_HEAD_BYTES if size is None else size, hint=_COPY_AGAIN)
-    if size is not None and len(data) != size:
+    there = require_file(file, hint=_COPY_AGAIN).st_size
+    if size is not None and there != size:
         raise InputError(
-            f"{file}: {len(data)} bytes, expected {size}", hint=f"truncated on the way? {_COPY_AGAIN}"
+            f"{file}: {there} bytes, expected {size}", hint=f"truncated on the way? {_COPY_AGAIN}"
         )
+    data = read_bytes(file, MOST_BYTES, hint=_COPY_AGAIN)
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise InputError(
@@ -304,7 +304,7 @@ class _Reader:
 
     def wrong(self, key: str, value: Any, expected: str) -> InputError:
         return InputError(
-            f"{self.file}: {self.where}{key} is {ascii(value)[:80]}, expected {expected}", hint=_COPY_AGAIN
+            f"{self.file}: {self.where}{key} is {shown(value)}, expected {expected}", hint=_COPY_AGAIN
         )
 
     def text(self, key: str, rule: tuple[str, str]) -> str:

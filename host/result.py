@@ -22,16 +22,17 @@ class Result:
     Attributes:
         task: name of the task.
         integers: (tokens, dim) int32, as the hardware returned them; token 0 is the class token.
-        cycles: clock cycles of the call, by the hardware's own counter.
+        cycles: clock cycles of the call, by the hardware's own counter; None on an emulated board, whose counter
+            goes by this computer's clock.
         images: images of the same call, which share its cycles.
-        latency_ms: `cycles` in milliseconds.
+        latency_ms: `cycles` in milliseconds; None with them.
     """
 
     task: str
     integers: NDArray[np.int32]
-    cycles: int
+    cycles: int | None
     images: int
-    latency_ms: float
+    latency_ms: float | None
     _frac: int
     _grid: tuple[int, int]
     _task: Task

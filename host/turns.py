@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,10 @@ def seconds(value: Any, name: str) -> float:
     )
 
 
+def _this_thread() -> weakref.ref[threading.Thread]:
+    return weakref.ref(threading.current_thread())
+
+
 class Turns:
     """Turns at an accelerator, first come, first served.
 
@@ -59,7 +64,8 @@ class Turns:
         self._holder: object = None
         self._what = ""
         self._inside = False
-        self._thread = 0  # The one that is inside, or was last.
+        # The thread that is inside, or was last: itself, as its number may go to another one after it.
+        self._thread = _this_thread()
 
     @contextmanager
     def turn(self, what: str, patience: float = 0.0) -> Iterator[None]:
@@ -89,7 +95,7 @@ class Turns:
         try:
             yield
         finally:
-            me = threading.get_ident()
+            me = _this_thread()
             with self._changed:
                 while self._inside and self._thread != me:
                     self._changed.wait()  # Somebody is releasing, which takes no time to speak of.
@@ -109,7 +115,7 @@ class Turns:
             patience: seconds to wait for another thread that is inside; it releases later where that is not enough.
         """
         deadline = time.monotonic() + patience
-        me = threading.get_ident()
+        me = _this_thread()
         with self._changed:
             self.closed = True
             self._changed.notify_all()
@@ -121,7 +127,7 @@ class Turns:
         self._release_if_due()
 
     def _enter(self, ticket: object, what: str, patience: float) -> None:
-        me = threading.get_ident()
+        me = _this_thread()
         deadline = time.monotonic() + patience
         with self._changed:
             self.require_open()
@@ -163,7 +169,7 @@ class Turns:
         with self._changed:
             if not self.closed or self._inside:
                 return
-            self._inside, self._thread = True, threading.get_ident()
+            self._inside, self._thread = True, _this_thread()
         try:
             self._release()
         finally:

@@ -1,4 +1,4 @@
-"""A Design: shape, precision, parallelism and integer parameters. Every artefact is derived from it."""
+"""A Design: shape, precision, attention rows and integer parameters. All that computes is derived from it."""
 
 from __future__ import annotations
 
@@ -14,49 +14,32 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from pysim import datapath, tables
 from pysim.arithmetic import ICCAD23, Arithmetic, Tensor, arithmetic_of
 from pysim.errors import InputError
-from pysim.files import Tensors, TensorSpec, read_tensors, read_toml, validate, write_folder
+from pysim.files import Tensors, TensorSpec, read_tensors, validate, write_folder
+from pysim.folders import require_folder
 from pysim.formats import Format
-from pysim.kernels import iccad23
 from pysim.kernels.linear import Requantise
 from pysim.overflow import check_accumulators
 from pysim.precision import Precision
+from pysim.printable import shown
 from pysim.program import Index, Program, Scaling, program, tensors, values
 from pysim.reports import TensorReport
 from pysim.spec import ModelSpec
+from pysim.toml import read_toml
 
-VERSION = 1
+VERSION = 2
 """Version of the Design folder's format."""
 
-Power = Annotated[int, Field(ge=1, le=1024, strict=True)]
+MOST_BYTES = 8 << 20
+"""Of a `design.toml`: room for the reports of 40,000 tensors."""
+
+AttentionRows = Annotated[int, Field(ge=1, le=1024, strict=True)]
+"""P: query rows that share one pass over the keys."""
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Parallelism(_Strict):
-    """How much hardware a design spends. Only `attention_rows` has any influence on the results."""
-
-    linear_in: Power = 16
-    """Inputs that one output of the linear engine takes a cycle."""
-    linear_out: Power = 16
-    """Outputs that the linear engine works on at once."""
-    token_tile: Power = 4
-    """Tokens that share a weight while it is in the linear engine."""
-    attention_rows: Power = 16
-    """P: query rows that share one pass over the keys."""
-    axi_width: Literal[32, 64, 128, 256, 512] = 128
-    """Bits of a memory port."""
-    weight_ports: Annotated[int, Field(ge=1, le=16, strict=True)] = 4
-    """Memory ports that load weights side by side."""
-    weight_rows: Annotated[int, Field(ge=1, le=8192, strict=True)] = 512
-    """Depth of each half of the weight buffer, in words of `linear_in` x `linear_out` weights."""
-    max_batch: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
-    """Images that share each weight while it is on chip."""
-    clock_mhz: Annotated[float, Field(ge=1, le=1000)] = 300.0
 
 
 MOST_ATTENTION_ROWS = 20
@@ -67,33 +50,24 @@ ORIGINAL_ATTENTION_ROWS = 4
 """Query rows at once in the original, beside its 16 x 16 multiply-accumulates."""
 
 
-def default_parallelism(
-    spec: ModelSpec, precision: Precision, attention_rows: int | None = None
-) -> Parallelism:
-    """Parallelism that suits a ZCU102.
-
-    Narrow weights share DSP slices in pairs, which pays for twice the outputs; query rows are spread evenly over
-    the fewest blocks. The original's arithmetic, whose products take several slices each, gets the original's size.
-    """
+def default_attention_rows(spec: ModelSpec, precision: Precision) -> int:
+    """Query rows at once (P) that suit a ZCU102: spread evenly over the fewest blocks, or those of the original."""
     if arithmetic_of(precision) is ICCAD23:
-        rows = ORIGINAL_ATTENTION_ROWS if attention_rows is None else attention_rows
-        return Parallelism(linear_out=16, token_tile=1, attention_rows=rows)
-    narrow = precision.weight_width <= 8 and precision.activation_width <= 8
+        return ORIGINAL_ATTENTION_ROWS
     blocks = -(-spec.tokens // MOST_ATTENTION_ROWS)
-    rows = -(-spec.tokens // blocks) if attention_rows is None else attention_rows
-    return Parallelism(linear_out=32 if narrow else 16, attention_rows=rows)
+    return -(-spec.tokens // blocks)
 
 
 class DesignSpec(_Strict):
     """Everything in `design.toml`."""
 
-    version: Literal[1]
+    version: Literal[2]
     design_id: str
     weights_sha256: str
     residual_frac: Annotated[int, Field(ge=-64, le=64, strict=True)]
     model: ModelSpec
     precision: Precision
-    parallelism: Parallelism
+    attention_rows: AttentionRows
     reports: list[TensorReport] = []
     warnings: list[str] = []
 
@@ -138,7 +112,7 @@ class Design:
     Attributes:
         spec: shape of the network.
         precision: widths and options.
-        parallelism: how much hardware.
+        attention_rows: P, the query rows that share one pass over the keys; it decides the order of the keys.
         residual_frac: fraction bits of the residual stream.
         tensors: integers, named and typed as `design_tensors` says, and the `decode_tensors`.
         reports: what quantisation did, tensor by tensor.
@@ -147,7 +121,7 @@ class Design:
 
     spec: ModelSpec
     precision: Precision
-    parallelism: Parallelism
+    attention_rows: int
     residual_frac: int
     tensors: Tensors
     reports: tuple[TensorReport, ...] = ()
@@ -157,9 +131,9 @@ class Design:
         if self.arithmetic.exact:
             check_accumulators(self.program, self.tensors)
 
-    def with_parallelism(self, **changes: int | float) -> Design:
-        """The same network on more or less hardware."""
-        return self._with("parallelism", self.parallelism.model_copy(update=changes))
+    def with_attention_rows(self, rows: int) -> Design:
+        """The same network with another P."""
+        return self if rows == self.attention_rows else self._with("attention_rows", rows)
 
     def with_warnings(self, warnings: tuple[str, ...]) -> Design:
         """The same Design with what is doubtful about it."""
@@ -215,24 +189,18 @@ class Design:
 
     @property
     def design_id(self) -> str:
-        """16 hexadecimal digits over everything that hardware is built from; weights are not part of it."""
-        model = self.spec.model_dump(
-            include={"image_size", "in_channels", "patch_size", "dim", "depth", "heads", "mlp_dim", "moe"},
-            mode="json",
-        )
-        baked = {
+        """16 hexadecimal digits over everything that decides a result: shape, precision, P and weights."""
+        return self._design_id(self.weights_sha256)
+
+    def _design_id(self, weights_sha256: str) -> str:
+        content = {
             "version": VERSION,
-            "model": model | {"tasks": len(self.spec.tasks)},
+            "model": self.spec.shape(),
             "precision": self.precision.model_dump(exclude={"name"}, mode="json"),
-            "parallelism": self.parallelism.model_dump(exclude={"clock_mhz"}, mode="json"),
-            "formats": {name: str(fmt) for name, fmt in datapath.FORMATS.items()},
-            "tables": [
-                (t.name, t.base.tolist(), t.slope.tolist(), t.frac, t.step_bits)
-                for t in (*tables.TABLES, *iccad23.TABLES)
-            ],
-            "gelu_table": iccad23.GELU_TABLE.tolist(),
+            "attention_rows": self.attention_rows,
+            "weights_sha256": weights_sha256,
         }
-        return hashlib.sha256(json.dumps(baked, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def weights_sha256(self) -> str:
@@ -241,14 +209,15 @@ class Design:
 
     def save(self, folder: Path) -> None:
         """Write `design.toml` and `weights.safetensors` into a new folder."""
+        weights_sha256 = self.weights_sha256
         content = DesignSpec(
             version=VERSION,
-            design_id=self.design_id,
-            weights_sha256=self.weights_sha256,
+            design_id=self._design_id(weights_sha256),
+            weights_sha256=weights_sha256,
             residual_frac=self.residual_frac,
             model=self.spec,
             precision=self.precision,
-            parallelism=self.parallelism,
+            attention_rows=self.attention_rows,
             reports=list(self.reports),
             warnings=list(self.warnings),
         ).model_dump(mode="json", exclude_none=True)
@@ -258,17 +227,14 @@ class Design:
     @classmethod
     def load(cls, folder: Path) -> Design:
         """Read a Design folder; changed weights or a changed shape are refused."""
-        if not folder.is_dir():
-            raise InputError(
-                f"{folder}: no such folder", hint="expected a Design folder: `edgemoe quantize` makes one"
-            )
+        require_folder(folder, "design")
         path = folder / "design.toml"
-        data = read_toml(path)
+        data = read_toml(path, MOST_BYTES)
         version = data.get("design", {}).get("version") if isinstance(data.get("design"), dict) else None
         if version is not None and version != VERSION:
             raise InputError(
-                f"{path}: version {version!r}, expected {VERSION}",
-                hint="quantize the model again with this release",
+                f"{path}: version {shown(version)}, expected {VERSION}",
+                hint="`edgemoe quantize` the model again: this release reads only Designs of its own version",
             )
         content = validate(_DesignFile, data, path).design
         expected = design_tensors(content.model, content.precision) | decode_tensors(content.model)
@@ -280,14 +246,15 @@ class Design:
         design = cls(
             content.model,
             content.precision,
-            content.parallelism,
+            content.attention_rows,
             content.residual_frac,
             tensors,
             tuple(content.reports),
             tuple(content.warnings),
         )
-        if design.design_id != content.design_id:
-            raise _changed(path, "design_id", design.design_id, content.design_id)
+        identity = design._design_id(found)
+        if identity != content.design_id:
+            raise _changed(path, "design_id", identity, content.design_id)
         return design
 
 

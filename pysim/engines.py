@@ -108,7 +108,7 @@ class RequantiseEngines:
             q,
             k,
             v,
-            rows_per_block=self.design.parallelism.attention_rows,
+            rows_per_block=self.design.attention_rows,
             score_shift=self.design.scalar(op.score_shift),
             out_shift=self.design.scalar(op.out_shift),
             out=op.output.format,
@@ -167,7 +167,7 @@ class Iccad23Engines:
 
     def attention(self, op: Attention, q: IntArray, k: IntArray, v: IntArray) -> tuple[IntArray, IntArray]:
         """See `Engines`."""
-        return iccad23.attention(q, k, v, first_keys(op.tokens, self.design.parallelism.attention_rows))
+        return iccad23.attention(q, k, v, first_keys(op.tokens, self.design.attention_rows))
 
     def logits(self, op: Gate, task: int, x: IntArray) -> IntArray:
         """See `Engines`."""

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pysim.printable import MOST, printable
+
 
 class EdgeMoeError(Exception):
     """Base of every error of this package; raised only through its subclasses.
 
     `message` says what was found and what was expected, `hint` (maybe empty) what to do about it, and
-    `exit_code` is what a command line ends with.
+    `exit_code` is what a command line ends with. Both texts may repeat what files hold: they come out bounded, and
+    without control characters, however they are printed.
     """
 
     exit_code: ClassVar[int] = 2
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         """Keep `message`, which is also the `str()` of the error, and `hint`."""
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = printable(message, MOST)
+        self.hint = printable(hint, MOST)
+        super().__init__(self.message)
 
 
 class InputError(EdgeMoeError):

@@ -1,13 +1,9 @@
-"""Reading and writing the files of Model and Design folders: TOML, safetensors, atomic output folders."""
+"""The files of Model and Design folders: checked fields, safetensors, atomic output folders."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,10 +11,14 @@ import numpy as np
 import tomli_w
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from pysim.errors import InputError
+from pysim.printable import shown, shown_key
+from pysim.reading import require_file
+from pysim.scratch import scratch
 
 Tensors = dict[str, NDArray[Any]]
 """Named arrays, as a safetensors file holds them."""
@@ -32,6 +32,9 @@ class TensorSpec(NamedTuple):
 
 
 Schema = TypeVar("Schema", bound=BaseModel)
+
+_MOST_PROBLEMS = 10
+"""Fields that a message names."""
 
 _SAFETENSORS_DTYPES = {
     "F32": np.float32,
@@ -47,36 +50,24 @@ _SAFETENSORS_DTYPES = {
 }
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Parse a TOML file; an unreadable or malformed one raises `InputError` naming it."""
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file", hint=f"{path.parent} should be a folder that holds {path.name}"
-        ) from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from None
-    except RecursionError:
-        raise InputError(f"{path}: not valid TOML: nested too deeply") from None
-
-
 def validate(schema: type[Schema], data: Any, source: Path | str) -> Schema:
-    """Check `data` against a pydantic schema; every offending field is named in one `InputError`."""
+    """Check `data` against a pydantic schema; the offending fields are named in one `InputError`."""
     try:
         return schema.model_validate(data)
     except ValidationError as error:
-        lines = []
-        for problem in error.errors(include_url=False):
-            field = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
-            reason = problem["msg"].removeprefix("Value error, ")
-            given = problem["input"]
-            shown = f" (got {given!r})" if isinstance(given, (str, int, float, list)) else ""
-            lines.append(f"{field}: {reason}{shown}")
+        problems = error.errors(include_url=False, include_context=False)
+        lines = [_problem(problem) for problem in problems[:_MOST_PROBLEMS]]
+        if len(problems) > len(lines):
+            lines.append(f"and {len(problems) - len(lines):,} more")
         raise InputError(f"{source}: " + "; ".join(lines)) from None
+
+
+def _problem(problem: ErrorDetails) -> str:
+    field = ".".join(map(shown_key, problem["loc"])) or "(whole file)"
+    reason = problem["msg"].removeprefix("Value error, ")
+    given = problem["input"]
+    got = f" (got {shown(given)})" if isinstance(given, (str, int, float, list)) else ""
+    return f"{field}: {reason}{got}"
 
 
 def read_tensors(path: Path, expected: Mapping[str, TensorSpec]) -> Tensors:
@@ -85,8 +76,7 @@ def read_tensors(path: Path, expected: Mapping[str, TensorSpec]) -> Tensors:
     Raises:
         InputError: unreadable or truncated file; a missing, extra, misshapen or wrongly typed tensor.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file", hint="the weights belong beside the .toml of their folder")
+    require_file(path, hint="the weights belong beside the .toml of their folder")
     try:
         with safe_open(path, framework="numpy") as file:
             _check_names(path, set(file.keys()), set(expected))
@@ -151,40 +141,30 @@ def require_new(path: Path) -> None:
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder that appears under its name only when the block ends without an exception."""
-    require_new(folder)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be created: {error.strerror}") from None
-    try:
+    with _made(folder) as temporary:
+        temporary.mkdir()
         yield temporary
-        # mkdtemp makes a private folder; a result is an ordinary one.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        temporary.rename(folder)
-    except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise InputError(f"{folder}: cannot be written: {error.strerror}") from None
-        raise
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that is renamed to it only when the block ends without an exception."""
-    require_new(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be created: {error.strerror}") from None
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
-    try:
+    """A path for a file that appears as `path` only when the block ends without an exception."""
+    with _made(path) as temporary:
         yield temporary
-        temporary.rename(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _made(target: Path) -> Iterator[Path]:
+    """A temporary path that is renamed to `target`, which must be new, at the end of the block."""
+    require_new(target)
+    with ExitStack() as stack:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = stack.enter_context(scratch(target))
+        except OSError as error:
+            raise InputError(f"{target}: cannot be created: {error.strerror}") from None
+        try:
+            yield temporary
+            temporary.rename(target)
+        except OSError as error:
+            raise InputError(f"{target}: cannot be written: {error.strerror}") from None

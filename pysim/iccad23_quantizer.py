@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pysim.arithmetic import ICCAD23, Tensor
 from pysim.calibrate import Statistic
-from pysim.design import DECODE, Design, Parallelism
+from pysim.design import DECODE, Design
 from pysim.errors import OverflowRiskError
 from pysim.files import Tensors
 from pysim.formats import Format, Overflow, Quantization
@@ -35,7 +35,7 @@ PARAMETER_WIDTH = 16
 def quantize(
     model: Model,
     precision: Precision,
-    parallelism: Parallelism,
+    attention_rows: int,
     statistics: dict[str, Statistic],
     progress: Callable[[int], Any],
 ) -> Design:
@@ -72,7 +72,7 @@ def quantize(
             found[f"{DECODE}{each.name}.scale"] = np.full(each.scales, FEATURE.lsb)
             found[f"{DECODE}{each.name}.offset"] = np.zeros(each.scales)
     progress(model.spec.depth)
-    return Design(model.spec, precision, parallelism, FEATURE.frac, found, tuple(reports))
+    return Design(model.spec, precision, attention_rows, FEATURE.frac, found, tuple(reports))
 
 
 def _kind(tensor: Tensor) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pysim.arithmetic import Role, Source, Tensor
 from pysim.errors import InputError
 from pysim.files import Tensors, TensorSpec, read_tensors, write_folder
+from pysim.folders import require_folder
 from pysim.program import Attention, Embed, Experts, Gate, Linear, Norm, Operation, program, tensors
 from pysim.spec import ModelSpec, read_spec
 
@@ -107,10 +108,7 @@ class Model:
     @classmethod
     def load(cls, folder: Path) -> Model:
         """Read a Model folder."""
-        if not folder.is_dir():
-            raise InputError(
-                f"{folder}: no such folder", hint="expected a Model folder: `edgemoe init` makes one"
-            )
+        require_folder(folder, "model")
         spec = read_spec(folder / "model.toml")
         expected = {
             name: TensorSpec(shape, np.dtype(np.float32)) for name, shape in tensor_shapes(spec).items()

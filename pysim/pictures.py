@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pysim.errors import InputError
+from pysim.reading import require_file
 
 Pixels = NDArray[np.uint8]
 Shape = tuple[int, int, int]
@@ -70,8 +71,7 @@ def load_picture(path: Path, shape: Shape, *, fit: bool = False) -> Pixels:
     Raises:
         InputError: an unreadable file, or one of another size or mode.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such image")
+    require_file(path, missing="no such image")
     if path.suffix == ".npy":
         return _load_array(path, shape)
     if path.suffix == ".bin":
@@ -146,5 +146,9 @@ def _load_picture(path: Path, shape: Shape, fit: bool) -> Pixels:
             return _channels_first(picture)
     except InputError:
         raise
+    except ModuleNotFoundError:
+        raise InputError(
+            f"{path}: reading pictures needs pillow", hint="pip install pillow, or give .npy"
+        ) from None
     except Exception as error:  # Pillow's decoders raise whatever they meet.
         raise InputError(f"{path}: not a readable image: {error}") from None

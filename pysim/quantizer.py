@@ -25,7 +25,7 @@ from pysim.datapath import (
     PIXEL_OFFSET,
     SCORE,
 )
-from pysim.design import DECODE, Design, Parallelism, default_parallelism
+from pysim.design import DECODE, Design, default_attention_rows
 from pysim.doubts import doubts
 from pysim.errors import OverflowRiskError
 from pysim.files import Tensors
@@ -86,7 +86,7 @@ def quantize(
     model: Model,
     images: NDArray[np.uint8],
     precision: Precision,
-    parallelism: Parallelism | None = None,
+    attention_rows: int | None = None,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Design:
     """Calibrate on images, quantise, and run the first few: `warnings` of the Design say what is doubtful about it.
@@ -95,14 +95,15 @@ def quantize(
         model: the float network.
         images: (images, channels, H, W) uint8 calibration images.
         precision: a preset or one of your own.
-        parallelism: how much hardware; the defaults suit a ZCU102.
+        attention_rows: P, the query rows that share one pass over the keys; the default suits a ZCU102.
         progress: called with the steps done and in total: calibration runs, then layers.
 
     Raises:
         InputError: no images.
         OverflowRiskError: a sum could leave its accumulator, or weights are far out of proportion.
     """
-    parallelism = parallelism or default_parallelism(model.spec, precision)
+    if attention_rows is None:
+        attention_rows = default_attention_rows(model.spec, precision)
     runs, depth = calibration_runs(model, images), model.spec.depth
 
     def report(done: int) -> None:
@@ -111,7 +112,7 @@ def quantize(
 
     statistics = calibrate(model, images, report)
     run = _QUANTIZERS[arithmetic_of(precision)]
-    design = run(model, precision, parallelism, statistics, lambda layers: report(runs + layers))
+    design = run(model, precision, attention_rows, statistics, lambda layers: report(runs + layers))
     return design.with_warnings(doubts(model, design, images))
 
 
@@ -142,7 +143,7 @@ class _Quantizer:
     operands: dict[str, list[_Operand]] = field(default_factory=dict)
     """By the name of the value; one for each expert where they differ."""
 
-    def run(self, parallelism: Parallelism, progress: Callable[[int], Any]) -> Design:
+    def run(self, attention_rows: int, progress: Callable[[int], Any]) -> Design:
         spec = self.model.spec
         self.operations = program(spec, self.precision)
         self._stream()
@@ -152,7 +153,7 @@ class _Quantizer:
             if layer is not None:
                 progress(layer + 1)
         return Design(
-            spec, self.precision, parallelism, self.residual_frac, self.tensors, tuple(self.reports)
+            spec, self.precision, attention_rows, self.residual_frac, self.tensors, tuple(self.reports)
         )
 
     def _stream(self) -> None:
@@ -500,18 +501,18 @@ class _Quantizer:
 def _requantise(
     model: Model,
     precision: Precision,
-    parallelism: Parallelism,
+    attention_rows: int,
     statistics: dict[str, Statistic],
     progress: Callable[[int], Any],
 ) -> Design:
     try:
-        return _Quantizer(model, precision, statistics, fine=True).run(parallelism, progress)
+        return _Quantizer(model, precision, statistics, fine=True).run(attention_rows, progress)
     except OverflowRiskError:
         # Small values in calibration beside large weights: no shift takes the sums to units that fine.
-        return _Quantizer(model, precision, statistics, fine=False).run(parallelism, progress)
+        return _Quantizer(model, precision, statistics, fine=False).run(attention_rows, progress)
 
 
-_Quantize = Callable[[Model, Precision, Parallelism, dict[str, Statistic], Callable[[int], Any]], Design]
+_Quantize = Callable[[Model, Precision, int, dict[str, Statistic], Callable[[int], Any]], Design]
 _QUANTIZERS: dict[Arithmetic, _Quantize] = {
     REQUANTISE: _requantise,
     ICCAD23: iccad23_quantizer.quantize,

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from pysim.files import read_toml, validate
+from pysim.files import validate
 from pysim.heads import Head
+from pysim.toml import read_toml
 
 Count = Annotated[int, Field(ge=1, le=1 << 20, strict=True)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -162,6 +163,11 @@ class ModelSpec(_Strict):
         """What decodes the tokens of a task."""
         head = self.head(task)
         return Head(head.kind, head.norm, self.norm_eps)
+
+    def shape(self) -> dict[str, Any]:
+        """What decides sizes and results, as JSON values: names, heads and notes do not."""
+        fields = {"image_size", "in_channels", "patch_size", "dim", "depth", "heads", "mlp_dim", "moe"}
+        return self.model_dump(include=fields, mode="json") | {"tasks": len(self.tasks)}
 
     def to_toml(self) -> dict[str, Any]:
         """The spec as `model.toml` holds it, defaults that carry no information left out."""

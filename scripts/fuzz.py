@@ -5,7 +5,7 @@
     python scripts/fuzz.py files --seconds 600
     python scripts/fuzz.py host --seed 7 --first 12 --cases 1
 
-designs: random networks, presets and parallelism. Each is refused in a sentence, or g++ and Verilator accept all that
+designs: random networks, presets and hardware. Each is refused in a sentence, or g++ and Verilator accept all that
 is generated for it; with `--csim`, its test bench runs and finds no value that differs.
 files: damaged and hostile files of every kind that the package reads. Never a traceback, a half-written output, a
 message without end, or a command without end.

@@ -34,6 +34,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from codegen.architecture import Architecture
+from codegen.hardware import default_hardware
 from codegen.rtl.kernels import kernels_of
 from codegen.rtl.kernels.base import Check, Kernel
 from codegen.rtl.render import render
@@ -178,18 +179,16 @@ class Variant:
 
     Attributes:
         renormalize: whether the router's softmax is over the chosen experts.
-        parallelism: of the Design.
+        hardware: sizes that differ from the default.
     """
 
     renormalize: bool
-    parallelism: dict[str, int]
+    hardware: dict[str, int]
 
 
 VARIANTS: Final = (
-    Variant(
-        False, {"linear_in": 4, "linear_out": 8, "token_tile": 2, "attention_rows": 4, "weight_rows": 12}
-    ),
-    Variant(True, {"linear_in": 2, "linear_out": 4, "token_tile": 3, "attention_rows": 5, "weight_rows": 24}),
+    Variant(False, {"lanes": 4, "outputs": 8, "token_tile": 2, "attention_rows": 4, "weight_rows": 12}),
+    Variant(True, {"lanes": 2, "outputs": 4, "token_tile": 3, "attention_rows": 5, "weight_rows": 24}),
 )
 """Between them: heads of fewer words than a step has cycles, and of as many; softmax over all experts, and over the
 chosen ones; weights in one group, and in many. A mutant survives if it does on all."""
@@ -211,8 +210,8 @@ class Bench:
             )
         network = init_model(spec, seed=1)
         images = np.random.default_rng(2).integers(0, 256, (4, spec.in_channels, *spec.image_size), np.uint8)
-        design = quantize(network, images, preset(precision)).with_parallelism(**variant.parallelism)
-        self.architecture = Architecture(design)
+        design = quantize(network, images, preset(precision))
+        self.architecture = Architecture(design, default_hardware(design).changed(**variant.hardware))
         self.kernels = kernels_of(self.architecture)
         self.checks = checks(self.architecture, images[:1], len(spec.tasks) - 1)
         self.folder = folder

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from codegen.architecture import Architecture
+from codegen.hardware import Hardware
 from codegen.resources import Resources, engine_resources
 from codegen.rtl.kernels import kernels_of
 from codegen.rtl.kernels.base import Kernel
@@ -29,7 +30,6 @@ from codegen.rtl.render import render
 from codegen.rtl.resources import ENGINES, kernel_parts
 from codegen.rtl.synthesis import find_yosys, synthesise
 from frontend.zoo import find_spec
-from pysim.design import Parallelism
 from pysim.errors import EdgeMoeError, InputError
 from pysim.model import init_model
 from pysim.precision import preset
@@ -76,13 +76,13 @@ class Row:
         return found
 
 
-def architecture_of(model: str, precision: str, parallelism: Parallelism) -> Architecture:
+def architecture_of(model: str, precision: str, hardware: Hardware) -> Architecture:
     """A Design of random weights: what it uses does not depend on them."""
     network = init_model(find_spec(model), seed=0)
     spec = network.spec
     images = np.random.default_rng(0).integers(0, 256, (1, spec.in_channels, *spec.image_size), np.uint8)
     design = quantize(network, images, preset(precision))
-    return Architecture(replace(design, parallelism=parallelism))
+    return Architecture(design, hardware)
 
 
 def row_of(architecture: Architecture, kernel: Kernel, folder: Path) -> Row:
@@ -118,8 +118,8 @@ def main(
     model: Annotated[str, typer.Option(help="Zoo name or model.toml: the shape.")] = "m3vit-tiny",
     precision: Annotated[list[str] | None, typer.Option(help="Preset; may be repeated.")] = None,
     kernel: Annotated[list[str] | None, typer.Option(help="Only this kernel; may be repeated.")] = None,
-    linear_in: Annotated[int, typer.Option(help="Lanes of a word.")] = 8,
-    linear_out: Annotated[int, typer.Option(help="Outputs at once.")] = 8,
+    lanes: Annotated[int, typer.Option(help="Lanes of a word.")] = 8,
+    outputs: Annotated[int, typer.Option(help="Outputs at once.")] = 8,
     token_tile: Annotated[int, typer.Option(help="Tokens at once.")] = 2,
     attention_rows: Annotated[int, typer.Option(help="Query rows at once.")] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -128,12 +128,12 @@ def main(
     results: dict[str, list[Row]] = {}
     try:
         find_yosys()
-        parallelism = Parallelism(
-            linear_in=linear_in, linear_out=linear_out, token_tile=token_tile, attention_rows=attention_rows
+        hardware = Hardware(
+            lanes=lanes, outputs=outputs, token_tile=token_tile, attention_rows=attention_rows
         )
         for name_of_preset in precision or ["w16a16", "w8a8"]:
             with console.status(f"{name_of_preset}: quantising {model}") as status:
-                architecture = architecture_of(model, name_of_preset, parallelism)
+                architecture = architecture_of(model, name_of_preset, hardware)
                 kernels = kernels_of(architecture)
                 if unknown := sorted(set(kernel or []) - set(kernels)):
                     raise InputError(f"no kernel {unknown[0]}", hint=f"there are {', '.join(kernels)}")
@@ -150,7 +150,7 @@ def main(
             console.print(f"hint: {hint}", markup=False, highlight=False)
         raise typer.Exit(2) from None
     if as_json:
-        shape = {"model": model, "parallelism": parallelism.model_dump()}
+        shape = {"model": model, "hardware": hardware.model_dump()}
         rows = {
             p: [asdict(r) | {"expected": asdict(r.expected), "off": r.off} for r in found]
             for p, found in results.items()

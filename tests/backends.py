@@ -18,14 +18,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
 import rtl_backend
-from blank import blank_design
+from blank import blank
 from boards import load_board
 from cases import CASES, Case
 from codegen import csim
+from codegen import hardware as sizes
 from codegen.architecture import PRODUCT_SHIFT, Architecture
 from codegen.render import render
 from oracles import ORACLES
-from pysim.design import Design, Parallelism
 from pysim.errors import InputError
 from pysim.formats import Format
 from pysim.kernels import iccad23
@@ -265,7 +265,7 @@ class Hardware:
         return case.kernel in self.accepts and self.accepts[case.kernel](case.inputs)
 
     @property
-    def design(self) -> Design:
+    def architecture(self) -> Architecture:
         spec = ModelSpec(
             name="kernels",
             image_size=(1, self.tokens - 1),
@@ -278,14 +278,14 @@ class Hardware:
             tasks=["a"],
             moe=MoeSpec(layers="all", experts=4, hidden_dim=4, top_k=1),
         )
-        words = Parallelism(
-            linear_in=4, linear_out=4, token_tile=1, attention_rows=1, axi_width=64, weight_ports=1
+        words = sizes.Hardware(
+            lanes=4, outputs=4, token_tile=1, attention_rows=1, axi_width=64, weight_ports=1
         )
-        return blank_design(spec, self.precision, words)
+        return blank(spec, self.precision, words)
 
     def render(self, folder: Path) -> list[Path]:
         """Write the sources of the kernel driver; returns those to compile. Headers are in `folder / "src"`."""
-        architecture = Architecture(self.design)
+        architecture = self.architecture
         render(architecture, folder, load_board("u280"))
         # Compiled once for each number of experts, by being included.
         (folder / "src/router.cpp").rename(folder / "src/router_code.h")

@@ -14,11 +14,12 @@ from PIL import Image
 
 import edgemoe
 from boards import load_board
+from codegen.hardware import Hardware
 from codegen.project import Build
 from emulation import Expected, FaultyKernel, faulty_board
 from host import Accelerator
 from host.emulated import EmulatedBoard
-from pysim.design import Design, Parallelism
+from pysim.design import Design
 from pysim.model import Model
 from pysim.precision import PRESETS
 
@@ -27,8 +28,8 @@ Pixels = NDArray[np.uint8]
 collect_ignore = ["pynq_session.py"]
 """A program for PYNQ's environment, which this one is not."""
 
-NARROW = Parallelism(
-    linear_in=8, linear_out=16, token_tile=2, attention_rows=4, axi_width=64, weight_ports=2, max_batch=3
+NARROW = Hardware(
+    lanes=8, outputs=16, token_tile=2, attention_rows=4, axi_width=64, weight_ports=2, max_batch=3
 )
 """Words and beats that divide nothing in the micro network."""
 
@@ -79,9 +80,8 @@ def built(tmp_path_factory: pytest.TempPathFactory, micro: Model, designs: dict[
     from codegen.project import generate
 
     # Words and beats that divide nothing in the network; compiled for other tests too.
-    design = designs["w8a8"].with_parallelism(**NARROW.model_dump())
     folder = tmp_path_factory.mktemp("built") / "build"
-    return generate(design, folder, load_board("u280"), model=micro)[0]
+    return generate(designs["w8a8"], folder, load_board("u280"), hardware=NARROW, model=micro)[0]
 
 
 @pytest.fixture(scope="session")

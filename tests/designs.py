@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pysim.arithmetic import ICCAD23, Kind, Role, Tensor, arithmetic_of
 from pysim.datapath import GELU_INPUT, MULTIPLIER_WIDTH, NORMALIZED, SCORE
-from pysim.design import DECODE, Design, Parallelism
+from pysim.design import DECODE, Design
 from pysim.files import Tensors
 from pysim.formats import Format
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
@@ -36,9 +36,7 @@ from pysim.spec import ModelSpec
 GAMMA_FRAC = 14
 
 
-def random_design(
-    spec: ModelSpec, precision: Precision, parallelism: Parallelism | None = None, seed: int = 0
-) -> Design:
+def random_design(spec: ModelSpec, precision: Precision, attention_rows: int = 16, seed: int = 0) -> Design:
     """A Design of that shape in which values fill a good part of their ranges, and seldom leave them."""
     operations = program(spec, precision)
     maker = _Requantising if arithmetic_of(precision).exact else _Truncating
@@ -47,7 +45,7 @@ def random_design(
         if value.scales:
             tensors[f"{DECODE}{value.name}.scale"] = np.ones(value.scales)
             tensors[f"{DECODE}{value.name}.offset"] = np.zeros(value.scales)
-    return Design(spec, precision, parallelism or Parallelism(), FEATURE.frac, tensors)
+    return Design(spec, precision, attention_rows, FEATURE.frac, tensors)
 
 
 @dataclass

@@ -56,7 +56,7 @@ class FaultyKernel(EmulatedKernel):
             self.go.wait(30)
         outputs = super().execute(arguments)
         if self.mode == "id" and outputs is not None:
-            outputs["design_id"] ^= 1
+            outputs["hardware_id"] ^= 1
         if self.mode == "status" and outputs is not None:
             outputs["status"] = 7
         return outputs

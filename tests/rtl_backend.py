@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blank import blank_design
+from blank import blank
 from cases import Case
 from codegen.architecture import Architecture
+from codegen.hardware import Hardware
 from codegen.rtl.kernels import attention, layernorm, linear, router, softmax, units
 from codegen.rtl.kernels.base import Call, Kernel, Result
 from codegen.rtl.kernels.units import unit_kernels
 from codegen.rtl.render import render
 from codegen.rtl.simulation import Scenario, build, play
 from codegen.weight_image import pack_gate, pack_linear, pack_norm, pack_records
-from pysim.design import Parallelism
 from pysim.precision import Precision
 from pysim.program import Destination
 from pysim.spec import ModelSpec, MoeSpec
@@ -38,11 +38,11 @@ GATE_EXPERTS, GATE_RANKS = 16, 5
 
 @dataclass(frozen=True)
 class Shape:
-    """A Design for the sake of its kernels: widths, parallelism, and the largest sizes."""
+    """A Design for the sake of its kernels: widths, hardware, and the largest sizes."""
 
     name: str
     precision: Precision
-    parallelism: Parallelism
+    hardware: Hardware
     tokens: int
 
     @property
@@ -59,13 +59,13 @@ class Shape:
             tasks=["a"],
             moe=MoeSpec(layers="all", experts=GATE_EXPERTS, hidden_dim=4, top_k=GATE_RANKS),
         )
-        return Architecture(blank_design(spec, self.precision, self.parallelism))
+        return blank(spec, self.precision, self.hardware)
 
 
-def _parallelism(outputs: int, tile: int, rows: int) -> Parallelism:
-    return Parallelism(
-        linear_in=4,
-        linear_out=outputs,
+def _parallelism(outputs: int, tile: int, rows: int) -> Hardware:
+    return Hardware(
+        lanes=4,
+        outputs=outputs,
         token_tile=tile,
         attention_rows=16,
         axi_width=64,
@@ -138,7 +138,7 @@ def _has(case: Case, shape: str) -> bool:
     if case.kernel == "attention":
         keys, head_dim = i["q"].shape[1:]  # type: ignore[union-attr]
         rows = min(int(i["rows_per_block"]), keys)
-        fits = keys <= tokens and head_dim <= 64 and rows <= SHAPES[shape].parallelism.attention_rows
+        fits = keys <= tokens and head_dim <= 64 and rows <= SHAPES[shape].hardware.attention_rows
         return bool(fits and i["width"] <= p.attention_width and i["out_width"] == p.activation_width)
     if case.kernel == "linear":
         to_residual = i["out_width"] == p.residual_width

@@ -17,10 +17,13 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 import edgemoe
+from codegen.project import Build
 from edgemoe import cli
 from pysim.design import Design
 from pysim.errors import CheckError
 from pysim.model import Model
+from pysim.precision import PRESETS
+from pysim.process import BROKEN_PIPE
 
 Pixels = NDArray[np.uint8]
 
@@ -68,6 +71,10 @@ def test_version_and_help(run: Run) -> None:
     for command in ("init", "import", "export", "quantize", "simulate", "demo", "zoo"):
         assert command in text
         assert "--json" in run(command, "--help").out
+        assert run(command, "-h").out == run(command, "--help").out
+    assert run().out == run("-h").out == text
+    assert run().err == ""
+    assert run("zoo", "-h", "--json").out == run("zoo", "-h").out
 
 
 def test_init(run: Run, tmp_path: Path) -> None:
@@ -116,7 +123,7 @@ def test_quantize_in_json(run: Run, folders: Path, tmp_path: Path) -> None:
     assert data["warnings"] == ["only 2 calibration image(s): ranges may be too narrow for others"]
     assert (data["images"], data["precision"]) == (2, "w16a16")
     design = edgemoe.load_design(tmp_path / "design")
-    assert design.parallelism.attention_rows == 4
+    assert design.attention_rows == 4
     assert [tensor["name"] for tensor in data["tensors"]] == [report.name for report in design.reports]
     assert {"kind", "low", "high", "width", "scale", "frac", "clipped", "sqnr_db"} < set(data["tensors"][0])
 
@@ -255,7 +262,6 @@ def wrong_arguments(folders: Path, out: Path) -> list[tuple[Sequence[object], st
     design, model, images = folders / "w16a16", folders / "model", folders / "images"
     quantize, simulate = ("quantize", model, "-o", out), ("simulate", design, "--out", out)
     return [
-        ((), "Missing command"),
         (("paint",), "No such command 'paint'"),
         (("zoo", "--colour"), "No such option"),
         (("zoo", "extra"), "extra"),
@@ -271,10 +277,12 @@ def wrong_arguments(folders: Path, out: Path) -> list[tuple[Sequence[object], st
         ((*quantize, "--images", folders), "no image in this folder"),
         ((*quantize, "--images", folders / "none.png"), "none.png: no such image"),
         ((*quantize, "--images", model / "model.toml"), "model.toml: not a readable image"),
-        (("quantize", design, "-o", out, "--images", images), "model.toml: no such file"),
+        (("quantize", design, "-o", out, "--images", images), "this is a Design, expected a Model"),
         ((*simulate, "--image", images, "--task", "flow"), "task 'flow' is unknown"),
-        ((*simulate, "--image", images, "--reference", design), "model.toml: no such file"),
-        (("simulate", model, "--out", out, "--image", images), "design.toml: no such file"),
+        ((*simulate, "--image", images, "--reference", design), "this is a Design, expected a Model"),
+        (("simulate", model, "--out", out, "--image", images), "this is a Model, expected a Design"),
+        (("simulate", images, "--out", out, "--image", images), "design.toml: no such file"),
+        (("simulate", design / "design.toml", "--image", images), "a file, expected a Design folder"),
         (("simulate", folders / "nothing", "--image", images), "nothing: no such folder"),
     ]
 
@@ -285,11 +293,55 @@ def test_wrong_input_ends_with_2_one_message_and_no_output(run: Run, folders: Pa
         assert plain.err.startswith("error: ") and message in plain.err, (arguments, plain.err)
         assert "Traceback" not in plain.err and plain.out == ""
         in_json = run(*arguments, "--json", code=2)
-        if arguments:
-            assert set(in_json.json) == {"error", "hint"}
-            assert message in in_json.json["error"]
+        assert set(in_json.json) == {"error", "hint"}
+        assert message in in_json.json["error"]
         assert in_json.err == "" or in_json.err.startswith("warning: ")
         assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_of_another_kind_are_told_apart(
+    run: Run, folders: Path, built: Build, tmp_path: Path
+) -> None:
+    model, design, build = folders / "model", folders / "w8a8", built.folder
+    out, image = ("-o", tmp_path / "out"), ("--image", folders / "images")
+    quantise = f"edgemoe quantize {model} -o DESIGN --images PATH"
+    wrong = [
+        (("simulate", model, *image), "a Model, expected a Design", f"quantise it: {quantise}"),
+        (("simulate", build, *image), "a build, expected a Design", f"its Design is {build / 'design'}"),
+        (
+            ("simulate", build / "host", *image),
+            "the host folder of a build, expected a Design",
+            f"the Design of the build is {build / 'design'}",
+        ),
+        (("generate", model, *out), "a Model, expected a Design", f"quantise it: {quantise}"),
+        (("estimate", model), "a Model, expected a Design", f"quantise it: {quantise}"),
+        (("quantize", build, *out, "--images", model), "a build, expected a Model", "give the Model folder"),
+        (("export", design, *out), "a Design, expected a Model", "give the Model folder that it was"),
+        (("verify", design), "a Design, expected a build", f"edgemoe generate {design} -o BUILD"),
+        (("verify", model), "a Model, expected a build", f"{quantise}; edgemoe generate DESIGN -o BUILD"),
+        (
+            ("verify", build / "host"),
+            "the host folder of a build, expected a build",
+            f"build folder: {build}",
+        ),
+        (("run", design, *image), "a Design, expected a build", f"edgemoe generate {design} -o BUILD"),
+        (("run", model, *image, "--emulate"), "a Model, expected a build", "quantise it and generate"),
+        (
+            ("generate", design, *out, "--model", design),
+            "a Design, expected a Model",
+            "give the Model folder",
+        ),
+    ]
+    for arguments, message, hint in wrong:
+        data = run(*arguments, "--json", code=2).json
+        assert data["error"] == f"{arguments[1]}: this is {message}", arguments
+        assert hint in data["hint"], arguments
+    data = run("import", design, *out, "--json", code=2).json
+    assert "a Design folder, expected a network in floats" in data["error"]
+    data = run("simulate", folders, *image, "--json", code=2).json
+    assert data["error"] == f"{folders}: not a Design"
+    assert data["hint"] == f"did you mean {' or '.join(str(folders / p) for p in sorted(PRESETS))}?"
+    assert not (tmp_path / "out").exists()
 
 
 def test_existing_output_is_refused_before_any_work(
@@ -370,7 +422,7 @@ def test_a_reader_that_leaves_is_no_failed_check(folders: Path) -> None:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait() == cli.BROKEN_PIPE
+        assert process.wait() == BROKEN_PIPE
 
 
 def test_help_needs_no_heavy_imports() -> None:

@@ -50,7 +50,7 @@ class TestRun:
             expected = edgemoe.simulate(design, images, task).integers.astype("<i8")
             for run, tokens in zip(data["runs"][number::2], expected, strict=True):
                 assert run["tokens_sha256"] == hashlib.sha256(tokens.tobytes()).hexdigest()
-                assert run["latency_ms"] == pytest.approx(run["cycles"] / 300e3)
+                assert run["cycles"] is run["latency_ms"] is None
                 assert np.shape(run["map"]) == (2, 4)
 
     @pytest.mark.compile
@@ -60,7 +60,8 @@ class TestRun:
         # The emulated board needs the C++, which a host folder alone does not have.
         shutil.copytree(built.host, tmp_path / "alone")
         _, err = output(capsys, "run", tmp_path / "alone", *arguments, code=2)
-        assert "build.toml" in err and not out.exists()
+        assert "the host folder of a build, expected a build" in err and "give the whole build folder" in err
+        assert not out.exists()
         text, _ = output(capsys, "run", built.host, *arguments)
         assert re.search(r"00.png: depth: map 2x4, \S+ to \S+; \S+ s emulated; tokens [0-9a-f]{16}\n", text)
         with np.load(out) as archive:
@@ -139,7 +140,7 @@ class TestVerifyHost:
     @pytest.mark.compile
     def test_changed_code_is_found(self, built: Build, tmp_path: Path, capsys: Captured) -> None:
         shutil.copytree(built.folder, tmp_path / "build")
-        change(tmp_path / "build/hls/src/top.cpp", "batch, task, header", "batch, 0 * task, header")
+        change(tmp_path / "build/hls/src/top.cpp", "images, task, header", "images, 0 * task, header")
         data = as_json(capsys, "verify", tmp_path / "build", "--host", "--images", 2, code=1)
         wrong = {name for name, engine in data["engines"].items() if engine["mismatches"]}
         assert wrong == {f"host.{kind}.depth" for kind in ("tokens", "real", "stream", "batch")}
@@ -148,14 +149,14 @@ class TestVerifyHost:
     @pytest.mark.compile
     def test_design_of_other_hardware(self, built: Build, tmp_path: Path, capsys: Captured) -> None:
         shutil.copytree(built.folder, tmp_path / "build")
-        change(tmp_path / "build/hls/src/top.cpp", "*design_id = DESIGN_ID", "*design_id = 0x1234")
+        change(tmp_path / "build/hls/src/top.cpp", "*hardware_id = HARDWARE_ID", "*hardware_id = 0x1234")
         _, err = output(capsys, "verify", tmp_path / "build", "--host", "--images", 1, code=1)
         assert "on the board is design 0000000000001234" in err
 
 
 @pytest.mark.compile
 def test_generate_takes_heads_along(folders: Path, tmp_path: Path, capsys: Captured) -> None:
-    common = ("generate", folders / "w8a8", "--board", "zcu104")
+    common = ("generate", folders / "w8a8", "--board", "zcu102")
     text, _ = output(capsys, *common, "-o", tmp_path / "with", "--model", folders / "model")
     assert "next: edgemoe verify" in text
     output(capsys, *common, "-o", tmp_path / "without")

@@ -16,11 +16,11 @@ from boards import load_board
 from codegen.architecture import Architecture
 from codegen.csim import CsimResult, run_csim
 from codegen.estimate import Scheduler, total_trips
-from codegen.performance import on_board
+from codegen.hardware import Hardware
 from codegen.project import Build, generate
 from conftest import NARROW
 from edgemoe.cli import main
-from pysim.design import Design, Parallelism
+from pysim.design import Design
 from pysim.errors import CheckError, InputError
 from pysim.model import Model
 from pysim.simulator import simulate
@@ -28,19 +28,19 @@ from pysim.tables import GELU_DELTA
 
 BOARD = load_board("u280")
 
-SINGLE = Parallelism(
-    linear_in=4, linear_out=4, token_tile=1, attention_rows=1, axi_width=64, weight_ports=1, weight_rows=16
+SINGLE = Hardware(
+    lanes=4, outputs=4, token_tile=1, attention_rows=1, axi_width=64, weight_ports=1, weight_rows=16
 )
-WIDE = Parallelism(linear_in=16, linear_out=32, token_tile=16, attention_rows=64, weight_rows=64)
+WIDE = Hardware(lanes=16, outputs=32, token_tile=16, attention_rows=64, weight_rows=64)
 """More of everything than the micro network has: rows, tokens, blocks. Only the largest board has room for it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A network, a precision and a parallelism; `moe` and `fields` change the micro network."""
+    """A network, a precision and hardware; `moe` and `fields` change the micro network."""
 
     precision: str
-    parallelism: Parallelism
+    hardware: Hardware
     batch: int = 1
     task: int = 0
     moe: dict[str, Any] | None = dataclasses.field(default_factory=dict)
@@ -69,7 +69,7 @@ CASES = {
 def design_of(case: Case, micro_with: Callable[..., Model]) -> Design:
     model = micro_with(case.moe, **case.fields)
     design = edgemoe.quantize(model, edgemoe.random_images(model, 6), case.precision)
-    return design.with_parallelism(**case.parallelism.model_dump())
+    return design
 
 
 @pytest.mark.compile
@@ -78,20 +78,27 @@ def test_compiled_code_equals_simulator(name: str, tmp_path: Path, micro_with: C
     case = CASES[name]
     design = design_of(case, micro_with)
     images = edgemoe.random_images(design, case.batch, seed=5)
-    build, _ = generate(design, tmp_path / "build", BOARD, images, task=case.task)
+    build, _ = generate(design, tmp_path / "build", BOARD, images, hardware=case.hardware, task=case.task)
     result = run_csim(build.hls)
     assert result.failed == 0, result.mismatches
     assert result.engines["network"] == (case.batch * design.spec.tokens * design.spec.dim, 0)
-    expected = {"embed", "layernorm", "linear_heads", "attention", "linear_residual", "network", "design_id"}
+    expected = {
+        "embed",
+        "layernorm",
+        "linear_heads",
+        "attention",
+        "linear_residual",
+        "network",
+        "hardware_id",
+    }
     assert expected | {"max_batch", "status", "untouched"} <= set(result.engines)
     assert "refused" not in result.counts, "a call that is refused runs no engine and loads nothing"
-    _check_trip_counts(design, images, case.task, result)
+    _check_trip_counts(build.architecture, images, case.task, result)
 
 
-def _check_trip_counts(design: Design, images: Any, task: int, result: CsimResult) -> None:
-    routing = simulate(design, images, task).routing
+def _check_trip_counts(architecture: Architecture, images: Any, task: int, result: CsimResult) -> None:
+    routing = simulate(architecture.design, images, task).routing
     queues = {layer: choices.lengths.tolist() for layer, choices in routing.items()}
-    architecture = Architecture(on_board(design, BOARD))
     stages = Scheduler(architecture, len(images)).run(queues)
     assert total_trips(stages) == result.counts["network"]
     by_name = {stage.name: stage.trips for stage in stages}
@@ -106,7 +113,8 @@ def _check_trip_counts(design: Design, images: Any, task: int, result: CsimResul
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory, micro_with: Callable[..., Model]) -> Build:
     folder = tmp_path_factory.mktemp("csim") / "build"
-    return generate(design_of(CASES["narrow-16-bit"], micro_with), folder, BOARD)[0]
+    case = CASES["narrow-16-bit"]
+    return generate(design_of(case, micro_with), folder, BOARD, hardware=case.hardware)[0]
 
 
 @pytest.mark.compile

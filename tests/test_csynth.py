@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from blank import on_hardware
 from codegen.architecture import Architecture
 from codegen.csynth_check import Finding, SynthesisCheck, check_synthesis, label_of
 from codegen.csynth_report import find_reports, read_synthesis
@@ -31,7 +32,7 @@ BEATS = 0.9
 
 @pytest.fixture(scope="module")
 def architecture(designs: dict[str, Design]) -> Architecture:
-    return Architecture(designs["w8a8"])
+    return on_hardware(designs["w8a8"])
 
 
 @pytest.fixture
@@ -406,7 +407,7 @@ class TestReports:
 class TestCommand:
     @pytest.fixture
     def written(self, built: Build, tmp_path: Path) -> Reports:
-        return as_assumed(Architecture(Design.load(built.folder / "design")))
+        return as_assumed(built.architecture)
 
     def run(self, built: Build, written: Reports, tmp_path: Path, *options: str) -> int:
         written.write(tmp_path / "given/syn/report")

@@ -134,7 +134,7 @@ def test_compiled_code_that_differs_fails_the_demo(
     ("missing", "message"),
     [
         ("matplotlib", "matplotlib"),
-        ("jinja2", "jinja2"),
+        ("sklearn", "scikit-learn"),
         ("clang_format", "clang-format"),
         ("hls4ml", "hls4ml"),
         ("g++", r"g\+\+ was not found"),
@@ -147,8 +147,10 @@ def test_what_is_missing_is_said_before_the_work(
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == missing else find_spec(name)
     )
-    tools = {"g++"} if missing == "g++" else {"clang-format"}
-    monkeypatch.setattr(shutil, "which", lambda name: None if name in tools else which(name))
+    tools = {"g++": {"g++"}, "clang_format": {"clang-format"}}.get(missing, set())
+    monkeypatch.setattr(
+        shutil, "which", lambda name, **named: None if name in tools else which(name, **named)
+    )
     monkeypatch.setattr(demo, "_load", lambda scenes: pytest.fail("work began"))
     with pytest.raises(InputError, match=message) as raised:
         demo.run_demo(Console(as_json=True), tmp_path / "demo")

@@ -156,5 +156,5 @@ def test_warnings_stay_with_the_design(doubtful: Design, tmp_path: Path) -> None
     doubtful.save(tmp_path / "design")
     loaded = edgemoe.load_design(tmp_path / "design")
     assert loaded.warnings == doubtful.warnings != ()
-    assert loaded.with_parallelism(attention_rows=2).warnings == doubtful.warnings
+    assert loaded.with_attention_rows(2).warnings == doubtful.warnings
     assert loaded.weights_sha256 == doubtful.weights_sha256

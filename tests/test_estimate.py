@@ -11,24 +11,33 @@ import numpy as np
 import pytest
 
 import edgemoe
-from boards import load_board
+from blank import on_hardware
+from boards import FAMILIES, load_board
 from codegen import original
 from codegen.architecture import Architecture
 from codegen.estimate import Scheduler
+from codegen.hardware import Hardware, default_hardware
 from codegen.loops import Loop, loops_of
 from codegen.memories import Memory
-from codegen.performance import Performance, beats_per_cycle, estimate, nearest_fit, require_fit
+from codegen.performance import (
+    Performance,
+    beats_per_cycle,
+    estimate,
+    evaluate,
+    nearest_fit,
+    on_board,
+    require_fit,
+)
 from codegen.resources import (
     CONTROL_FACTOR,
     dsp_by_engine,
-    multiplier_dsp,
     packed_sum_luts,
 )
 from designs import random_design
 from doc_tables import MARK, marked_tables, read_page
 from edgemoe.cli import main
 from frontend.zoo import find_spec
-from pysim.design import Design, Parallelism, default_parallelism
+from pysim.design import Design, default_attention_rows
 from pysim.errors import InputError
 from pysim.precision import PRESETS
 
@@ -40,7 +49,7 @@ def tiny() -> dict[str, Design]:
     """M3ViT-tiny in both widths; of random integers, as an estimate depends on the shape alone."""
     spec = find_spec("m3vit-tiny")
     return {
-        preset: random_design(spec, PRESETS[preset], default_parallelism(spec, PRESETS[preset]))
+        preset: random_design(spec, PRESETS[preset], default_attention_rows(spec, PRESETS[preset]))
         for preset in TARGET_MS
     }
 
@@ -106,7 +115,7 @@ def test_loops_of_the_page(tiny: dict[str, Design]) -> None:
 
 
 def test_what_the_assumptions_are_worth(tiny: dict[str, Design]) -> None:
-    architecture = Architecture(tiny["w8a8"])
+    architecture = on_hardware(tiny["w8a8"])
     beats, loops = beats_per_cycle(architecture, load_board("zcu102")), loops_of(architecture)
 
     def cycles(changed: Mapping[str, Loop] | None = None, **options: bool) -> int:
@@ -184,7 +193,7 @@ def test_original_is_recognised() -> None:
     ],
 )
 def test_multipliers(bits: tuple[int, int], slices: int) -> None:
-    assert multiplier_dsp(*bits) == slices
+    assert FAMILIES["zynq-ultrascale+"].multiplier_dsp(*bits) == slices
 
 
 @pytest.mark.parametrize(
@@ -220,13 +229,13 @@ def test_shape_that_the_tool_should_choose(memory: Memory, built: str) -> None:
 
 def test_reviewed_hardware(tiny: dict[str, Design]) -> None:
     """16 x 32 x 4, 19 query rows, w8a8: figures that a review of the C++ worked out by hand."""
-    architecture = Architecture(tiny["w8a8"])
-    parallelism = architecture.design.parallelism
+    architecture = on_hardware(tiny["w8a8"])
+    hardware = architecture.hardware
     shape = (
-        parallelism.linear_in,
-        parallelism.linear_out,
-        parallelism.token_tile,
-        parallelism.attention_rows,
+        hardware.lanes,
+        hardware.outputs,
+        hardware.token_tile,
+        hardware.attention_rows,
     )
     assert shape == (16, 32, 4, 19)
     performance = estimate(tiny["w8a8"], load_board("zcu102"))
@@ -248,7 +257,7 @@ def test_chains_of_packed_products(
     widths = {"weight_width": weight, "activation_width": activation}
     design = designs["w8a8"]
     design = dataclasses.replace(design, precision=design.precision.model_copy(update=widths))
-    found = Architecture(design).packed_chain
+    found = on_hardware(design).packed_chain
     assert found == chain
     largest = 1 << (weight + activation - 2)
     # The sum of the lower products stays in its 18 bits; one more of them would not, or is not wanted.
@@ -257,18 +266,15 @@ def test_chains_of_packed_products(
 
 
 def test_sums_of_packed_products_are_cheaper_in_chains(designs: dict[str, Design]) -> None:
-    architecture = Architecture(designs["w8a8"])
+    architecture = on_hardware(designs["w8a8"])
     costs = [packed_sum_luts(architecture, chain) for chain in (1, 2, 4)]
     assert costs == sorted(costs, reverse=True)
     assert costs[2] < costs[0] / 2
-    assert packed_sum_luts(Architecture(designs["w16a16"]), 1) == 0
+    assert packed_sum_luts(on_hardware(designs["w16a16"]), 1) == 0
 
 
 def test_packed_products_halve_the_dsp_slices(designs: dict[str, Design]) -> None:
-    shared, single = (
-        Architecture(dataclasses.replace(designs[preset], parallelism=Parallelism()))
-        for preset in ("w8a8", "w16a16")
-    )
+    shared, single = (Architecture(designs[preset], Hardware()) for preset in ("w8a8", "w16a16"))
     assert 2 * dsp_by_engine(shared)["linear"] == dsp_by_engine(single)["linear"]
 
 
@@ -276,40 +282,43 @@ def test_packed_products_halve_the_dsp_slices(designs: dict[str, Design]) -> Non
 def test_a_design_that_does_not_fit_names_what_is_short_and_what_fits(tiny: dict[str, Design]) -> None:
     board = load_board("ultra96v2")
     with pytest.raises(InputError, match=r"does not fit ultra96v2: dsp 1948 of 360") as caught:
-        require_fit(tiny["w16a16"], board)
-    assert "the fastest that fits has linear_in" in caught.value.hint
-    fitting = nearest_fit(tiny["w16a16"], board)
+        require_fit(on_board(tiny["w16a16"], board), board)
+    assert "the fastest that fits takes" in caught.value.hint
+    fitting = nearest_fit(on_board(tiny["w16a16"], board), board)
     assert fitting is not None
-    assert estimate(fitting, board).fits
+    assert evaluate(fitting, board).fits
+    # The hint can be typed.
+    settings = re.findall(r"--set (\S+)", caught.value.hint)
+    assert default_hardware(tiny["w16a16"], board).with_settings(settings) == fitting.hardware
 
 
-def test_no_parallelism_fits(tiny: dict[str, Design]) -> None:
+def test_no_hardware_fits(tiny: dict[str, Design]) -> None:
     board = load_board("pynq-z2").model_copy(update={"dsp": 1})
-    assert nearest_fit(tiny["w16a16"], board) is None
+    assert nearest_fit(on_board(tiny["w16a16"], board), board) is None
 
 
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"linear_in": 16, "linear_out": 24}, "linear_out = 24 is not a multiple of linear_in = 16"),
+        ({"lanes": 16, "outputs": 24}, "outputs = 24 is not a multiple of lanes = 16"),
         ({"axi_width": 32}, "axi_width = 32"),
         ({"weight_rows": 1}, "weight_rows = 1"),
     ],
 )
-def test_parallelism_that_cannot_be_built(
+def test_hardware_that_cannot_be_built(
     changes: dict[str, int], complaint: str, designs: dict[str, Design]
 ) -> None:
-    parallelism = Parallelism().model_copy(update=changes)
+    hardware = Hardware().changed(**changes)
     with pytest.raises(InputError, match=complaint):
-        Architecture(dataclasses.replace(designs["w16a16"], parallelism=parallelism))
+        Architecture(designs["w16a16"], hardware)
 
 
 def test_weight_buffer_holds_one_block_at_least(designs: dict[str, Design]) -> None:
     """Of the layer with the most operand words, to the row."""
 
     def built(rows: int) -> Architecture:
-        parallelism = Parallelism(linear_in=4, linear_out=4, weight_rows=rows)
-        return Architecture(dataclasses.replace(designs["w16a16"], parallelism=parallelism))
+        hardware = Hardware(lanes=4, outputs=4, weight_rows=rows)
+        return Architecture(designs["w16a16"], hardware)
 
     roomy = built(512)
     words = {name: roomy.linear(name).in_words for name in roomy.job_names}

@@ -58,7 +58,7 @@ def test_design_reads_back_equal(designs: dict[str, Design], folders: Path, pres
     for field in (
         "spec",
         "precision",
-        "parallelism",
+        "attention_rows",
         "residual_frac",
         "reports",
         "design_id",
@@ -173,14 +173,12 @@ def edit_design(folder: Path, field: str, value: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("version", "2", "version 2, expected 1"),
-        ("version", '"new"', "version 'new', expected 1"),
+        ("version", "1", "version 1, expected 2"),
+        ("version", '"new"', "version 'new', expected 2"),
         ("version", "-", "design.version: Field required"),
-        ("max_batch", "2", "design_id is "),
         ("attention_rows", "5", "design_id is "),
-        ("attention_rows", "0", "design.parallelism.attention_rows: "),
-        ("attention_rows", "8\nattention_cols = 8", "design.parallelism.attention_cols: "),
-        ("axi_width", "100", "design.parallelism.axi_width: "),
+        ("attention_rows", "0", "design.attention_rows: "),
+        ("attention_rows", "8\nattention_cols = 8", "design.attention_cols: "),
         ("weight_width", "15", "design_id is "),
         ("weight_width", "33", "design.precision.weight_width: "),
         ("weight_width", "8", "stored as I16, expected int8"),

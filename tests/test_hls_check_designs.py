@@ -12,7 +12,7 @@ import pytest
 
 import edgemoe
 from boards import load_board
-from codegen.architecture import Architecture
+from codegen.hardware import Hardware, default_hardware
 from codegen.hls_check import check_project
 from codegen.hls_check.execution import execute
 from codegen.performance import on_board
@@ -21,7 +21,7 @@ from codegen.render import render
 from codegen.rtl.hls_kernels import write_hls_kernels
 from conftest import NARROW
 from edgemoe.cli import main
-from pysim.design import Design, Parallelism
+from pysim.design import Design
 from pysim.errors import InputError
 from pysim.model import Model
 from pysim.precision import PRESETS
@@ -31,12 +31,12 @@ RANDOM_DESIGNS = 15
 
 
 def drawn(number: int) -> dict[str, int]:
-    """A parallelism: everything but the clock."""
+    """Sizes of hardware: everything but the clock."""
     rng = np.random.default_rng(number)
     lanes = 2 ** int(rng.integers(0, 5))
     return {
-        "linear_in": lanes,
-        "linear_out": lanes * 2 ** int(rng.integers(0, 3)),
+        "lanes": lanes,
+        "outputs": lanes * 2 ** int(rng.integers(0, 3)),
         "token_tile": 2 ** int(rng.integers(0, 4)),
         "attention_rows": 2 ** int(rng.integers(0, 5)),
         "axi_width": 2 ** int(rng.integers(6, 10)),
@@ -46,8 +46,8 @@ def drawn(number: int) -> dict[str, int]:
     }
 
 
-def render_project(design: Design, folder: Path) -> Path:
-    architecture = Architecture(on_board(design, BOARD, design.parallelism.max_batch))
+def render_project(design: Design, hardware: Hardware | None, folder: Path) -> Path:
+    architecture = on_board(design, BOARD, hardware)
     render(architecture, folder, BOARD)
     write_hls_kernels(architecture, folder, BOARD)
     return folder
@@ -61,6 +61,8 @@ OPEN: set[tuple[str, str]] = {
     ("kernels/softmax.cpp", "loop-bounds"),
     ("kernels/softmax.cpp", "tripcount"),
     ("src/attention_arithmetic.h", "accumulator-chain"),
+    ("src/attention_arithmetic.h", "accumulator-width"),
+    ("src/norm_arithmetic.h", "accumulator-width"),
     ("src/router.cpp", "accumulator-width"),
     ("src/router.cpp", "pragma-aggregate"),
 }
@@ -74,35 +76,30 @@ def assert_clean(project: Path) -> None:
 
 @pytest.mark.compile
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("parallelism", [None, NARROW], ids=["default", "narrow"])
-def test_presets(
-    preset: str, parallelism: Parallelism | None, designs: dict[str, Design], tmp_path: Path
-) -> None:
-    design = designs[preset]
-    if parallelism:
-        design = design.with_parallelism(**parallelism.model_dump())
-    assert_clean(render_project(design, tmp_path))
+@pytest.mark.parametrize("hardware", [None, NARROW], ids=["default", "narrow"])
+def test_presets(preset: str, hardware: Hardware | None, designs: dict[str, Design], tmp_path: Path) -> None:
+    assert_clean(render_project(designs[preset], hardware, tmp_path))
 
 
 @pytest.mark.compile
 @pytest.mark.parametrize("number", range(RANDOM_DESIGNS))
 def test_random_parallelism(number: int, designs: dict[str, Design], tmp_path: Path) -> None:
     preset = list(PRESETS)[number % len(PRESETS)]
-    changes = drawn(number)
+    hardware = default_hardware(designs[preset]).changed(**drawn(number))
     try:
-        project = render_project(designs[preset].with_parallelism(**changes), tmp_path)
+        project = render_project(designs[preset], hardware, tmp_path)
     except InputError:
         # A buffer that the largest layer does not fit; twice as deep, it does.
-        changes["weight_rows"] *= 8
-        project = render_project(designs[preset].with_parallelism(**changes), tmp_path)
+        hardware = hardware.changed(weight_rows=8 * hardware.weight_rows)
+        project = render_project(designs[preset], hardware, tmp_path)
     assert_clean(project)
 
 
 CHECKED = {
     "w16a16": (
-        Parallelism(
-            linear_in=4,
-            linear_out=4,
+        Hardware(
+            lanes=4,
+            outputs=4,
             token_tile=1,
             attention_rows=1,
             axi_width=64,
@@ -113,18 +110,19 @@ CHECKED = {
     ),
     "iccad23": (NARROW, 1),
 }
-"""Parallelism and images of the designs that run as a check build, beside the one that `verify --check` runs."""
+"""Hardware and number of images of the designs that run as a check build, beside the one that `verify --check` runs."""
 
 
 @pytest.mark.compile
 @pytest.mark.parametrize("preset", CHECKED)
 def test_check_build(preset: str, tmp_path: Path, micro_with: Callable[..., Model]) -> None:
-    parallelism, batch = CHECKED[preset]
+    hardware, batch = CHECKED[preset]
     model = micro_with({})
     design = edgemoe.quantize(model, edgemoe.random_images(model, 6), preset)
-    design = design.with_parallelism(**parallelism.model_dump())
     images = edgemoe.random_images(design, batch, seed=5)
-    build, _ = generate(design, tmp_path / "build", BOARD, images, task=1, batch=batch, must_fit=False)
+    build, _ = generate(
+        design, tmp_path / "build", BOARD, images, hardware=hardware, task=1, batch=batch, must_fit=False
+    )
     execution = execute(build.hls)
     assert not execution.findings, "\n".join(map(str, execution.findings))
     for result in execution.results.values():

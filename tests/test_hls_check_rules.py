@@ -213,6 +213,9 @@ snippet("call through a pointer", "int f(int (*g)(int)) { return g(3); }", "virt
 snippet("exception", body("if (x > 3) throw 1;"), "exceptions")
 snippet("caught exception", body("try { x = 1; } catch (int) { x = 2; }"), "exceptions")
 snippet("containers", "#include <vector>\n" + body("std::vector<int> a(3);"), "standard-library")
+snippet(
+    "containers of the simulation", "#include <vector>\n#ifndef __SYNTHESIS__\nstd::vector<int> a;\n#endif"
+)
 snippet("goto", body("AGAIN:\n  ++x;\n  if (x < 3) goto AGAIN;"), "goto")
 snippet(
     "label missing",
@@ -317,6 +320,21 @@ ADDED = (
 )
 snippet("lanes first", LANE_SUM.replace("@", "18") + ADDED)
 snippet("lanes as wide as the sum", LANE_SUM.replace("@", "32") + ADDED, "accumulator-width")
+WITHIN = (
+    "static ap_int<32> add(ap_int<32> before, bool first, const Lanes &x, const Lanes &y) {\n#pragma HLS inline\n"
+    f"ap_int<32> sum = 0;\n{DOT}@return (first ? ap_int<32>(0) : before) + lanes;\n}}\n"
+    "ap_int<32> f(const Lanes &x, const Lanes &y) {\nap_int<32> all = 0;\n"
+    + loop("all = add(all, i == 0, x, y);")
+    + "return all;\n}"
+)
+snippet("lanes within, narrowed", WITHIN.replace("@", "const ap_int<18> lanes = sum;\n"))
+snippet("lanes within", WITHIN.replace("@", "").replace("+ lanes", "+ sum"), "accumulator-width")
+snippet(
+    "lanes without balancing",
+    WITHIN.replace("@", "")
+    .replace("+ lanes", "+ sum")
+    .replace("HLS inline", "HLS inline\n#pragma HLS expression_balance off"),
+)
 snippet(
     "sums in a row",
     "ap_int<32> f(int x) {\nap_int<32> all = 0;\n" + loop("all += x;\nall += i;") + "return all;\n}",

@@ -22,6 +22,7 @@ from jinja2 import FileSystemLoader
 from numpy.typing import NDArray
 
 import edgemoe
+from blank import on_hardware
 from boards import load_board
 from codegen.architecture import Architecture
 from codegen.csim import compile_sources, link
@@ -128,8 +129,7 @@ def projects(
     """Of words and beats that divide nothing in the network."""
     made = {}
     for preset in ("w16a16", "w8a8"):
-        design = on_board(designs[preset].with_parallelism(**NARROW.model_dump()), BOARD, 1)
-        architecture = Architecture(design)
+        architecture = on_board(designs[preset], BOARD, NARROW)
         folder = tmp_path_factory.mktemp(preset)
         render(architecture, folder, BOARD)
         write_hls_kernels(architecture, folder, BOARD)
@@ -216,8 +216,8 @@ def test_ports_are_those_of_the_verilog(projects: dict[str, Project]) -> None:
 
 
 def test_beats_wider_than_ap_int_are_asked_for(tmp_path: Path, designs: dict[str, Design]) -> None:
-    parallelism = {"linear_in": 32, "linear_out": 32, "token_tile": 2}
-    architecture = Architecture(designs["w16a16"].with_parallelism(**parallelism))
+    hardware = {"lanes": 32, "outputs": 32, "token_tile": 2}
+    architecture = on_hardware(designs["w16a16"], **hardware)
     widest = max(stream.width for kernel in kernels_of(architecture).values() for stream in kernel.streams)
     assert widest == 32 * 64  # GELU's results, which are exact
     write_hls_kernels(architecture, tmp_path, BOARD)
@@ -228,14 +228,14 @@ def test_beats_wider_than_ap_int_are_asked_for(tmp_path: Path, designs: dict[str
 def test_a_network_without_experts_has_no_router(
     tmp_path: Path, micro_with: Callable[..., Model], images: NDArray[np.uint8]
 ) -> None:
-    architecture = Architecture(edgemoe.quantize(micro_with(None), images[:1], "w8a8"))
+    architecture = on_hardware(edgemoe.quantize(micro_with(None), images[:1], "w8a8"))
     files = write_hls_kernels(architecture, tmp_path, BOARD)
     assert {file.stem for file in files if file.suffix == ".cpp"} == set(NAMES) - {"router"}
     assert "router" not in (tmp_path / SCRIPT).read_text().partition("set sources")[0]
 
 
 def test_the_originals_arithmetic_has_none(tmp_path: Path, designs: dict[str, Design]) -> None:
-    assert write_hls_kernels(Architecture(designs["iccad23"]), tmp_path, BOARD) == []
+    assert write_hls_kernels(on_hardware(designs["iccad23"]), tmp_path, BOARD) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -291,7 +291,7 @@ class TestScript:
         assert self.synthesised(done) == list(NAMES)
         flags = f"-std=c++14 -I{folder}/src -I{folder}/kernels"
         assert f"call: add_files {folder}/src/linear.cpp -cflags {{{flags}}}" in done.stdout
-        for kernel in kernels_of(Architecture(Design.load(built.folder / "design"))).values():
+        for kernel in kernels_of(built.architecture).values():
             files = vitis_sources(folder / RESULTS, kernel)
             assert files == [folder / RESULTS / kernel.name / f"solution/syn/verilog/{kernel.top}.v"]
             assert f"call: add_files {folder}/kernels/{kernel.name}.cpp -cflags" in done.stdout
@@ -342,7 +342,7 @@ endmodule
 
 def vitis_tree(built: Build, folder: Path) -> Path:
     """Our Verilog of two kernels, where and as Vitis HLS leaves its own: with time scales, and with ROMs in files."""
-    kernels = kernels_of(Architecture(Design.load(built.folder / "design")))
+    kernels = kernels_of(built.architecture)
     for name, table in (("exp2", EXP2), ("rsqrt", RSQRT)):
         place = folder / name / "solution/syn/verilog"
         place.mkdir(parents=True)
@@ -398,7 +398,7 @@ def test_a_folder_without_verilog(
 
 
 def test_verilog_may_also_lie_right_in_the_kernels_folder(built: Build, tmp_path: Path) -> None:
-    kernel = kernels_of(Architecture(Design.load(built.folder / "design")))["exp2"]
+    kernel = kernels_of(built.architecture)["exp2"]
     (tmp_path / "exp2").mkdir()
     (tmp_path / "exp2/edgemoe_exp2.v").write_text("(* a = 1 *)\nmodule edgemoe_exp2 (\n);\nendmodule\n")
     assert vitis_sources(tmp_path, kernel) == [tmp_path / "exp2/edgemoe_exp2.v"]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from blank import blank_design
+from blank import blank, on_hardware
 from boards import load_board
 from codegen.architecture import Architecture
+from codegen.hardware import Hardware
 from codegen.rtl.hls_kernels import write_hls_kernels
 from edgemoe.cli import main
-from pysim.design import Design, Parallelism
+from pysim.design import Design
 from pysim.errors import InputError
 from pysim.precision import PRESETS
 from pysim.spec import ModelSpec, MoeSpec
@@ -24,43 +26,44 @@ from pysim.spec import ModelSpec, MoeSpec
         ("w16a16", {"axi_width": 32}, "axi_width = 32, expected at least 64", "must not straddle"),
         (
             "w8a8",
-            {"linear_in": 5, "linear_out": 5},
-            "linear_out = 5 is odd: two outputs share a DSP slice where weights have 8 bits and operands 8",
-            "an even linear_out, such as 10, or an even linear_in",
+            {"lanes": 5, "outputs": 5},
+            "outputs = 5 is odd: two outputs share a DSP slice where weights have 8 bits and operands 8",
+            "an even value for outputs, such as 10, or an even one for lanes",
         ),
     ],
 )
-def test_parallelism_that_cannot_be_built(
+def test_hardware_that_cannot_be_built(
     preset: str, changes: dict[str, int], complaint: str, hint: str, designs: dict[str, Design]
 ) -> None:
     with pytest.raises(InputError, match=complaint) as caught:
-        Architecture(designs[preset].with_parallelism(**changes))
+        on_hardware(designs[preset], **changes)
     assert hint in caught.value.hint
 
 
 def test_odd_outputs_are_built_where_products_are_not_packed(designs: dict[str, Design]) -> None:
-    assert Architecture(designs["w16a16"].with_parallelism(linear_in=5, linear_out=5)).outputs == 5
+    assert on_hardware(designs["w16a16"], lanes=5, outputs=5).outputs == 5
 
 
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"linear_in": 0}, r"parallelism: linear_in: .*greater than or equal to 1 \(got 0\)"),
-        ({"linear_out": 2048}, "parallelism: linear_out: .*1024"),
-        ({"axi_width": 100}, "parallelism: axi_width: .*32, 64, 128, 256 or 512"),
-        ({"clock_mhz": 5e-324}, "parallelism: clock_mhz: .*greater than or equal to 1"),
-        ({"linear_inn": 4}, "parallelism: linear_inn: Extra inputs"),
-        ({"token_tile": 1.5}, "parallelism: token_tile"),
+        ({"lanes": 0}, r"hardware: lanes: .*greater than or equal to 1 \(got 0\)"),
+        ({"outputs": 2048}, "hardware: outputs: .*1024"),
+        ({"axi_width": 100}, "hardware: axi_width: .*32, 64, 128, 256 or 512"),
+        ({"clock_mhz": 5e-324}, "hardware: clock_mhz: .*greater than or equal to 1"),
+        ({"lane": 4}, r"hardware: no key 'lane', did you mean lanes\?"),
+        ({"token_tile": 1.5}, "hardware: token_tile"),
     ],
 )
-def test_values_that_no_parallelism_has(
-    changes: dict[str, Any], complaint: str, designs: dict[str, Design]
-) -> None:
-    with pytest.raises(InputError, match=complaint):
-        Architecture(designs["w8a8"].with_parallelism(**changes))
+def test_values_that_no_hardware_has(changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint) as caught:
+        Hardware().changed(**changes)
+    assert "lanes (1 to 1024)" in caught.value.hint
 
 
-def shaped(preset: str, images: int = 1, *, tokens: int = 5, experts: int = 2, hidden: int = 2) -> Design:
+def shaped(
+    preset: str, images: int = 1, *, tokens: int = 5, experts: int = 2, hidden: int = 2
+) -> Callable[[], Architecture]:
     spec = ModelSpec(
         name="shaped",
         image_size=(1, tokens - 1),
@@ -73,12 +76,12 @@ def shaped(preset: str, images: int = 1, *, tokens: int = 5, experts: int = 2, h
         tasks=["a"],
         moe=MoeSpec(layers="all", experts=experts, hidden_dim=hidden, top_k=1),
     )
-    narrow = Parallelism(linear_in=1, linear_out=2, weight_rows=8192, max_batch=images)
-    return blank_design(spec, PRESETS[preset], narrow)
+    narrow = Hardware(lanes=1, outputs=2, weight_rows=8192, max_batch=images)
+    return lambda: blank(spec, PRESETS[preset], narrow)
 
 
 @pytest.mark.parametrize(
-    ("design", "complaint"),
+    ("architecture", "complaint"),
     [
         (
             shaped("w8a8", 64, tokens=1024),
@@ -93,27 +96,29 @@ def shaped(preset: str, images: int = 1, *, tokens: int = 5, experts: int = 2, h
     ],
     ids=["tokens", "experts", "experts-iccad23", "words"],
 )
-def test_networks_that_the_generated_code_cannot_count(design: Design, complaint: str) -> None:
+def test_networks_that_the_generated_code_cannot_count(
+    architecture: Callable[[], Architecture], complaint: str
+) -> None:
     with pytest.raises(InputError, match=complaint):
-        Architecture(design)
+        architecture()
 
 
 @pytest.mark.parametrize(
-    "design",
+    "architecture",
     [shaped("w8a8", 63, tokens=1024), shaped("w16a16", experts=65535), shaped("iccad23", experts=511)],
     ids=["tokens", "experts", "experts-iccad23"],
 )
-def test_the_largest_networks_that_it_counts(design: Design) -> None:
-    assert Architecture(design).sections["end"] > 0
+def test_the_largest_networks_that_it_counts(architecture: Callable[[], Architecture]) -> None:
+    assert architecture().sections["end"] > 0
 
 
 @pytest.mark.parametrize(
     ("changes", "complaint", "hint"),
     [
         (
-            {"linear_in": 128, "linear_out": 128, "token_tile": 1},
+            {"lanes": 128, "outputs": 128, "token_tile": 1},
             "beats of stream y of kernel gelu would have 8192 bits, expected at most 4096",
-            "smaller linear_in",
+            "smaller value for lanes",
         ),
         (
             {"axi_width": 512, "weight_ports": 16},
@@ -125,7 +130,7 @@ def test_the_largest_networks_that_it_counts(design: Design) -> None:
 def test_beats_that_no_ap_int_holds(
     changes: dict[str, int], complaint: str, hint: str, designs: dict[str, Design], tmp_path: Path
 ) -> None:
-    architecture = Architecture(designs["w8a8"].with_parallelism(**changes))
+    architecture = on_hardware(designs["w8a8"], **changes)
     with pytest.raises(InputError, match=complaint) as caught:
         write_hls_kernels(architecture, tmp_path, load_board("u280"))
     assert hint in caught.value.hint
@@ -135,10 +140,11 @@ def test_beats_that_no_ap_int_holds(
 def test_generate_names_the_rule_and_writes_nothing(
     designs: dict[str, Design], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    designs["w8a8"].with_parallelism(linear_in=5, linear_out=5).save(tmp_path / "design")
+    designs["w8a8"].save(tmp_path / "design")
+    odd = ["--set", "lanes=5", "--set", "outputs=5", str(tmp_path / "design")]
     for command in (["generate", "-o", str(tmp_path / "build"), "--any-size"], ["estimate"]):
-        assert main([*command, str(tmp_path / "design")]) == 2
+        assert main([*command, *odd]) == 2
         error = capsys.readouterr().err
-        assert "linear_out = 5 is odd: two outputs share a DSP slice" in error
-        assert "choose an even linear_out, such as 10" in error
+        assert "outputs = 5 is odd: two outputs share a DSP slice" in error
+        assert "choose an even value for outputs, such as 10" in error
     assert [path.name for path in tmp_path.iterdir()] == ["design"]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from blank import on_hardware
 from boards import load_board
-from codegen.architecture import Architecture
 from codegen.estimate import HEADER_BEATS, MEMORY_LATENCY, Scheduler, Stage, loop_totals, total_trips
 from codegen.loops import GROUP_OVERLAP, Loop, Run, loops_of
 from codegen.render import render
@@ -59,7 +59,7 @@ def loops_in(text: str) -> list[Found]:
 
 
 def stages_of(design: Design, **options: object) -> list[Stage]:
-    return Scheduler(Architecture(design), 1, 0.9, **options).run()  # type: ignore[arg-type]
+    return Scheduler(on_hardware(design), 1, 0.9, **options).run()  # type: ignore[arg-type]
 
 
 def cycles(stages: list[Stage]) -> int:
@@ -68,7 +68,7 @@ def cycles(stages: list[Stage]) -> int:
 
 @pytest.mark.parametrize("preset", ["w8a8", "iccad23"])
 def test_the_code_has_exactly_these_loops(preset: str, designs: dict[str, Design], tmp_path: Path) -> None:
-    architecture = Architecture(designs[preset])
+    architecture = on_hardware(designs[preset])
     files = render(architecture, tmp_path, load_board("u280"))
     sources = [file for file in files if file.parent.name == "src" and file.suffix == ".cpp"]
     found = {loop.label: loop for file in sources for loop in loops_in(file.read_text())}
@@ -122,7 +122,7 @@ def test_side_by_side_is_the_longer_of_the_two(designs: dict[str, Design]) -> No
 
 def test_what_is_known_of_a_loop_changes_the_cycles(designs: dict[str, Design]) -> None:
     design = designs["w8a8"]
-    loops = loops_of(Architecture(design))
+    loops = loops_of(on_hardware(design))
     before = {total.loop.label: total for total in loop_totals(stages_of(design))}
     keys = before["CYCLES"]
     slower = loops | {"CYCLES": dataclasses.replace(keys.loop, ii=2, depth=keys.loop.depth + 7)}
@@ -136,7 +136,7 @@ def test_what_is_known_of_a_loop_changes_the_cycles(designs: dict[str, Design]) 
 
 
 def test_loops_that_do_not_flatten_pay_their_depth_each_time(designs: dict[str, Design]) -> None:
-    architecture = Architecture(designs["w8a8"])
+    architecture = on_hardware(designs["w8a8"])
     totals = {total.loop.label: total for total in loop_totals(stages_of(designs["w8a8"]))}
     layers = len(architecture.spec.moe_layers)
     assert totals["CHOOSE_TOKENS"].entries == layers * architecture.experts

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from blank import on_hardware
 from boards import load_board
 from codegen import csim
 from codegen.architecture import Architecture
@@ -22,11 +24,9 @@ SOURCE = Path(__file__).parent / "packed_products.cpp"
 
 
 def packed(designs: dict[str, Design], activation_width: int, lanes: int) -> Architecture:
-    design = designs["w8a8"].with_parallelism(linear_in=lanes, linear_out=2 * lanes)
+    design = designs["w8a8"]
     precision = design.precision.model_copy(update={"activation_width": activation_width})
-    return Architecture(
-        Design(design.spec, precision, design.parallelism, design.residual_frac, design.tensors)
-    )
+    return on_hardware(replace(design, precision=precision), lanes=lanes, outputs=2 * lanes)
 
 
 def run(architecture: Architecture, folder: Path, edits: Sequence[tuple[str, str]] = ()) -> str:

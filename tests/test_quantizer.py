@@ -19,6 +19,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 import edgemoe
+from codegen.hardware import default_hardware, hardware_id
 from frontend.zoo import find_spec
 from pysim import tables
 from pysim.balance import Balance, choose
@@ -903,36 +904,55 @@ def test_quantisation_repeats_itself(micro: Model, images: Pixels, designs: dict
         assert (again.design_id, again.weights_sha256) == (design.design_id, design.weights_sha256)
 
 
-def test_design_id_is_that_of_the_hardware(
-    micro: Model, images: Pixels, designs: dict[str, Design], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_design_id_is_that_of_the_results(micro: Model, images: Pixels, designs: dict[str, Design]) -> None:
     design = designs["w16a16"]
-    other_weights = quantize(changed(micro, pos_embed=2.0), images[:3], PRESETS["w16a16"])
-    assert other_weights.design_id == design.design_id
-    assert other_weights.weights_sha256 != design.weights_sha256
-
     names = {"tasks": ["a", "b"], "name": "other", "task_heads": {}, "norm_eps": 1e-5, "notes": "none"}
     renamed = replace(design, spec=design.spec.model_copy(update=names))
-    slower = replace(design, parallelism=design.parallelism.model_copy(update={"clock_mhz": 100.0}))
     label = replace(design, precision=design.precision.model_copy(update={"name": "mine"}))
-    assert {renamed.design_id, slower.design_id, label.design_id} == {design.design_id}
+    assert {renamed.design_id, label.design_id} == {design.design_id}
 
     ids = {design.design_id} | {designs[preset].design_id for preset in ("w8a8", "iccad23")}
+    ids.add(quantize(changed(micro, pos_embed=2.0), images[:3], PRESETS["w16a16"]).design_id)
+    ids.add(design.with_attention_rows(5).design_id)
+    width = design.precision.gate_width - 1
+    ids.add(replace(design, precision=design.precision.model_copy(update={"gate_width": width})).design_id)
+    ids.add(replace(design, spec=design.spec.model_copy(update={"tasks": ["only"]})).design_id)
+    assert len(ids) == 3 + 4
+
+
+def test_hardware_id_is_that_of_what_is_synthesised(
+    micro: Model, images: Pixels, designs: dict[str, Design], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    design, hardware = designs["w16a16"], default_hardware(designs["w16a16"])
+    one = hardware_id(design, hardware)
+    other_weights = quantize(changed(micro, pos_embed=2.0), images[:3], PRESETS["w16a16"])
+    assert other_weights.weights_sha256 != design.weights_sha256
+    names = {"tasks": ["a", "b"], "name": "other", "task_heads": {}, "norm_eps": 1e-5, "notes": "none"}
+    renamed = replace(design, spec=design.spec.model_copy(update=names))
+    label = replace(design, precision=design.precision.model_copy(update={"name": "mine"}))
+    assert {hardware_id(like, hardware) for like in (other_weights, renamed, label)} == {one}
+    assert hardware_id(design, hardware.changed(clock_mhz=100)) == one
+
+    ids = {one} | {hardware_id(designs[preset], hardware) for preset in ("w8a8", "iccad23")}
     for field in ("weight_width", "activation_width", "attention_width", "gate_width", "residual_width"):
         width = getattr(design.precision, field) - 1
-        ids.add(replace(design, precision=design.precision.model_copy(update={field: width})).design_id)
+        narrower = replace(design, precision=design.precision.model_copy(update={field: width}))
+        ids.add(hardware_id(narrower, hardware))
     for field, value in (
         ("attention_rows", 5),
-        ("linear_in", 7),
-        ("linear_out", 31),
+        ("lanes", 7),
+        ("outputs", 31),
         ("token_tile", 3),
         ("axi_width", 32),
+        ("weight_ports", 3),
+        ("weight_rows", 300),
         ("max_batch", 3),
+        ("family", "zynq-7000"),
     ):
-        ids.add(replace(design, parallelism=design.parallelism.model_copy(update={field: value})).design_id)
+        ids.add(hardware_id(design, hardware.changed(**{field: value})))
     spec = design.spec.model_copy(update={"tasks": ["only"]})
-    ids.add(replace(design, spec=spec).design_id)
-    assert len(ids) == 3 + 5 + 6 + 1
+    ids.add(hardware_id(replace(design, spec=spec), hardware))
+    assert len(ids) == 3 + 5 + 9 + 1
 
     for i, table in enumerate(tables.TABLES):
         base = table.base.copy()
@@ -941,5 +961,5 @@ def test_design_id_is_that_of_the_hardware(
             patch.setattr(
                 tables, "TABLES", (*tables.TABLES[:i], replace(table, base=base), *tables.TABLES[i + 1 :])
             )
-            ids.add(design.design_id)
-    assert len(ids) == 15 + len(tables.TABLES)
+            ids.add(hardware_id(design, hardware))
+    assert len(ids) == 18 + len(tables.TABLES)

@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 import edgemoe
 from codegen.architecture import Architecture
+from codegen.hardware import Hardware, default_hardware
 from codegen.weight_image import pack_weights
 from designs import random_design
 from frontend.zoo import find_spec
-from pysim.design import Design, Parallelism
+from pysim.design import Design
 from pysim.model import Model, init_model
 from pysim.precision import PRESETS
 from pysim.quantizer import quantize
@@ -34,7 +35,7 @@ from pysim.spec import ModelSpec
 
 FILE = Path(__file__).parent / "record.json"
 DIGITS = Path(__file__).parents[1] / "frontend/data/digits"
-NARROW = Parallelism(linear_in=8, linear_out=16, attention_rows=4, axi_width=64, weight_ports=2)
+NARROW = Hardware(lanes=8, outputs=16, attention_rows=4, axi_width=64, weight_ports=2)
 
 Record = dict[str, dict[str, str]]
 
@@ -64,7 +65,7 @@ def _hash(*arrays: NDArray[Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def stages(design: Design, images: NDArray[np.uint8]) -> dict[str, str]:
+def stages(design: Design, images: NDArray[np.uint8], hardware: Hardware | None = None) -> dict[str, str]:
     """A hash of each stage over all tasks, of the weight image and of the integers that both are made from."""
     runs = [simulate(design, images, task, trace=True) for task in design.spec.tasks]
     found = {name: _hash(*(run.trace[name] for run in runs)) for name in runs[0].trace}
@@ -72,14 +73,14 @@ def stages(design: Design, images: NDArray[np.uint8]) -> dict[str, str]:
         found[f"blocks.{layer}.experts"] = _hash(*(run.routing[layer].experts for run in runs))
     whole = {name: tensor for name, tensor in design.tensors.items() if tensor.dtype.kind in "iu"}
     found["tensors"] = _hash(*(whole[name] for name in sorted(whole)))
-    found["weight image"] = _hash(pack_weights(Architecture(design)))
+    found["weight image"] = _hash(pack_weights(Architecture(design, hardware or default_hardware(design))))
     return found
 
 
 def portable(shape: str, preset: str) -> dict[str, str]:
     """What `tests/record.json` holds of a case."""
-    design = random_design(specs()[shape], PRESETS[preset], NARROW, seed=1)
-    return stages(design, edgemoe.random_images(design, 2, seed=2))
+    design = random_design(specs()[shape], PRESETS[preset], NARROW.attention_rows, seed=1)
+    return stages(design, edgemoe.random_images(design, 2, seed=2), NARROW)
 
 
 @pytest.mark.parametrize(("shape", "preset"), CASES)
@@ -94,7 +95,7 @@ def test_integers_are_what_they_were(shape: str, preset: str) -> None:
 @pytest.mark.parametrize(("shape", "preset"), CASES)
 def test_random_designs_exercise_their_ranges(shape: str, preset: str) -> None:
     """A record of nothing but zeros or of saturated values would notice little."""
-    design = random_design(specs()[shape], PRESETS[preset], NARROW, seed=1)
+    design = random_design(specs()[shape], PRESETS[preset], NARROW.attention_rows, seed=1)
     run = simulate(design, edgemoe.random_images(design, 2, seed=2), trace=True)
     for name, integers in run.trace.items():
         most = np.bincount(np.unique(integers, return_inverse=True)[1].ravel()).max()

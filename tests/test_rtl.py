@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 import edgemoe
 import rtl_backend as rtl
 from backends import expected
+from blank import on_hardware
 from cases import CASES, Case
-from codegen.architecture import Architecture
 from codegen.rtl import simulation
 from codegen.rtl.kernels import kernels_of
 from codegen.rtl.kernels.base import Call, Kernel, Result
@@ -237,16 +237,16 @@ def test_a_design_renders_each_file_once(
 ) -> None:
     for name, moe in (("moe", {}), ("dense", None)):
         design = edgemoe.quantize(micro_with(moe), images[:1], preset)
-        kernels = kernels_of(Architecture(design))
+        kernels = kernels_of(on_hardware(design))
         assert ("router" in kernels) == (name == "moe")
         (tmp_path / name).mkdir()
-        files = render(Architecture(design), kernels.values(), tmp_path / name)
+        files = render(on_hardware(design), kernels.values(), tmp_path / name)
         assert len(files) == len({file.name for file in files})
 
 
 def test_the_originals_arithmetic_has_no_rtl(designs: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="iccad23: no RTL kernels"):
-        kernels_of(Architecture(designs["iccad23"]))
+        kernels_of(on_hardware(designs["iccad23"]))
 
 
 def test_streams_pack_and_unpack() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import edgemoe
+from blank import on_hardware
 from codegen.architecture import Architecture
 from codegen.rtl.kernels import kernels_of
 from codegen.rtl.kernels.base import Kernel
@@ -28,7 +29,7 @@ def architecture() -> Architecture:
     """Less parallel than on a board, so that Verilator builds it quickly: shapes and values are the same."""
     model = edgemoe.init_model("m3vit-tiny", seed=1)
     design = edgemoe.quantize(model, edgemoe.random_images(model, 1), "w16a16")
-    return Architecture(design.with_parallelism(linear_out=16, token_tile=2, attention_rows=13))
+    return on_hardware(design, outputs=16, token_tile=2, attention_rows=13)
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 
 import edgemoe
-from blank import blank_design
+from blank import blank, on_hardware
+from boards import load_board
 from codegen.architecture import Architecture
+from codegen.hardware import Hardware, default_hardware
+from codegen.project import generate
 from codegen.rtl.kernels import kernels_of
 from codegen.rtl.kernels.base import address_bits
 from codegen.rtl.render import render
 from codegen.rtl.simulation import Scenario, build, lint, play
 from codegen.rtl.vectors import checks
-from pysim.design import Parallelism
+from codegen.rtl.verify import verify_rtl
 from pysim.errors import InputError
 from pysim.model import Model
 from pysim.precision import PRESETS, Precision
@@ -39,7 +42,7 @@ def architecture(
     channels: int = 8,
     heads: int = 2,
 ) -> Architecture:
-    """Of a small network; hardware is (linear_in, linear_out, token_tile, attention_rows, weight_rows)."""
+    """Of a small network; hardware is (lanes, outputs, token_tile, attention_rows, weight_rows)."""
     spec = ModelSpec.model_validate(
         {
             "name": "sizes",
@@ -59,9 +62,9 @@ def architecture(
             },
         }
     )
-    names = ("linear_in", "linear_out", "token_tile", "attention_rows", "weight_rows")
-    parallelism = Parallelism(axi_width=64, weight_ports=1, **dict(zip(names, hardware, strict=True)))
-    return Architecture(blank_design(spec, precision, parallelism))
+    names = ("lanes", "outputs", "token_tile", "attention_rows", "weight_rows")
+    sizes = dict(zip(names, hardware, strict=True))
+    return blank(spec, precision, Hardware().changed(axi_width=64, weight_ports=1, **sizes))
 
 
 W8A8, W16A16 = PRESETS["w8a8"], PRESETS["w16a16"]
@@ -106,8 +109,8 @@ def eight_tokens(micro_with: Callable[..., Model]) -> Architecture:
     moe: dict[str, Any] = {"layers": [0], "experts": 4, "hidden_dim": 8, "top_k": 2}
     model = micro_with(moe, image_size=(4, 28), dim=16, heads=2, mlp_dim=16, depth=1)
     design = edgemoe.quantize(model, edgemoe.random_images(model, 2), "w8a8")
-    small = {"linear_in": 2, "linear_out": 2, "token_tile": 2, "attention_rows": 2, "weight_rows": 32}
-    return Architecture(design.with_parallelism(**small))
+    small = {"lanes": 2, "outputs": 2, "token_tile": 2, "attention_rows": 2, "weight_rows": 32}
+    return on_hardware(design, **small)
 
 
 @pytest.mark.parametrize("name", ["attention", "linear"])
@@ -119,3 +122,20 @@ def test_eight_tokens_equal_the_simulators(name: str, eight_tokens: Architecture
     for check, (result,) in zip(mine, play(kernel, compiled, scenarios), strict=True):
         assert check.difference(kernel, result) == ""
         assert result.cycles == check.cycles, check.call.name
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("grid", [(1, 7), (3, 5), (7, 9), (15, 17)], ids=["8", "16", "64", "256"])
+def test_a_network_of_so_many_tokens_passes_verify(
+    grid: tuple[int, int], micro_with: Callable[..., Model], tmp_path: Path
+) -> None:
+    """Every kernel, as `verify --rtl` plays them."""
+    model = micro_with({"layers": [1]}, image_size=(4 * grid[0], 4 * grid[1]), depth=2)
+    images = edgemoe.random_images(model, 2)
+    design = edgemoe.quantize(model, images, "w8a8")
+    small = {"lanes": 4, "outputs": 8, "token_tile": 2, "attention_rows": 4}
+    hardware = default_hardware(design).changed(**small)
+    target, _ = generate(design, tmp_path / "build", load_board("zcu102"), hardware=hardware)
+    result = verify_rtl(target, images[:1])
+    assert result.problems == []
+    assert all(mismatches == 0 for _, mismatches in result.engines.values())

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import edgemoe
 from boards import load_board
-from codegen.architecture import Architecture
+from codegen.hardware import Hardware
 from codegen.project import Build, generate
 from codegen.rtl import verify as module
 from codegen.rtl.blackbox import BLACKBOXES
@@ -33,10 +33,17 @@ Pixels = NDArray[np.uint8]
 
 @pytest.fixture(scope="session")
 def rtl_build(tmp_path_factory: pytest.TempPathFactory, designs: dict[str, Design], images: Pixels) -> Build:
-    """A build of little parallelism, which Verilator builds quickly, with every blackbox: to read, not to change."""
-    design = designs["w8a8"].with_parallelism(linear_in=4, linear_out=8, token_tile=2, attention_rows=3)
+    """A build of little hardware, which Verilator builds quickly, with every blackbox: to read, not to change."""
+    hardware = Hardware(lanes=4, outputs=8, token_tile=2, attention_rows=3)
     folder = tmp_path_factory.mktemp("rtl") / "build"
-    return generate(design, folder, load_board("zcu102"), images[:1], blackboxes=list(BLACKBOXES))[0]
+    return generate(
+        designs["w8a8"],
+        folder,
+        load_board("zcu102"),
+        images[:1],
+        hardware=hardware,
+        blackboxes=list(BLACKBOXES),
+    )[0]
 
 
 @pytest.fixture
@@ -52,7 +59,7 @@ def verified(rtl_build: Build, images: Pixels) -> RtlResult:
 
 
 def test_every_kernel_and_blackbox_is_right(rtl_build: Build, verified: RtlResult) -> None:
-    kernels = kernels_of(Architecture(Design.load(rtl_build.folder / "design")))
+    kernels = kernels_of(rtl_build.architecture)
     assert set(verified.engines) == set(kernels) | {f"{unit}_blackbox" for unit in BLACKBOXES}
     for values, mismatches in verified.engines.values():
         assert values > 100

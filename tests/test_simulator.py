@@ -83,7 +83,7 @@ class OracleNetwork:
             q,
             k,
             v,
-            self.design.parallelism.attention_rows,
+            self.design.attention_rows,
             self.design.scalar(f"{block}.score_shift"),
             self.design.scalar(f"{block}.attention_shift"),
             precision.activation_width,

@@ -57,7 +57,9 @@ def test_real_cpp_is_formatted_as_generated_cpp_is() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_builds_hold_real_files_as_they_are(preset: str, tmp_path: Path) -> None:
     """Those of the preset's arithmetic, where it has its own."""
-    architecture = Architecture(random_design(find_spec("micro"), PRESETS[preset], NARROW))
+    architecture = Architecture(
+        random_design(find_spec("micro"), PRESETS[preset], NARROW.attention_rows), NARROW
+    )
     render(architecture, tmp_path, load_board("u280"))
     write_hls_kernels(architecture, tmp_path, load_board("u280"))
     write_rtl(architecture, tmp_path / "rtl")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from codegen.architecture import Architecture
+from blank import on_hardware
 from codegen.memories import memories
 from codegen.resources import (
     Resources,
@@ -68,7 +68,7 @@ def test_script_names_files_and_top() -> None:
 
 @pytest.mark.parametrize("preset", ["w16a16", "w8a8", "iccad23"])
 def test_engines_sum_to_the_whole(preset: str, designs: dict[str, Design]) -> None:
-    architecture = Architecture(designs[preset])
+    architecture = on_hardware(designs[preset])
     engines, whole = engine_resources(architecture), estimate_resources(architecture)
     for name in ("dsp", "bram36", "uram", "lut", "ff"):
         assert sum(getattr(part, name) for part in engines.values()) == getattr(whole, name)
@@ -80,7 +80,7 @@ def test_engines_sum_to_the_whole(preset: str, designs: dict[str, Design]) -> No
 
 @pytest.mark.parametrize("preset", ["w16a16", "w8a8"])
 def test_every_engine_is_in_one_kernel(preset: str, designs: dict[str, Design]) -> None:
-    architecture = Architecture(designs[preset])
+    architecture = on_hardware(designs[preset])
     kernels = kernels_of(architecture)
     held = [engine for engines in ENGINES.values() for engine in engines]
     assert sorted(held) == sorted(dsp_by_engine(architecture))

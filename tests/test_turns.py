@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -165,6 +167,26 @@ class TestLine:
         assert Worker(lambda: next(stream, None)).end() is None
         check([*results, waiting.end()], expected["semseg"][:5])
 
+    def test_a_thread_with_the_number_of_another_may_wait(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Numbers are used again when threads end: what the first one left is not the second one's own."""
+        same = SimpleNamespace(**(vars(threading) | {"get_ident": lambda: 7}))
+        monkeypatch.setattr("host.turns.threading", same)
+        turns, held = Turns(lambda: None), contextlib.ExitStack()
+
+        def hold() -> None:
+            held.enter_context(turns.turn("stream"))
+            held.enter_context(turns.outside())
+
+        def wait() -> None:
+            with turns.turn("run", 0.01):
+                pass
+
+        Worker(hold).end()
+        with pytest.raises(AcceleratorError, match=r"after 0.01 s in line is still busy with stream"):
+            Worker(wait).end()
+        held.close()
+        wait()
+
     def test_many_threads(self, accelerator: Accelerator, images: Pixels, expected: Expected) -> None:
         def work(number: int) -> None:
             for turn in range(6):
@@ -278,15 +300,32 @@ class TestClosing:
     ) -> None:
         monkeypatch.setattr(host_call, "GRACE", 0.3)
 
+        closed: list[bool] = []
+
         def close(*_: object) -> None:
+            closed.append(True)
             self.at_once(opened, monkeypatch)
             assert opened.buffers, "freed in the middle of a call"
-            kernel.go.set()
 
+        wait, settle = board.wait, opened._caller.settle
+
+        def signalled(seconds: float) -> None:
+            """Sleep until the interrupt; a signal comes in the middle of it."""
+            if not closed:
+                signal.raise_signal(signal.SIGALRM)
+            wait(seconds)
+
+        def ending() -> None:
+            """Let the call end, which does so in time if it is only held."""
+            if closed:
+                kernel.go.set()
+            settle()
+
+        monkeypatch.setattr(board, "wait", signalled)
+        monkeypatch.setattr(opened._caller, "settle", ending)
         before = signal.signal(signal.SIGALRM, close)
         try:
             kernel.mode = mode
-            signal.setitimer(signal.ITIMER_REAL, 0.1)
             with pytest.raises(AcceleratorError, match="the accelerator is closed: its call was given up"):
                 if call == "run":
                     opened.run(images[0])

@@ -38,7 +38,7 @@ CONTEXT: dict[str, Any] = {
     "data_folder": "tb/tb_data",
     "version": "0.1",
     "vendor": "edgemoe",
-    "design_id": "0123456789abcdef",
+    "hardware_id": "0123456789abcdef",
     "blackboxes": [],
 }
 TCLSH = shutil.which("tclsh")

@@ -16,7 +16,7 @@ from codegen.render import table_storage, unit_functions
 from codegen.sources import Sources
 from hls import TEMPLATES
 from pysim import datapath, tables
-from pysim.errors import InputError
+from pysim.extras import require
 from pysim.formats import Format
 
 BACKEND = "Vitis"
@@ -36,11 +36,9 @@ def register() -> None:
     """
     if _sources:
         return
-    try:
-        import hls4ml
-        import torch  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise InputError(f"the layers need {error.name}", hint="pip install 'edgemoe[hls4ml]'") from None
+    require("layers for hls4ml", "hls4ml", "torch", extra="hls4ml")
+    import hls4ml
+
     from codegen.hls4ml_layers.layers import LAYERS, MOE_WEIGHTS, parse_module
 
     backend = hls4ml.backends.get_backend(BACKEND)
@@ -72,6 +70,7 @@ def render(folder: Path, *, moe_weights: tuple[str, ...]) -> list[Path]:
     }
     written = []
     for name in (
+        "counts.h",
         "types.h",
         "tables.h",
         "tables.cpp",

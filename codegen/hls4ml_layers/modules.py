@@ -11,10 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import torch
-from hls4ml.utils.torch import HLS4MLModule
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pysim.datapath import (
     ACCUMULATOR_LIMIT,
@@ -27,6 +24,7 @@ from pysim.datapath import (
 )
 from pysim.design import Design
 from pysim.errors import InputError
+from pysim.extras import missing
 from pysim.formats import Format, Overflow, Quantization
 from pysim.kernels.gelu import GELU_FRAC, gelu
 from pysim.kernels.layernorm import MIN_EPSILON, largest_variance, normalize
@@ -35,6 +33,13 @@ from pysim.kernels.softmax import softmax
 from pysim.program import Experts, Gate, Index, Norm, Scaling, blocks, of_type
 from pysim.scaling import multiplier_and_shift, power_of_two, round_half_up
 from pysim.simulator import task_number
+
+try:
+    import torch
+    from hls4ml.utils.torch import HLS4MLModule
+    from torch import Tensor
+except ModuleNotFoundError as error:
+    raise missing(error.name, "hls4ml's layers", extra="hls4ml") from None
 
 IntArray = NDArray[np.int64]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from codegen.hls_check.findings import Finding
-from codegen.hls_check.flow import NATIVE_WIDE, Flow, computed_bits, is_wrapping, native_bits
+from codegen.hls_check.flow import Flow
 from codegen.hls_check.model import Function
 from codegen.hls_check.parse import Cursor, Operator, bare, children, descendants, evaluate, kind, operator_of
+from codegen.hls_check.places import NATIVE_WIDE, computed_bits, is_wrapping, native_bits
 
 _DIVIDERS = frozenset({"operator/", "operator%", "operator/=", "operator%="})
 _DIVISIONS = frozenset({Operator.DIV, Operator.REM, Operator.DIV_ASSIGN, Operator.REM_ASSIGN})

@@ -15,7 +15,7 @@ from codegen.hls_check.model import Loop, Program, load
 from codegen.hls_check.pragma_text import PragmaText
 from pysim.errors import InputError
 
-_FLAGS = ("-DEDGEMOE_CHECK", "-include", "checked_memory.h", "-w", "-O0")
+_FLAGS = ("-DEDGEMOE_CHECK", "-include", "checked_memory.h", "-w", "-O1")
 _NEVER = -1
 
 RUNS = {
@@ -83,7 +83,7 @@ def execute(project: Path, runs: Sequence[str] = tuple(RUNS)) -> Execution:
     sources, benches = sorted(project.glob("src/*.cpp")), sorted(project.glob("tb/*.cpp"))
     if not sources or not benches:
         raise InputError(f"{project}: not a generated HLS project", hint="`edgemoe generate` makes one")
-    program = load(sources, [], [project / "src"])
+    program = load(sources, [], [project / "src"], synthesis=False)
     if program.errors:
         file, line, message = program.errors[0]
         raise InputError(

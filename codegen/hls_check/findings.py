@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from codegen.hls_check.pragma_text import PragmaText
 
 
 @dataclass(frozen=True, order=True)
@@ -23,3 +26,11 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.message} [{self.rule}]"
+
+
+Findings = Iterator[Finding]
+
+
+def at_pragma(text: PragmaText, rule: str, message: str) -> Finding:
+    """What a check has to say of a pragma."""
+    return Finding(text.file, text.line, rule, message)

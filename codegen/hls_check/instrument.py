@@ -6,10 +6,11 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 
-from codegen.hls_check.flow import Flow, Place, place_of, rank_and_extents
+from codegen.hls_check.flow import Flow
 from codegen.hls_check.model import Function, Loop, Pragma, Program
 from codegen.hls_check.nest import nest_root
 from codegen.hls_check.parse import Cursor, children, file_of, kind
+from codegen.hls_check.places import Place, place_of, rank_and_extents
 from codegen.hls_check.table import STORAGE
 
 _CHECK = "edgemoe::check::"

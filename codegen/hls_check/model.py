@@ -178,13 +178,16 @@ class Program:
         return [pragma for function in self.functions.values() for pragma in function.pragmas]
 
 
-def load(sources: Sequence[Path], tops: Sequence[Path], includes: Sequence[Path]) -> Program:
+def load(
+    sources: Sequence[Path], tops: Sequence[Path], includes: Sequence[Path], *, synthesis: bool = True
+) -> Program:
     """Read C++ files as one, because most of the time goes into types that they share.
 
     Args:
         sources: files whose names do not collide.
         tops: files that use the others, each by itself.
         includes: folders of the project's own headers, all of which are read.
+        synthesis: whether they are read as the tool reads them, or as C simulation does.
     """
     headers = [header for folder in includes for header in sorted(folder.glob("*.h"))]
     texts: list[PragmaText] = []
@@ -194,7 +197,9 @@ def load(sources: Sequence[Path], tops: Sequence[Path], includes: Sequence[Path]
         pragmas = find_pragmas(text, short_name(path), len(texts))
         probed[path] = probe(text, pragmas)
         texts += pragmas
-    lines = [f'#include "{path}"' for path in [*headers, *sources]]
+    # The headers of ap_int that simulate were read before, and do not see the macro.
+    lines = ["#define __SYNTHESIS__"] if synthesis else []
+    lines += [f'#include "{path}"' for path in [*headers, *sources]]
     # Their headers were read before: what is left of them is their own.
     lines += [f'namespace top_{number} {{\n#include "{path}"\n}}' for number, path in enumerate(tops)]
     program = Program(texts, probed)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from codegen.hls_check.findings import Finding
-from codegen.hls_check.flow import Flow, Place, place_of
+from codegen.hls_check.flow import Flow
 from codegen.hls_check.model import Function
 from codegen.hls_check.parse import Cursor, bare, children, descendants, kind
+from codegen.hls_check.places import Place, place_of
 
 _POINTERS = frozenset({"POINTER"})
 _ARRAYS = frozenset({"CONSTANTARRAY", "INCOMPLETEARRAY", "DEPENDENTSIZEDARRAY"})

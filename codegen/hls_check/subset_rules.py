@@ -9,9 +9,10 @@ from pathlib import Path
 from codegen.hls_check.accumulate import check_accumulations
 from codegen.hls_check.arithmetic_rules import check_addresses, check_divisions, check_wide_products
 from codegen.hls_check.findings import Finding
-from codegen.hls_check.flow import Flow, type_name
+from codegen.hls_check.flow import Flow
 from codegen.hls_check.model import Function, Loop, Program, short_name
 from codegen.hls_check.parse import children, descendants, file_of, kind
+from codegen.hls_check.places import type_name
 from codegen.hls_check.select import check_selections
 
 _ALLOCATORS = frozenset({"malloc", "calloc", "realloc", "free", "alloca", "aligned_alloc"})
@@ -39,7 +40,7 @@ def check_subset(program: Program, flow: Flow) -> list[Finding]:
             found += check_divisions(function, flow)
             found += check_wide_products(function)
             found += check_addresses(function, flow)
-            found += check_accumulations(function, program, flow)
+    found += check_accumulations(flow)
     found += _labels(program)
     return found
 

@@ -86,7 +86,7 @@ def _check_streams(kernels: Iterable[Kernel]) -> None:
                     f"expected at most {MOST_AP_INT_BITS}: Vitis HLS has no wider ap_int",
                     hint="choose fewer weight_ports or a smaller axi_width"
                     if weights
-                    else "choose a smaller linear_in",
+                    else "choose a smaller value for lanes",
                 )
 
 
@@ -102,7 +102,7 @@ def _script_names(
         "kernels": {name: kernel.top for name, kernel in kernels.items()},
         "kernels_folder": FOLDER,
         "results_folder": RESULTS,
-        "design_id": architecture.design.design_id,
+        "hardware_id": architecture.hardware_id,
         "widest_stream": _widest_stream(kernels.values()),
         "ap_int_bits": AP_INT_BITS,
         "blackboxes": blackboxes,

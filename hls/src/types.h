@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "ap_int.h"
+#include "counts.h"
 #include "hls_burst_maxi.h"
 #include "numbers.h"
 #include "params.h"
@@ -19,16 +20,6 @@
 #endif
 
 namespace edgemoe {
-
-// Bits of an unsigned number from 0 to `largest`.
-constexpr int bits_for(int largest) { return largest < 2 ? 1 : 1 + bits_for(largest / 2); }
-
-// Bits that a sum of so many terms has more than each of them.
-constexpr int log2_up(int terms) { return terms < 2 ? 0 : 1 + log2_up((terms + 1) / 2); }
-
-// What holds numbers from 0 to LARGEST: hardware pays for every bit of a counter or an index.
-template <int LARGEST>
-using Count = ap_uint<bits_for(LARGEST)>;
 
 // A signed number of BITS bits that never overflows. Simulation takes a native type, which is faster and
 // gives the same.

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from numba import config
 
-from pysim.cache import cache_folder
+from pysim.cache import cache_folder, unwritable
+from pysim.kernels.compiling import watch
 
 
 def _cache_folder() -> Path:
@@ -23,5 +24,7 @@ def _cache_folder() -> Path:
     return cache_folder(f"kernels-{digest[:16]}")
 
 
-if not config.CACHE_DIR:
+# A folder that the user named but that cannot be written would end in an error of numba's.
+if not config.CACHE_DIR or unwritable(Path(config.CACHE_DIR)):
     config.CACHE_DIR = str(_cache_folder())
+watch()

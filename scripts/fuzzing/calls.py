@@ -82,9 +82,13 @@ def micro_bench() -> Bench:
     _folders.append(tempfile.TemporaryDirectory(prefix="edgemoe-fuzz-"))
     model = edgemoe.init_model("micro", seed=1)
     design = edgemoe.quantize(model, edgemoe.random_images(model, 4), "w8a8")
-    narrow = {"linear_in": 8, "linear_out": 16, "token_tile": 2, "attention_rows": 4, "max_batch": 3}
+    narrow = {"lanes": 8, "outputs": 16, "token_tile": 2, "attention_rows": 4, "max_batch": 3}
     build = edgemoe.generate(
-        design.with_parallelism(**narrow), Path(_folders[-1].name) / "build", must_fit=False, model=model
+        design,
+        Path(_folders[-1].name) / "build",
+        hardware=edgemoe.default_hardware(design).changed(**narrow),
+        must_fit=False,
+        model=model,
     )
     return Bench.of(build, build_library(build.hls))
 

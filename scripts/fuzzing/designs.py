@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import edgemoe
-from blank import blank_design
+from blank import blank
 from boards import Board, load_board
 from codegen.architecture import Architecture
 from codegen.csim import FLAGS, find_compiler, header_folder, run_csim
+from codegen.hardware import Hardware
 from codegen.project import Build, generate
 from codegen.render import render
 from codegen.rtl.hls_kernels import MOST_AP_INT_BITS, write_hls_kernels
 from codegen.rtl.kernels import has_kernels, kernels_of
 from codegen.rtl.render import render as render_rtl
 from codegen.rtl.simulation import lint
-from pysim.design import Design, Parallelism
+from pysim.design import Design
 from pysim.errors import CheckError, EdgeMoeError
 from pysim.model import init_model
 from pysim.precision import PRESETS, Precision
@@ -71,7 +72,7 @@ class Drawn:
 
     spec: ModelSpec
     precision: Precision
-    parallelism: Parallelism
+    hardware: Hardware
 
 
 def run(seed: int, number: int, *, csim: bool = False) -> Outcome:
@@ -101,9 +102,9 @@ def draw(generator: random.Random, *, small: bool = False) -> Drawn:
     return Drawn(
         spec,
         precision,
-        Parallelism(
-            linear_in=lanes,
-            linear_out=outputs,
+        Hardware(
+            lanes=lanes,
+            outputs=outputs,
             token_tile=tile,
             attention_rows=any_of((*SIZES, 64, 1024) if lanes < 8 else SIZES),
             axi_width=any_of((64, 64, 128, 128, 256, 512) * 4 + (32,)),
@@ -191,12 +192,14 @@ def check(drawn: Drawn, *, csim: bool = False) -> Outcome:
 def _generated(drawn: Drawn, folder: Path, csim: bool) -> Callable[[], str]:
     """Everything that may be refused; returns what may not fail any more, and says what it did."""
     if csim:
-        design = _quantised(drawn)
-        images = edgemoe.random_images(design, design.parallelism.max_batch, seed=3)
+        design, hardware = _quantised(drawn), drawn.hardware
+        images = edgemoe.random_images(design, hardware.max_batch, seed=3)
         task = len(design.spec.tasks) - 1
-        build, _ = generate(design, folder / "build", _board(), images, task=task, must_fit=False)
+        build, _ = generate(
+            design, folder / "build", _board(), images, hardware=hardware, task=task, must_fit=False
+        )
         return lambda: _simulated(build)
-    architecture = Architecture(blank_design(drawn.spec, drawn.precision, drawn.parallelism))
+    architecture = blank(drawn.spec, drawn.precision, drawn.hardware)
     write_hls_kernels(architecture, folder, _board())
     return lambda: _compiled(architecture, folder)
 
@@ -216,7 +219,7 @@ def _judged(error: EdgeMoeError) -> Outcome:
 def _quantised(drawn: Drawn) -> Design:
     model = init_model(drawn.spec, seed=1)
     images = edgemoe.random_images(model, 3, seed=2)
-    return quantize(model, images, drawn.precision, drawn.parallelism)
+    return quantize(model, images, drawn.precision, drawn.hardware.attention_rows)
 
 
 def _simulated(build: Build) -> str:

@@ -47,7 +47,7 @@ def attention_kernel(architecture: Architecture, *, any_size: bool = False) -> K
     lanes, spec, design = architecture.lanes, architecture.spec, architecture.design
     width = design.precision.attention_width
     tokens, words = spec.tokens, architecture.head_words
-    rows = min(design.parallelism.attention_rows, tokens)
+    rows = min(architecture.hardware.attention_rows, tokens)
     step = architecture.attention_step
     streams = (
         Stream("qkv", "in", tuple(Field(name, width, True, lanes) for name in "qkv")),

@@ -38,13 +38,13 @@ def linear_kernel(architecture: Architecture, *, words: int | None = None) -> Ke
         words: operand words that a token may have at most; what the Design's own layers have if not given.
     """
     lanes, precision = architecture.lanes, architecture.design.precision
-    parallelism = architecture.design.parallelism
+    hardware = architecture.hardware
     shapes = [architecture.linear(name) for name in architecture.job_names]
     in_words = words or max(shape.in_words for shape in shapes)
     blocks = max(shape.blocks for shape in shapes) if words is None else max(words, 64)
     group = max_group(architecture)
     parts = architecture.outputs // lanes
-    tiles = ceil_div(architecture.max_tokens, parallelism.token_tile)
+    tiles = ceil_div(architecture.max_tokens, hardware.token_tile)
     residual = architecture.design.residual.width
     widest = max(residual, precision.attention_width, precision.activation_width)
     hidden_multiplier_bits = MULTIPLIER_WIDTH if precision.multipliers else 1
@@ -71,13 +71,13 @@ def linear_kernel(architecture: Architecture, *, words: int | None = None) -> Ke
         "word_bits": word_bits,
         "out_word_bits": out_word_bits,
         "block_bits": block_bits,
-        "row_bits": parallelism.weight_rows.bit_length(),
+        "row_bits": hardware.weight_rows.bit_length(),
         "x_depth": tiles * in_words,
         "x_address_bits": address_bits(tiles * in_words),
         "max_group": group,
         "group_bits": group.bit_length(),
         "step_bits": max(in_words, architecture.write_steps).bit_length(),
-        "tile_bits": address_bits(parallelism.token_tile),
+        "tile_bits": address_bits(hardware.token_tile),
         "part_bits": address_bits(parts),
         "sum_cycles": sum_cycles(lanes),
         "write_cycles": WRITE_CYCLES,
@@ -123,7 +123,7 @@ class Job:
 
 
 def _tile(architecture: Architecture) -> int:
-    return architecture.design.parallelism.token_tile
+    return architecture.hardware.token_tile
 
 
 def job_of(architecture: Architecture, tokens: int, inputs: int, outputs: int) -> Job:
@@ -199,7 +199,7 @@ def cycles(architecture: Architecture, job: Job) -> int:
     rounds = max(job.in_words, architecture.write_steps)
     tiles = ceil_div(job.tokens, _tile(architecture))
     block_beats = architecture.record_beats + job.in_words * architecture.word_beats
-    most = min(architecture.design.parallelism.weight_rows // job.in_words, max_group(architecture))
+    most = min(architecture.hardware.weight_rows // job.in_words, max_group(architecture))
     groups = [min(most, job.blocks - first) for first in range(0, job.blocks, most)]
     to_sum = sum_cycles(architecture.lanes)
     loaded, start, ends = 0, 0, [0, 0]

@@ -1,0 +1,208 @@
+"""How much hardware a build spends: sizes and clock of the accelerator, in `hardware.toml` and on the command line."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field
+
+from boards import FAMILIES, Board, Family, FamilyName
+from pysim import datapath, tables
+from pysim.arithmetic import ICCAD23, arithmetic_of
+from pysim.design import VERSION, AttentionRows, Design
+from pysim.errors import InputError
+from pysim.files import validate
+from pysim.kernels import iccad23
+from pysim.toml import read_toml
+
+Power = Annotated[int, Field(ge=1, le=1024, strict=True)]
+
+CLOCK_MHZ = 300.0
+"""Clock of the default hardware, on boards whose own default is no lower."""
+
+
+class Hardware(BaseModel):
+    """Sizes of the accelerator. Only `attention_rows` has any influence on results.
+
+    Which of them go together, and with which network, `Architecture` decides.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    lanes: Power = 16
+    """Channels of a word: inputs that one output of the linear engine takes a cycle."""
+    outputs: Power = 16
+    """Outputs that the linear engine works on at once: a multiple of `lanes`."""
+    token_tile: Power = 4
+    """Tokens that share a weight while it is in the linear engine."""
+    attention_rows: AttentionRows = 16
+    """P: query rows that share one pass over the keys."""
+    axi_width: Literal[32, 64, 128, 256, 512] = 128
+    """Bits of a memory port."""
+    weight_ports: Annotated[int, Field(ge=1, le=16, strict=True)] = 4
+    """Memory ports that load weights side by side."""
+    weight_rows: Annotated[int, Field(ge=1, le=8192, strict=True)] = 512
+    """Depth of each half of the weight buffer, in words of `lanes` x `outputs` weights."""
+    max_batch: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
+    """Images that share each weight while it is on chip."""
+    clock_mhz: Annotated[float, Field(ge=1, le=1000)] = CLOCK_MHZ
+    """Clock of the accelerator."""
+    family: FamilyName = "zynq-ultrascale+"
+    """Family of devices, whose DSP slices decide what they can multiply: that of the board, always."""
+
+    @property
+    def device(self) -> Family:
+        """What the family's DSP slices can do."""
+        return FAMILIES[self.family]
+
+    def changed(self, **changes: Any) -> Hardware:
+        """Hardware with other values of some fields.
+
+        Raises:
+            InputError: no such field, or a value out of its range.
+        """
+        return _changed(self, changes, "hardware")
+
+    def with_settings(self, settings: Sequence[str]) -> Hardware:
+        """Hardware with the settings of a command line.
+
+        Args:
+            settings: each as `key=value`, such as `lanes=8`.
+
+        Raises:
+            InputError: no `=`, no such key, a key given twice, or a value out of its range.
+        """
+        changes: dict[str, Any] = {}
+        for setting in settings:
+            name, equals, text = (part.strip() for part in setting.partition("="))
+            if not equals:
+                raise InputError(f"--set {setting}: expected key=value, such as lanes=8", hint=_keys())
+            if name not in settable():
+                raise _no_key(f"--set {setting}", name)
+            if name in changes:
+                raise InputError(f"--set {setting}: {name} is set twice", hint="give each key once")
+            changes[name] = _number(text)
+        return _changed(self, changes, "--set")
+
+    def save(self, path: Path) -> None:
+        """Write a `hardware.toml`."""
+        path.write_bytes(tomli_w.dumps({"hardware": self.model_dump()}).encode())
+
+    @classmethod
+    def load(cls, path: Path, default: Hardware | None = None) -> Hardware:
+        """Read a `hardware.toml`.
+
+        Args:
+            path: the file.
+            default: what holds for the keys that the file does not name; without it they have the fields' defaults.
+
+        Raises:
+            InputError: not TOML, no table `[hardware]`, another table or key, or a value out of its range.
+        """
+        data = read_toml(path)
+        table = data.get("hardware")
+        if not isinstance(table, dict) or len(data) != 1:
+            found = ", ".join(data) or "nothing"
+            raise InputError(
+                f"{path}: holds {found[:200]}, expected one table [hardware]",
+                hint=f"such as the hardware.toml of a build; {_keys()}",
+            )
+        return _changed(default or cls(), table, f"{path}: hardware")
+
+
+def settable() -> dict[str, str]:
+    """Range of each field that a user chooses, by its name."""
+    schema = Hardware.model_json_schema()["properties"]
+    return {
+        name: ", ".join(map(str, field["enum"]))
+        if "enum" in field
+        else f"{field['minimum']} to {field['maximum']}"
+        for name, field in schema.items()
+        if name != "family"
+    }
+
+
+def _keys() -> str:
+    return "the keys are " + "; ".join(f"{name} ({values})" for name, values in settable().items())
+
+
+def _no_key(source: str, name: str) -> InputError:
+    close = difflib.get_close_matches(name, settable(), n=1)
+    meant = f", did you mean {close[0]}?" if close else ""
+    return InputError(f"{source}: no key {name[:60]!r}{meant}", hint=_keys())
+
+
+def _changed(base: Hardware, changes: Mapping[str, Any], source: str) -> Hardware:
+    for name in changes:
+        if name not in Hardware.model_fields:
+            raise _no_key(source, name)
+    try:
+        return validate(Hardware, base.model_dump() | dict(changes), source)
+    except InputError as error:
+        raise InputError(error.message, hint=_keys()) from None
+
+
+def _number(text: str) -> int | float | str:
+    """The number that a text spells, or the text."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def default_hardware(design: Design, board: Board | None = None) -> Hardware:
+    """Hardware that suits a ZCU102, with the Design's P, at the board's clock and with its DSP slices.
+
+    Narrow weights share DSP slices in pairs, which pays for twice the outputs. The original's arithmetic, whose
+    products take several slices each, gets the original's size.
+    """
+    precision = design.precision
+    narrow = precision.weight_width <= 8 and precision.activation_width <= 8
+    original = arithmetic_of(precision) is ICCAD23
+    hardware = Hardware(
+        outputs=32 if narrow and not original else 16,
+        token_tile=1 if original else 4,
+        attention_rows=design.attention_rows,
+    )
+    if board is None:
+        return hardware
+    return hardware.changed(clock_mhz=min(CLOCK_MHZ, board.clock_mhz_default), family=board.family)
+
+
+def hardware_on(board: Board, hardware: Hardware) -> Hardware:
+    """Chosen hardware on a board: with the board's DSP slices.
+
+    Raises:
+        InputError: a faster clock than the board may have.
+    """
+    if hardware.clock_mhz > board.clock_mhz_max:
+        raise InputError(
+            f"clock_mhz = {hardware.clock_mhz:g}, expected at most {board.clock_mhz_max:g} on {board.name}",
+            hint=f"a slower clock, such as the board's default: clock_mhz = {board.clock_mhz_default:g}",
+        )
+    return hardware.changed(family=board.family)
+
+
+def hardware_id(design: Design, hardware: Hardware) -> str:
+    """16 hexadecimal digits over everything that is synthesised; weights and clock are not part of it."""
+    baked = {
+        "version": VERSION,
+        "model": design.spec.shape(),
+        "precision": design.precision.model_dump(exclude={"name"}, mode="json"),
+        "hardware": hardware.model_dump(exclude={"clock_mhz"}, mode="json"),
+        "formats": {name: str(fmt) for name, fmt in datapath.FORMATS.items()},
+        "tables": [
+            (t.name, t.base.tolist(), t.slope.tolist(), t.frac, t.step_bits)
+            for t in (*tables.TABLES, *iccad23.TABLES)
+        ],
+        "gelu_table": iccad23.GELU_TABLE.tolist(),
+    }
+    return hashlib.sha256(json.dumps(baked, sort_keys=True).encode()).hexdigest()[:16]
