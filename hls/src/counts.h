@@ -1,4 +1,5 @@
-// Unsigned numbers as narrow as their largest value allows: hardware pays for every bit of a counter or an index.
+// Unsigned numbers as narrow as their largest value allows: hardware pays for every bit of a counter or an
+// index.
 #ifndef EDGEMOE_COUNTS_H
 #define EDGEMOE_COUNTS_H
 
