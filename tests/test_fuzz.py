@@ -124,7 +124,7 @@ def test_unclear_refusals_are_failures(
     def refuse(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(designs, "Architecture", refuse)
+    monkeypatch.setattr(designs, "blank", refuse)
     assert designs.check(small).state == "failed"
 
 

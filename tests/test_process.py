@@ -186,11 +186,17 @@ sys.exit(main())
 """
 
 
+def heed_interrupts() -> None:
+    """Undo what a shell does to commands in the background, which the tests may be: they ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def writing(folder: Path, ignored: int | None = None) -> Iterator[subprocess.Popen[str]]:
     """A command that stands still in the middle of writing `a` into a folder."""
 
     def prepare() -> None:
+        heed_interrupts()
         if ignored is not None:
             signal.signal(ignored, signal.SIG_IGN)
 
@@ -274,6 +280,7 @@ def verify(built: Build, tmp_path: Path, compiler: Path) -> Iterator[subprocess.
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PATH": path, "XDG_CACHE_HOME": str(tmp_path / "cache")},
+        preexec_fn=heed_interrupts,
     )
     with process:
         try:
