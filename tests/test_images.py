@@ -16,6 +16,7 @@ import edgemoe
 from pysim.errors import EdgeMoeError, InputError
 from pysim.images import load_image, load_images
 from pysim.model import Model
+from pysim.pictures import patches
 from pysim.spec import ModelSpec
 
 Pixels = NDArray[np.uint8]
@@ -144,3 +145,14 @@ def test_mutated_images_raise_nothing_but_our_errors(
         assert loaded.shape == (3, 8, 16) and loaded.dtype == np.uint8
 
     check()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_patches_hold_their_pixels_in_order(size: int) -> None:
+    rows, columns = 2, 3
+    pixels = np.arange(2 * 4 * rows * columns * size**2).reshape(2, 4, rows * size, columns * size)
+    cut = patches(pixels, size)
+    assert cut.shape == (2, rows * columns, 4 * size**2)
+    for row, column in np.ndindex(rows, columns):
+        window = pixels[..., row * size : (row + 1) * size, column * size : (column + 1) * size]
+        assert_array_equal(cut[:, row * columns + column], window.reshape(2, -1))

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 
 from blank import blank, on_hardware
-from boards import load_board
+from boards import FamilyName, load_board
 from codegen.architecture import Architecture
 from codegen.hardware import Hardware
 from codegen.rtl.hls_kernels import write_hls_kernels
 from edgemoe.cli import main
 from pysim.design import Design
 from pysim.errors import InputError
-from pysim.precision import PRESETS
+from pysim.model import Model
+from pysim.precision import PRESETS, Precision
 from pysim.spec import ModelSpec, MoeSpec
 
 
@@ -42,6 +43,25 @@ def test_hardware_that_cannot_be_built(
 
 def test_odd_outputs_are_built_where_products_are_not_packed(designs: dict[str, Design]) -> None:
     assert on_hardware(designs["w16a16"], lanes=5, outputs=5).outputs == 5
+
+
+@pytest.mark.parametrize(
+    ("weight", "activation", "family", "packed"),
+    [
+        (8, 8, "zynq-ultrascale+", True),
+        (8, 10, "alveo", True),
+        (8, 11, "alveo", False),
+        (9, 9, "zynq-ultrascale+", False),
+        (6, 12, "zynq-7000", True),
+        (6, 13, "zynq-7000", False),
+        (7, 8, "zynq-7000", False),
+    ],
+)
+def test_widths_of_which_two_products_share_a_slice(
+    weight: int, activation: int, family: FamilyName, packed: bool, micro: Model
+) -> None:
+    precision = Precision(name="narrow", weight_width=weight, activation_width=activation)
+    assert blank(micro.spec, precision, Hardware(family=family)).packed == packed
 
 
 @pytest.mark.parametrize(

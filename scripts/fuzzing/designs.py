@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import edgemoe
 from blank import blank
-from boards import Board, load_board
+from boards import FAMILIES, Board, load_board
 from codegen.architecture import Architecture
 from codegen.csim import FLAGS, find_compiler, header_folder, run_csim
 from codegen.hardware import Hardware
@@ -113,6 +113,7 @@ def draw(generator: random.Random, *, small: bool = False) -> Drawn:
                 8192, any_of((needed, needed, needed + 1, 2 * needed, 3 * needed - 1, 512, 8192))
             ),
             max_batch=any_of((1, 1, 1, 2, 3, 4)),
+            family=any_of(sorted(FAMILIES)),
         ),
     )
 

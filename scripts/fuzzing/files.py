@@ -155,6 +155,8 @@ KINDS: Final = (
     Kind("design/design.toml", ("estimate", "design")),
     Kind("design/design.toml", ("simulate", "design", "--image", "images", "--out", "{out}")),
     Kind("design/weights.safetensors", ("estimate", "design")),
+    Kind("hardware.toml", ("estimate", "design", "--hardware", "{file}")),
+    Kind("build/hardware.toml", read=lambda path: Build.load(path.parent)),
     Kind("board.toml", ("estimate", "design", "--board", "{file}")),
     Kind("build/build.toml", read=lambda path: Build.load(path.parent)),
     Kind("build/host/manifest.json", read=_host),
@@ -188,6 +190,7 @@ def samples() -> Path:
     design = edgemoe.quantize(model, pixels, "w16a16")
     design.save(folder / "design")
     build = edgemoe.generate(design, folder / "build", model=model)
+    shutil.copy(build.folder / "hardware.toml", folder)
     shutil.rmtree(build.hls)
     shutil.rmtree(build.rtl)
     picture = Image.fromarray(pixels[0].transpose(1, 2, 0))
