@@ -152,7 +152,7 @@ def pack_records(
 
 def lane_channels(architecture: Architecture, values: Sequence[Value]) -> NDArray[np.int64] | None:
     """Channel of each lane of values side by side, -1 where a lane pads a head; None where no head needs it."""
-    if all(value.groups == 1 for value in values):
+    if len(values) == 1 and values[0].groups == 1:
         return None
     parts, first = [], 0
     for value in values:

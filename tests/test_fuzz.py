@@ -46,6 +46,13 @@ def test_a_random_design_is_refused_or_compiles(number: int) -> None:
     assert outcome.state in ("refused", "compiled"), outcome.detail
 
 
+@pytest.mark.compile
+@pytest.mark.parametrize("number", range(15))
+def test_a_random_design_is_refused_or_computes_what_the_simulator_computes(number: int) -> None:
+    outcome = designs.run(SEED, number, csim=True)
+    assert outcome.state in ("refused", "compiled"), outcome.detail
+
+
 def drawn(number: int) -> designs.Drawn:
     return designs.draw(random.Random(f"{SEED}/{number}"))
 
