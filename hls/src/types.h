@@ -35,7 +35,8 @@ typedef Count<MAX_TOKENS> token_t;        // a token, a row of a queue, or how m
 typedef Count<WEIGHT_ROWS> weight_row_t;  // a row of half of the weight buffer, or operand words of a layer
 typedef Count<ROW_WORDS> row_word_t;      // a word of a token's row in the operand memory
 typedef Count<TILE_ROWS * ROW_WORDS> operand_row_t;
-typedef Count<MAX_BLOCKS> block_t;  // a block of outputs, or how many
+typedef Count<(MAX_BLOCKS + 1) * PARTS> out_word_t;  // a word of a layer's results, or how many
+typedef Count<MAX_BLOCKS> block_t;                   // a block of outputs, or how many
 
 // An array on chip. Elements are read and written whole.
 #ifndef EDGEMOE_CHECK
