@@ -13,8 +13,8 @@ from codegen.estimate import LoopTotal, Scheduler, Stage, dram_bytes, loop_total
 from codegen.hardware import Hardware, default_hardware, hardware_on
 from codegen.memories import Memory, memories
 from codegen.resources import Resources, estimate_resources
+from common.errors import InputError
 from pysim.design import Design
-from pysim.errors import InputError
 
 SMALLER = {
     "lanes": (4, 8, 16),

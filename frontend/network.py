@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pysim.errors import InputError
+from common.errors import InputError
+from common.heads import MEANS
 from pysim.extras import missing
-from pysim.heads import MEANS
 from pysim.model import Model, tensor_shapes
 from pysim.spec import ModelSpec, MoeSpec
 

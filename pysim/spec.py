@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from common.heads import LEAST_PREFIX, MEANS, Head, HeadKind
+from common.toml import read_toml
 from pysim.files import validate
-from pysim.heads import LEAST_PREFIX, MEANS, Head, HeadKind
-from pysim.toml import read_toml
 
 Count = Annotated[int, Field(ge=1, le=1 << 20, strict=True)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -54,7 +54,7 @@ class HeadSpec(_Strict):
     """A task head, run in float on the backbone's tokens by the host."""
 
     kind: HeadKind = "none"
-    """Which tokens it reads: see `pysim.heads.HEAD_KINDS`."""
+    """Which tokens it reads: see `common.heads.HEAD_KINDS`."""
     out_channels: Annotated[int, Field(ge=1, strict=True)] | None = None
     norm: bool = True
     """A LayerNorm before all else: the network's final norm, which task heads of M3ViT have one each of."""

@@ -33,12 +33,12 @@ from codegen.resources import (
     dsp_by_engine,
     packed_sum_luts,
 )
+from common.errors import InputError
 from designs import random_design
 from doc_tables import MARK, marked_tables, read_page
 from edgemoe.cli import main
 from frontend.zoo import find_spec
 from pysim.design import Design, default_attention_rows
-from pysim.errors import InputError
 from pysim.precision import PRESETS
 
 TARGET_MS = {"w16a16": 4.6, "w8a8": 3.4}
