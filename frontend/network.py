@@ -266,7 +266,9 @@ class Network(nn.Module):
                     f"task {task!r} is unknown", hint=f"the tasks are {', '.join(self.spec.tasks)}"
                 )
             task = self.spec.tasks.index(task)
-        tokens = self.patch_embed(images).flatten(2).transpose(1, 2) + self.pos_embed[self.spec.prefix_tokens :]
+        tokens = (
+            self.patch_embed(images).flatten(2).transpose(1, 2) + self.pos_embed[self.spec.prefix_tokens :]
+        )
         if self.spec.prefix_tokens:
             prefix = self.pos_embed[: self.spec.prefix_tokens].expand(images.shape[0], -1, -1)
             tokens = torch.cat([prefix, tokens], dim=1)

@@ -89,13 +89,13 @@ class Norm:
 
     node: Node
     weight: FloatArray
-    bias: FloatArray
+    bias_or_zero: FloatArray
     epsilon: float
     output: str
 
     def __call__(self, x: Array) -> Array:
         """The norm of (..., channels)."""
-        return layer_norm(x, self.weight, self.bias, self.epsilon)
+        return layer_norm(x, self.weight, self.bias_or_zero, self.epsilon)
 
 
 class Matcher:
@@ -239,7 +239,7 @@ class Matcher:
         else:
             found = self._decomposed_norm(x, what)
         channels = self.value(x).shape[-1]
-        if found.weight.shape != (channels,) or found.bias.shape != (channels,):
+        if found.weight.shape != (channels,) or found.bias_or_zero.shape != (channels,):
             raise self.mismatch(found.node, f"expected {what} with parameters for {channels} channels")
         self.prove(found.node, self.value(found.output), found(self.value(x)), what)
         return found
@@ -265,15 +265,19 @@ class Matcher:
             raise self.mismatch(shifted, f"expected the epsilon of {what}")
         return Norm(mean, weight, bias, _epsilon(epsilon.ravel()[0]), moved.outputs[0])
 
-    def between(self, first: str, last: str) -> list[Node]:
-        """Nodes on a path from one tensor to another, in order."""
+    def after(self, first: str) -> list[Node]:
+        """Nodes that depend on a tensor, in order."""
         after, nodes = {first}, []
         for node in self.graph.nodes:
             if node.op != "Shape" and after.intersection(node.inputs):
                 after.update(node.outputs)
                 nodes.append(node)
+        return nodes
+
+    def between(self, first: str, last: str) -> list[Node]:
+        """Nodes on a path from one tensor to another, in order."""
         wanted, kept = {last}, []
-        for node in reversed(nodes):
+        for node in reversed(self.after(first)):
             if wanted.intersection(node.outputs):
                 wanted.update(node.inputs)
                 kept.append(node)
