@@ -29,6 +29,7 @@ from codegen.hwh import control_registers
 from codegen.manifest import kernel_arguments
 from codegen.project import Build
 from codegen.weight_image import pack_weights, port_images
+from common import contract
 from common.contract import EMULATED_HWH, Argument
 from common.errors import InputError
 from common.packing import ImageLayout, OutputLayout, pack_images, unpack_tokens

@@ -133,7 +133,7 @@ def test_nothing_else_is_imported(built: Build, module: str) -> None:
         "class Block:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        top = name.split('.')[0]\n"
-        f"        if top not in sys.stdlib_module_names and top not in {{'host', 'pysim', '{module}'}}:\n"
+        f"        if top not in sys.stdlib_module_names and top not in {{'common', 'host', '{module}'}}:\n"
         "            raise ImportError(f'{name} is blocked')\n"
         f"import {module}\n"
         "sys.meta_path.insert(0, Block())\n"
