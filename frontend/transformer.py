@@ -61,7 +61,7 @@ class TransformerReader:
         rows, prefix = self.state.shape("pos_embed", 3)[1], self.prefix
         all_tokens = sum(prefix.values())
         without_registers = all_tokens - prefix.get(REGISTERS, 0)
-        counts = [rows - own for own in (without_registers, all_tokens, 0) if own < rows]
+        counts = [rows - own for own in (without_registers, 0, all_tokens) if own < rows]
         return next(filter(self._makes_an_image, counts), counts[0])
 
     def _makes_an_image(self, patches: int) -> bool:

@@ -69,6 +69,8 @@ class HeadSpec(_Strict):
             raise ValueError(f"kind = {self.kind!r} needs out_channels")
         if self.fc_norm and self.kind not in MEANS:
             raise ValueError(f"fc_norm is a norm of a mean of tokens, but kind = {self.kind!r} has none")
+        if self.norm_eps is not None and not (self.norm or self.fc_norm):
+            raise ValueError(f"norm_eps = {self.norm_eps:g} is given, but the head has no norm")
         return self
 
 
