@@ -72,7 +72,7 @@ def read_embedding(matcher: Matcher, image: str) -> Embedding:
 def _first_stream(matcher: Matcher, convolution: Node) -> str:
     """The tokens that the first LayerNorm reads."""
     after = matcher.after(convolution.outputs[0])
-    norm = next((node for node in after if node.op in ("LayerNormalization", "ReduceMean")), None)
+    norm = next(filter(matcher.is_norm, after), None)
     if norm is None:
         node = after[0] if after else convolution
         raise matcher.mismatch(node, "expected the LayerNorm of a transformer block somewhere behind it")

@@ -72,8 +72,7 @@ def _norms(matcher: Matcher, path: list[Node]) -> list[Norm]:
     found: list[Norm] = []
     with matcher.along(path):
         for node in path:
-            centred = any(reader.op == "Sub" for reader in matcher.readers(node.outputs[0]))
-            if node.op == "LayerNormalization" or (node.op == "ReduceMean" and centred):
+            if matcher.is_norm(node):
                 found.append(matcher.norm(node.inputs[0], "the LayerNorm of a head"))
                 if found[-1].epsilon != found[0].epsilon:
                     raise matcher.mismatch(

@@ -244,6 +244,12 @@ class Matcher:
         self.prove(found.node, self.value(found.output), found(self.value(x)), what)
         return found
 
+    def is_norm(self, node: Node) -> bool:
+        """True for a LayerNorm, or the first of the operations that older exporters make of it."""
+        if node.op != "ReduceMean":
+            return node.op == "LayerNormalization"
+        return any(reader.op == "Sub" for reader in self.readers(node.outputs[0]))
+
     def _decomposed_norm(self, x: str, what: str) -> Norm:
         mean = self.next(x, "ReduceMean", what=what)
         centred = self.next(mean.outputs[0], "Sub", what=what).outputs[0]

@@ -170,7 +170,8 @@ def test_heads_of_reference_and_torch(headed: Model) -> None:
     tokens = reference.run(headed, images).tokens
     expected = expected_head(headed, tokens)
     assert expected.shape == ((2, 15, 4) if headed.spec.head("a").kind == "token-linear" else (2, 4))
-    assert_allclose(reference.apply_head(headed, "a", tokens), expected, atol=1e-12)
+    found: Any = reference.apply_head(headed, "a", tokens)
+    assert_allclose(found, expected, atol=1e-12)
     with torch.no_grad():
         assert_allclose(Network.from_model(headed).predict(fed(images), "a").numpy(), expected, atol=1e-5)
 
@@ -205,13 +206,8 @@ def check_round_trip(model: Model, folder: Path) -> None:
 
 
 def imported(state: StateDict, folder: Path, **options: Any) -> Model:
-    given: dict[str, Any] = {
-        "heads": 3,
-        "image_size": (12, 20),
-        "normalization": NONE,
-        "tasks": ("a",),
-        "norm_eps": 1e-6,
-    }
+    given: dict[str, Any] = {"heads": 3, "image_size": (12, 20), "normalization": NONE}
+    given |= {"tasks": ("a",), "norm_eps": 1e-6}
     return import_model(saved(folder / "net.pth", state), Options(**given | options)).model
 
 
