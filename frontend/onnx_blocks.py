@@ -123,6 +123,7 @@ def read_attention(matcher: Matcher, norm: Norm, branch: Node, block: str, weigh
     output = (expected @ v).swapaxes(1, 2).reshape(y.shape)
     projection = matcher.linear(mixed.outputs[0], "the projection of attention")
     _shaped(matcher, projection, (dim, dim))
+    projection = _with_layer_scale(matcher, end, projection)
     weights[f"{block}.attn.proj.weight"] = projection.weight
     weights[f"{block}.attn.proj.bias"] = projection.bias_or_zero
     matcher.prove(branch, matcher.value(end), projection(output), "the residual sum of projected attention")
@@ -135,6 +136,19 @@ def _branch_end(branch: Node, matcher: Matcher, norm: Norm) -> str:
         if matcher.between(norm.output, name):
             return name
     raise matcher.mismatch(branch, "expected a residual sum of a block that starts with its norm")
+
+
+def _with_layer_scale(matcher: Matcher, end: str, layer: LinearLayer) -> LinearLayer:
+    """The layer that ends a branch, times the layer scale behind it, if there is one."""
+    node = matcher.graph.producer.get(matcher.backward(end, matcher.is_layout))
+    if node is None or node.op != "Mul":
+        return layer
+    images = [name for name in node.inputs if name in matcher.tainted]
+    other = matcher.constant_operand(node, of=images[0]) if len(images) == 1 else None
+    scale = None if other is None else matcher.value(other)
+    if scale is None or scale.size not in (1, len(layer.weight)):
+        raise matcher.mismatch(node, "expected a layer scale, a constant factor for each channel")
+    return layer.scaled(np.broadcast_to(scale.astype(np.float32).ravel(), len(layer.weight)))
 
 
 def _projection(matcher: Matcher, name: str, norm: Norm) -> LinearLayer:
@@ -192,6 +206,7 @@ def read_mlp(
     hidden = len(first.weight)
     _shaped(matcher, first, (hidden, dim))
     _shaped(matcher, second, (dim, hidden))
+    second = _with_layer_scale(matcher, end, second)
     for name, layer in (("fc1", first), ("fc2", second)):
         weights[f"{block}.mlp.{name}.weight"] = layer.weight
         weights[f"{block}.mlp.{name}.bias"] = layer.bias_or_zero

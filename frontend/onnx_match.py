@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from frontend.onnx_eval import OPERATIONS, Array, Evaluator, gelu, image_dependent, layer_norm
 from frontend.onnx_graph import Graph, Node
+from frontend.transformer import fold_scale
 
 FloatArray = NDArray[np.float32]
 
@@ -76,6 +77,11 @@ class LinearLayer:
             if self.bias is None
             else product + (self.bias[..., None, :] if self.weight.ndim == 3 else self.bias)
         )
+
+    def scaled(self, scale: FloatArray) -> LinearLayer:
+        """The layer whose results are multiplied by (outputs,) factors."""
+        weight, bias = fold_scale(scale, self.weight, self.bias_or_zero)
+        return replace(self, weight=weight, bias=bias)
 
     @property
     def bias_or_zero(self) -> FloatArray:

@@ -23,6 +23,18 @@ PREFIX_TOKENS = {"cls_token": "class token", "dist_token": "distillation token",
 """Tensors of tokens in front of the patches, in their order, and what they hold."""
 
 
+PARTS = ("weight", "bias")
+"""Tensors of a linear layer."""
+
+
+def fold_scale(scale: FloatArray, weight: FloatArray, bias: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Weight (outputs, inputs) and bias (outputs,) of a layer whose results are multiplied by (outputs,) factors.
+
+    Each product is rounded to float32 once: the layer computes what both did.
+    """
+    return weight * scale[:, None], bias * scale
+
+
 class TransformerReader:
     """Reads the tensors of a ViT one group after the other, and keeps them by our names.
 
@@ -35,6 +47,7 @@ class TransformerReader:
         patches: patches of an image.
         depth: number of blocks.
         qkv_bias: whether queries, keys and values have biases.
+        has_layer_scale: whether branches end with a factor for each channel.
     """
 
     def __init__(self, state: State, options: Options) -> None:
@@ -55,6 +68,8 @@ class TransformerReader:
                 hint=f"ViT and DeiT of dim {self.dim} have {max(self.dim // 64, 1)}",
             )
         self.heads = options.heads
+        scales = (f"blocks.{layer}.ls{number}.gamma" for layer in range(self.depth) for number in (1, 2))
+        self.has_layer_scale = any(key in state for key in scales)
 
     def _count_patches(self) -> int:
         """Patches of an image, by the rows of the position table, which prefix tokens may have none of."""
@@ -165,12 +180,21 @@ class TransformerReader:
                     f"{block}.attn.qkv.{part}", 3 * dim, *tail
                 )
         self.read_linear(f"{block}.attn.proj", f"{block}.attn.proj", (dim, dim))
+        self._fold_scale(f"{block}.ls1.gamma", f"{block}.attn.proj")
 
     def read_mlp(self, layer: int, hidden: int) -> None:
         """The dense MLP of a block."""
-        block = f"blocks.{layer}.mlp"
-        self.read_linear(f"{block}.fc1", f"{block}.fc1", (hidden, self.dim))
-        self.read_linear(f"{block}.fc2", f"{block}.fc2", (self.dim, hidden))
+        block = f"blocks.{layer}"
+        self.read_linear(f"{block}.mlp.fc1", f"{block}.mlp.fc1", (hidden, self.dim))
+        self.read_linear(f"{block}.mlp.fc2", f"{block}.mlp.fc2", (self.dim, hidden))
+        self._fold_scale(f"{block}.ls2.gamma", f"{block}.mlp.fc2")
+
+    def _fold_scale(self, key: str, name: str) -> None:
+        """Layer scale, a factor for each channel of a branch, into the layer that ends the branch."""
+        if self.has_layer_scale:
+            scaled = fold_scale(self._take(key, self.dim), *(self.weights[f"{name}.{p}"] for p in PARTS))
+            for part, tensor in zip(PARTS, scaled, strict=True):
+                self.weights[f"{name}.{part}"] = tensor
 
     def read_linear(self, name: str, key: str, shape: tuple[int, ...]) -> None:
         """Weight of this shape and the bias that belongs to it, kept as `name`."""

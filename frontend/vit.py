@@ -41,34 +41,61 @@ class Layout:
 _HF = "encoder.layer.{i}."
 _TV = "encoder.layers.encoder_layer_{i}."
 
+_TIMM_RULES: Rules = (
+    *((f"blocks.{{i}}.attn.{name}_proj", f"blocks.{{i}}.attn.{name}") for name in "qkv"),
+    *((f"blocks.{{i}}.attn.to_{name}", f"blocks.{{i}}.attn.{name}") for name in "qkv"),
+    ("register_tokens", "reg_token"),
+)
+_HF_RULES: Rules = (
+    ("embeddings.patch_embeddings.projection", "patch_embed.proj"),
+    ("embeddings.cls_token", "cls_token"),
+    ("embeddings.register_tokens", "reg_token"),
+    ("embeddings.position_embeddings", "pos_embed"),
+    (_HF + "attention.attention.query", "blocks.{i}.attn.q"),
+    (_HF + "attention.attention.key", "blocks.{i}.attn.k"),
+    (_HF + "attention.attention.value", "blocks.{i}.attn.v"),
+    (_HF + "attention.output.dense", "blocks.{i}.attn.proj"),
+    ("layernorm", "norm"),
+    ("classifier", "head"),
+)
+"""What all networks of Hugging Face have in common."""
+
 LAYOUTS = (
     Layout(
-        "timm",
-        "patch_embed.proj.weight",
-        tuple(
-            (f"blocks.{{i}}.attn.{theirs}", f"blocks.{{i}}.attn.{name}")
-            for name in "qkv"
-            for theirs in (f"{name}_proj", f"to_{name}")
+        "DeiT-III",
+        "blocks.0.gamma_1",
+        (
+            *_TIMM_RULES,
+            ("blocks.{i}.gamma_1", "blocks.{i}.ls1.gamma"),
+            ("blocks.{i}.gamma_2", "blocks.{i}.ls2.gamma"),
         ),
+    ),
+    Layout("timm", "patch_embed.proj.weight", _TIMM_RULES, unused=("mask_token",)),
+    Layout(
+        "Hugging Face DINOv2",
+        "encoder.layer.0.layer_scale1.lambda1",
+        (
+            *_HF_RULES,
+            (_HF + "norm1", "blocks.{i}.norm1"),
+            (_HF + "norm2", "blocks.{i}.norm2"),
+            (_HF + "layer_scale1.lambda1", "blocks.{i}.ls1.gamma"),
+            (_HF + "layer_scale2.lambda1", "blocks.{i}.ls2.gamma"),
+            (_HF + "mlp.fc1", "blocks.{i}.mlp.fc1"),
+            (_HF + "mlp.fc2", "blocks.{i}.mlp.fc2"),
+        ),
+        beside=("dinov2.", "dinov2_with_registers."),
+        unused=("embeddings.mask_token",),
     ),
     Layout(
         "Hugging Face",
         "embeddings.patch_embeddings.projection.weight",
         (
-            ("embeddings.patch_embeddings.projection", "patch_embed.proj"),
-            ("embeddings.cls_token", "cls_token"),
-            ("embeddings.position_embeddings", "pos_embed"),
+            *_HF_RULES,
             (_HF + "layernorm_before", "blocks.{i}.norm1"),
             (_HF + "layernorm_after", "blocks.{i}.norm2"),
-            (_HF + "attention.attention.query", "blocks.{i}.attn.q"),
-            (_HF + "attention.attention.key", "blocks.{i}.attn.k"),
-            (_HF + "attention.attention.value", "blocks.{i}.attn.v"),
-            (_HF + "attention.output.dense", "blocks.{i}.attn.proj"),
             (_HF + "intermediate.dense", "blocks.{i}.mlp.fc1"),
             (_HF + "output.dense", "blocks.{i}.mlp.fc2"),
             ("embeddings.distillation_token", "dist_token"),
-            ("layernorm", "norm"),
-            ("classifier", "head"),
             ("cls_classifier", "head"),
             ("distillation_classifier", "head_dist"),
         ),
@@ -99,7 +126,6 @@ LAYOUTS = (
 )
 
 REASONS = {
-    r"\.(ls[12]|gamma_[12]|layer_scale|lambda)": "layer scale, which the accelerator does not have",
     r"\.(q_norm|k_norm|q_layernorm|k_layernorm)\.": "norms of queries and keys, which the accelerator does not have",
     r"rel_pos|relative_position": "relative positions, which the accelerator does not have",
     r"norm_pre|pre_layrnorm|pre_norm": "a norm before the first block, which the accelerator does not have",
@@ -168,6 +194,8 @@ def _read(state: State, options: Options, layout: Layout) -> Imported:
     for layer in range(reader.depth):
         reader.read_attention(layer)
         reader.read_mlp(layer, mlp_dim)
+    if reader.has_layer_scale:
+        remarks.append("folded into the layers in front of the residual sums: layer scale")
     task, heads = (options.tasks or (TASK,))[0], {}
     if options.tasks is not None and len(options.tasks) > 1:
         raise InputError(f"{state.source}: --tasks names {len(options.tasks)} tasks, a plain ViT has one")

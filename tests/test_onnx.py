@@ -218,6 +218,28 @@ def test_tokens_and_heads_of_others(tmp_path: Path, name: str, dynamo: bool) -> 
 
 
 @pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+@pytest.mark.parametrize("style", ["fused", "torchvision"])
+def test_layer_scale_is_folded(tmp_path: Path, style: str, dynamo: bool) -> None:
+    vit = ForeignVit(style, layer_scale=True)
+    model, state = assert_imports(vit, tmp_path, dynamo=dynamo), vit.state_dict()
+    attention = "attn.proj" if style == "fused" else "attn.attention.out_proj"
+    for name, scale, layer in (("attn.proj", "ls1", attention), ("mlp.fc2", "ls2", "mlp.2")):
+        factor = state[f"blocks.1.{scale}.gamma"].numpy()
+        for part, each in (("weight", factor[:, None]), ("bias", factor)):
+            expected = state[f"blocks.1.{layer}.{part}"].numpy() * each
+            assert_array_equal(model.weights[f"blocks.1.{name}.{part}"], expected)
+
+
+class ScaledByToken(ForeignVit):
+    """Factors for the tokens of a branch, of which there are as many as channels."""
+
+    def __init__(self) -> None:
+        super().__init__("fused", dim=9, heads=3, layer_scale=True)
+        for block in self.blocks:
+            block.ls1.gamma = nn.Parameter(torch.linspace(0.5, 2, 9)[:, None])
+
+
+@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
 @pytest.mark.parametrize(
     ("vit", "node", "why"),
     [
@@ -228,13 +250,14 @@ def test_tokens_and_heads_of_others(tmp_path: Path, name: str, dynamo: bool) -> 
         (lambda: ForeignVit(norm_pre=True), "(", "expected"),
         (lambda: MeanAsToken(), "(", "expected positions"),
         (lambda: MovedPatches(), "(", "something else than constant tokens, then patches in rows"),
+        (lambda: ScaledByToken(), "(Add)", "something else than the residual sum of projected attention"),
         (
             lambda: SumPooled(),
             "(Gemm)",
             "reads neither the class token alone nor all patch tokens, nor a mean",
         ),
     ],
-    ids=["relu", "tanh", "twice", "scale", "norm before", "image token", "moved patches", "sum"],
+    ids=["relu", "tanh", "twice", "scale", "norm before", "image token", "moved", "token scale", "sum"],
 )
 def test_graphs_that_do_not_fit(tmp_path: Path, vit: Any, node: str, why: str, dynamo: bool) -> None:
     path = export(vit(), tmp_path / "vit.onnx", (torch.zeros(1, 3, 8, 16),), dynamo=dynamo)

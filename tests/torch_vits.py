@@ -61,11 +61,29 @@ class TorchAttention(nn.Module):
         return self.attention(x, x, x, need_weights=False)[0]
 
 
+class LayerScale(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.rand(dim) - 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
 class ForeignBlock(nn.Module):
     def __init__(
-        self, dim: int, heads: int, hidden: int, style: str, activation: nn.Module, eps: float
+        self,
+        dim: int,
+        heads: int,
+        hidden: int,
+        style: str,
+        activation: nn.Module,
+        eps: float,
+        *,
+        layer_scale: bool = False,
     ) -> None:
         super().__init__()
+        self.ls1, self.ls2 = (LayerScale(dim) if layer_scale else nn.Identity() for _ in range(2))
         self.norm1, self.norm2 = nn.LayerNorm(dim, eps=eps), nn.LayerNorm(dim, eps=eps)
         if style == "torchvision":
             self.attn: nn.Module = TorchAttention(dim, heads)
@@ -76,8 +94,8 @@ class ForeignBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), activation, nn.Linear(hidden, dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        x = x + self.ls1(self.attn(self.norm1(x)))
+        return x + self.ls2(self.mlp(self.norm2(x)))
 
 
 class ForeignVit(nn.Module):
@@ -89,6 +107,7 @@ class ForeignVit(nn.Module):
         pool: `patches` or `all`: the tokens whose mean is classified.
         fc_norm: the norm comes behind the mean.
         head_eps: epsilon of the last norm.
+        layer_scale: each branch ends with a factor for each channel.
     """
 
     def __init__(
@@ -104,6 +123,7 @@ class ForeignVit(nn.Module):
         pool: str = "",
         fc_norm: bool = False,
         head_eps: float | None = None,
+        layer_scale: bool = False,
         dim: int = 24,
         heads: int = 2,
     ) -> None:
@@ -116,7 +136,10 @@ class ForeignVit(nn.Module):
         self.prefix, self.pool, self.fc_norm = embedded + registers, pool, fc_norm
         self.position = nn.Parameter(torch.randn(1, 8 + embedded, dim))
         self.norm_pre = nn.LayerNorm(dim) if norm_pre else nn.Identity()
-        blocks = (ForeignBlock(dim, heads, 40, style, activation or nn.GELU(), eps) for _ in range(2))
+        blocks = (
+            ForeignBlock(dim, heads, 40, style, activation or nn.GELU(), eps, layer_scale=layer_scale)
+            for _ in range(2)
+        )
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(dim, eps=eps if head_eps is None else head_eps)
         self.head = nn.Linear(dim, 5)
