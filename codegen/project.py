@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from boards import Board
 from codegen.architecture import Architecture
 from codegen.block_design import write_block_design
-from codegen.hardware import Hardware
+from codegen.hardware import Hardware, default_hardware
 from codegen.host_files import require_model_of, write_host
 from codegen.performance import Performance, evaluate, on_board, require_fit
 from codegen.render import render
@@ -64,11 +64,13 @@ class Build:
     Attributes:
         folder: the folder.
         spec: its `build.toml`.
-        architecture: the Design that it computes, in `design/`, on its hardware, in `hardware.toml`.
+        design: the Design that it computes, in `design/`.
+        architecture: of the Design's network, on the hardware in `hardware.toml`.
     """
 
     folder: Path
     spec: BuildSpec
+    design: Design = field(repr=False, compare=False)
     architecture: Architecture = field(repr=False, compare=False)
 
     @property
@@ -105,13 +107,15 @@ class Build:
         spec = validate(BuildSpec, data, path)
         design = Design.load(folder / "design")
         _require_same(folder, "design_id of design/", design.design_id, spec.design_id)
-        architecture = Architecture(design, Hardware.load(folder / HARDWARE_FILE))
+        architecture = Architecture(design.network, Hardware.load(folder / HARDWARE_FILE))
+        rows = architecture.hardware.attention_rows
+        _require_same(folder, f"attention_rows of {HARDWARE_FILE}", rows, design.attention_rows)
         found = architecture.hardware_id
         _require_same(folder, f"hardware_id of design/ and {HARDWARE_FILE}", found, spec.hardware_id)
-        return cls(folder, spec, architecture)
+        return cls(folder, spec, design, architecture)
 
 
-def _require_same(folder: Path, what: str, found: str, stated: str) -> None:
+def _require_same(folder: Path, what: str, found: object, stated: object) -> None:
     if found != stated:
         raise InputError(
             f"{folder}: {what} is {found}, of the build {stated}",
@@ -154,8 +158,13 @@ def generate(
     require_new(folder)
     if model is not None:
         require_model_of(design, model)
-    architecture = on_board(design, board, hardware, batch)
-    design = architecture.design
+    architecture = on_board(
+        design.network,
+        board,
+        hardware or default_hardware(design.network, board, design.attention_rows),
+        batch,
+    )
+    design = design.with_attention_rows(architecture.hardware.attention_rows)
     performance = require_fit(architecture, board) if must_fit else evaluate(architecture, board)
     boxes = chosen(architecture, blackboxes)
     if images is None:
@@ -179,15 +188,15 @@ def generate(
         data = temporary / "hls/tb/tb_data"
         data.mkdir()
         write_test_data(
-            architecture, data, images[: architecture.hardware.max_batch], task=task, network=network
+            design, architecture, data, images[: architecture.hardware.max_batch], task=task, network=network
         )
         report(2, STEPS)
         write_rtl(architecture, temporary / "rtl")
-        write_host(architecture, temporary / "host", board, model)
+        write_host(design, architecture, temporary / "host", board, model)
         write_block_design(architecture, temporary / "vivado", board)
         report(3, STEPS)
         design.save(temporary / "design")
         architecture.hardware.save(temporary / HARDWARE_FILE)
         (temporary / "build.toml").write_bytes(tomli_w.dumps(spec.model_dump()).encode())
         report(STEPS, STEPS)
-    return Build(folder, spec, architecture), performance
+    return Build(folder, spec, design, architecture), performance

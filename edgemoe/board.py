@@ -72,7 +72,7 @@ def verify_host(console: Console, build: Build, images: list[Path] | int) -> Csi
     from codegen.host_check import check_host
     from edgemoe.accelerator import emulated_board
 
-    design = build.architecture.design
+    design = build.design
     if isinstance(images, int):
         pixels = edgemoe.random_images(design, images)
     else:

@@ -13,7 +13,6 @@ import pytest
 
 import edgemoe
 from boards import load_board
-from codegen.architecture import Architecture
 from codegen.csim import CsimResult, run_csim
 from codegen.estimate import Scheduler, total_trips
 from codegen.hardware import Hardware
@@ -93,13 +92,13 @@ def test_compiled_code_equals_simulator(name: str, tmp_path: Path, micro_with: C
     }
     assert expected | {"max_batch", "status", "untouched"} <= set(result.engines)
     assert "refused" not in result.counts, "a call that is refused runs no engine and loads nothing"
-    _check_trip_counts(build.architecture, images, case.task, result)
+    _check_trip_counts(build, images, case.task, result)
 
 
-def _check_trip_counts(architecture: Architecture, images: Any, task: int, result: CsimResult) -> None:
-    routing = simulate(architecture.design, images, task).routing
+def _check_trip_counts(build: Build, images: Any, task: int, result: CsimResult) -> None:
+    routing = simulate(build.design, images, task).routing
     queues = {layer: choices.lengths.tolist() for layer, choices in routing.items()}
-    stages = Scheduler(architecture, len(images)).run(queues)
+    stages = Scheduler(build.architecture, len(images)).run(queues)
     assert total_trips(stages) == result.counts["network"]
     by_name = {stage.name: stage.trips for stage in stages}
     for step, counts in result.counts.items():
