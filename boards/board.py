@@ -19,9 +19,9 @@ from pydantic import (
 )
 
 from boards.family import FamilyName
-from pysim.errors import InputError
-from pysim.printable import MOST, one_line, printable, shown, shown_key
-from pysim.toml import read_toml
+from common.errors import InputError
+from common.printable import MOST, one_line, printable, shown, shown_key
+from common.toml import read_toml
 
 _SHIPPED: Final = Path(__file__).parent
 

@@ -13,9 +13,9 @@ from itertools import accumulate, groupby
 from typing import assert_never
 
 from codegen.hardware import Hardware, hardware_id
+from common.errors import InputError
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic, Kind
 from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH
-from pysim.errors import InputError
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
 from pysim.kernels.iccad23 import FEATURE
 from pysim.network import Network

@@ -15,8 +15,8 @@ from typing import Any
 
 import hls
 from codegen.children import in_worker, workers
+from common.errors import CheckError, InputError
 from pysim.cache import cache_folder
-from pysim.errors import CheckError, InputError
 from pysim.extras import require
 from pysim.scratch import scratch
 

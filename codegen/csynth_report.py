@@ -24,7 +24,7 @@ from codegen.reports import (
     required_text,
     whole_number,
 )
-from pysim.errors import InputError
+from common.errors import InputError
 
 RESOURCES: Final = ("BRAM_18K", "DSP", "FF", "LUT", "URAM")
 

@@ -13,14 +13,14 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field
 
 from boards import FAMILIES, Board, Family, FamilyName
+from common.errors import InputError
+from common.toml import read_toml
 from pysim import datapath, tables
 from pysim.arithmetic import ICCAD23, arithmetic_of
 from pysim.design import VERSION, AttentionRows, default_attention_rows
-from pysim.errors import InputError
 from pysim.files import validate
 from pysim.kernels import iccad23
 from pysim.network import Network
-from pysim.toml import read_toml
 
 Power = Annotated[int, Field(ge=1, le=1024, strict=True)]
 

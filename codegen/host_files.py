@@ -10,21 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-import host
-import pysim
+import common
 from boards import Board
 from codegen.architecture import Architecture
 from codegen.hwh import write_emulated_hwh
-from codegen.manifest import HEADS_FILE, WEIGHTS_FILE, kernel_arguments, manifest
+from codegen.manifest import kernel_arguments, manifest
 from codegen.weight_image import pack_weights, port_images
-from host.emulated import HWH
-from host.manifest import FILE
+from common.contract import EMULATED_HWH, HEADS, MANIFEST, WEIGHTS
+from common.errors import InputError
 from pysim.design import Design
-from pysim.errors import InputError
 from pysim.model import Model
 
-PYSIM_MODULES = ("__init__", "errors", "heads", "pictures", "printable", "process", "reading")
-"""Modules of pysim that the driver imports: they run on a board too."""
+LEFT_BEHIND = ("toml",)
+"""Modules of `common` that the driver does not import: boards have no `tomllib`."""
 
 
 def write_host(
@@ -42,10 +40,10 @@ def write_host(
     folder.mkdir()
     heads = None if model is None else _heads(design, model)
     if heads is not None:
-        (folder / HEADS_FILE).write_bytes(heads)
+        (folder / HEADS).write_bytes(heads)
     ports = port_images(pack_weights(design, architecture), architecture.hardware.weight_ports)
     digest = hashlib.sha256()
-    with (folder / WEIGHTS_FILE).open("wb") as file:
+    with (folder / WEIGHTS).open("wb") as file:
         for port in ports:
             digest.update(port.tobytes())
             file.write(port.tobytes())
@@ -56,8 +54,8 @@ def write_host(
         (len(ports[0]), digest.hexdigest()),
         None if heads is None else hashlib.sha256(heads).hexdigest(),
     )
-    (folder / FILE).write_text(json.dumps(content.model_dump(mode="json"), indent=2) + "\n")
-    write_emulated_hwh(kernel_arguments(architecture), folder / HWH, board, content.clock_mhz)
+    (folder / MANIFEST).write_text(json.dumps(content.model_dump(mode="json"), indent=2) + "\n")
+    write_emulated_hwh(kernel_arguments(architecture), folder / EMULATED_HWH, board, content.clock_mhz)
     _copy_driver(folder)
 
 
@@ -84,9 +82,9 @@ def _heads(design: Design, model: Model) -> bytes | None:
 
 
 def _copy_driver(folder: Path) -> None:
-    driver = sorted(Path(host.__file__).parent.glob("*.py"))
-    shared = [Path(pysim.__file__).parent / f"{name}.py" for name in PYSIM_MODULES]
-    for name, files in (("host", driver), ("pysim", shared)):
-        (folder / name).mkdir()
-        for file in files:
-            shutil.copyfile(file, folder / name / file.name)
+    for package in ("common", "host"):
+        (folder / package).mkdir()
+        # Neighbours of `common`, not an import: what generates needs nothing of what runs.
+        for file in sorted((Path(common.__file__).parents[1] / package).glob("*.py")):
+            if package != "common" or file.stem not in LEFT_BEHIND:
+                shutil.copyfile(file, folder / package / file.name)

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from boards import VIVADO_TEMPLATES, Board
 from codegen.render import IP_VENDOR, IP_VERSION, TOP
 from codegen.sources import Sources
-from host.registers import Argument
+from common.contract import Argument
 
 INSTANCE: Final = f"{TOP}_0"
 """Name of the kernel in the block design."""

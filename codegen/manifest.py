@@ -10,13 +10,9 @@ from boards import Board
 from codegen.architecture import Architecture
 from codegen.render import TOP
 from codegen.weight_image import image_layout, output_layout
-from host.manifest import VERSION
-from host.registers import Argument
+from common.contract import HEADS, VERSION, WEIGHTS, Argument
+from common.pictures import RESAMPLE
 from pysim.design import Design
-from pysim.pictures import RESAMPLE
-
-WEIGHTS_FILE = "weights.bin"
-HEADS_FILE = "heads.npz"
 
 
 class _Table(BaseModel):
@@ -156,9 +152,9 @@ def manifest(
             for task in spec.tasks
         ],
         weights=WeightsTable(
-            file=WEIGHTS_FILE, ports=architecture.hardware.weight_ports, port_bytes=port_bytes, sha256=sha256
+            file=WEIGHTS, ports=architecture.hardware.weight_ports, port_bytes=port_bytes, sha256=sha256
         ),
-        heads=None if heads_sha256 is None else HEADS_FILE,
+        heads=None if heads_sha256 is None else HEADS,
         heads_sha256=heads_sha256,
     )
 

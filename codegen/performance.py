@@ -13,7 +13,7 @@ from codegen.estimate import LoopTotal, Scheduler, Stage, dram_bytes, loop_total
 from codegen.hardware import Hardware, default_hardware, hardware_on
 from codegen.memories import Memory, memories
 from codegen.resources import Resources, estimate_resources
-from pysim.errors import InputError
+from common.errors import InputError
 from pysim.network import Network
 
 SMALLER = {

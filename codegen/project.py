@@ -24,13 +24,13 @@ from codegen.rtl.blackbox_files import write_blackboxes
 from codegen.rtl.hls_kernels import write_hls_kernels
 from codegen.rtl.project import write_rtl
 from codegen.testdata import write_test_data
+from common.errors import InputError
+from common.toml import read_toml
 from pysim.design import Design
-from pysim.errors import InputError
 from pysim.files import new_folder, require_new, validate
 from pysim.folders import require_folder
 from pysim.model import Model
 from pysim.program import macs
-from pysim.toml import read_toml
 
 NETWORK_TEST_MACS = 2_000_000_000
 """Networks with more work than this an image are tested engine by engine only."""

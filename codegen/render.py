@@ -29,10 +29,10 @@ from codegen.rtl.blackbox import Blackbox
 from codegen.sources import Sources, file_name, is_template
 from codegen.testdata import tested_layers
 from codegen.weight_image import image_layout, output_bytes
+from common.errors import InputError
 from hls import TEMPLATES
 from pysim import datapath, tables
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic
-from pysim.errors import InputError
 from pysim.iccad23_quantizer import PARAMETER_WIDTH
 from pysim.kernels import iccad23
 from pysim.spec import ModelSpec

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Final
 
-from pysim.errors import InputError
+from common.errors import InputError
 
 MAX_REPORT_BYTES: Final = 32 << 20
 

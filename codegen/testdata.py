@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from codegen.architecture import Architecture
 from codegen.weight_image import image_layout, pack_weights, port_images
-from host.packing import pack_images
+from common.packing import pack_images
 from pysim.arithmetic import ICCAD23, REQUANTISE, Kind
 from pysim.datapath import GELU_INPUT, SCORE
 from pysim.design import Design

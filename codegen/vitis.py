@@ -31,7 +31,7 @@ from typing import Final
 
 from codegen.csynth_report import CsynthReport, find_csynth, parse_csynth
 from codegen.reports import UNKNOWN, read_report, whole_number
-from pysim.errors import CheckError, InputError
+from common.errors import CheckError, InputError
 
 STAGES: Final = ("csim", "csynth", "cosim", "export")
 """Stages of `run_hls.tcl`, in the order in which they run."""

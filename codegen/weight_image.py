@@ -19,11 +19,11 @@ from codegen.architecture import (
     Section,
     ceil_div,
 )
-from host.packing import ImageLayout, OutputLayout
+from common.errors import OverflowRiskError
+from common.packing import ImageLayout, OutputLayout
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic
 from pysim.datapath import MULTIPLIER_WIDTH
 from pysim.design import Design
-from pysim.errors import OverflowRiskError
 from pysim.kernels.iccad23 import FEATURE
 from pysim.program import (
     Activation,

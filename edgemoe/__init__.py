@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pysim.errors import CheckError, EdgeMoeError, InputError, QuantizationWarning
+from common.errors import CheckError, EdgeMoeError, InputError, QuantizationWarning
 
 if TYPE_CHECKING:
     import numpy as np

@@ -51,9 +51,10 @@ def emulated_board(build: Path, progress: Callable[[int, int], Any] | None = Non
     """An emulated board for a build folder, or for the host folder in one; compiles the kernel."""
     from codegen.csim import build_library
     from codegen.project import Build
+    from common.contract import MANIFEST
     from host.emulated import EmulatedBoard
-    from host.manifest import FILE, Manifest
+    from host.manifest import Manifest
 
-    inside = (build / FILE).is_file() and (build.parent / "build.toml").is_file()
+    inside = (build / MANIFEST).is_file() and (build.parent / "build.toml").is_file()
     loaded = Build.load(build.parent if inside else build)
     return EmulatedBoard(Manifest.load(loaded.host), build_library(loaded.hls, progress))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import edgemoe
+from common.errors import InputError
 from edgemoe.console import Console
-from pysim.errors import InputError
 
 if TYPE_CHECKING:
     from codegen.csim import CsimResult
@@ -69,8 +69,8 @@ def run(
 
 def verify_host(console: Console, build: Build, images: list[Path] | int) -> CsimResult:
     """Run image files, or so many random images, through the host's driver on an emulated board."""
-    from codegen.host_check import check_host
     from edgemoe.accelerator import emulated_board
+    from edgemoe.host_check import check_host
 
     design = build.design
     if isinstance(images, int):

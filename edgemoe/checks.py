@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from common.errors import CheckError
 from edgemoe.console import Console
-from pysim.errors import CheckError
 
 if TYPE_CHECKING:
     from codegen.csim import CsimResult

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import edgemoe
+from common.errors import EdgeMoeError, InputError
+from common.process import BROKEN_PIPE, INTERRUPTED, run_program, system_error
 from edgemoe import board, hardware, models
 from edgemoe.console import Console
-from pysim.errors import EdgeMoeError, InputError
 from pysim.extras import missing
-from pysim.process import BROKEN_PIPE, INTERRUPTED, run_program, system_error
 
 if TYPE_CHECKING:
     from edgemoe.evaluate import TaskRun

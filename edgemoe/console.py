@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
-from pysim.errors import EdgeMoeError
-from pysim.printable import MOST, printable
+from common.errors import EdgeMoeError
+from common.printable import MOST, printable
 
 if TYPE_CHECKING:
     import rich.console

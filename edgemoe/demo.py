@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edgemoe
+from common.errors import CheckError
 from edgemoe import tables
 from edgemoe.console import Console
 from edgemoe.evaluate import TaskRun, run_task
 from edgemoe.hardware import estimate_json, find_board, show_verification, verification_json
 from frontend import digits
-from pysim.errors import CheckError
 from pysim.extras import require
 from pysim.files import new_folder, require_new
 from pysim.precision import PRESETS

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import edgemoe
+from common.errors import CheckError, InputError
 from edgemoe.board import verify_host
 from edgemoe.checks import verify_check
 from edgemoe.console import Console
 from edgemoe.kernels import verify_rtl
 from edgemoe.synthesis import verify_synthesis
-from pysim.errors import CheckError, InputError
 
 if TYPE_CHECKING:
     from boards import Board

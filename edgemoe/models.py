@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from common.errors import InputError
 from edgemoe.console import Console
-from pysim.errors import InputError
 
 if TYPE_CHECKING:
     from pysim.model import Model

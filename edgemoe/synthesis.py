@@ -6,8 +6,8 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.errors import CheckError, InputError
 from edgemoe.console import Console
-from pysim.errors import CheckError, InputError
 
 if TYPE_CHECKING:
     from boards import Board

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageSequence
 
+from common.errors import EdgeMoeError, InputError
+from common.pictures import fit_picture, image_files
 from host import Accelerator, Result
-from pysim.errors import EdgeMoeError, InputError
-from pysim.pictures import fit_picture, image_files
 
 PANEL = 256
 """Height of a drawn panel in pixels."""

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pysim.errors import InputError
+from common.errors import InputError
+from common.reading import require_file
 from pysim.extras import require
-from pysim.reading import require_file
 
 FloatArray = NDArray[np.float32]
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from common.errors import InputError
+from common.reading import require_file
 from frontend.options import DECODERS
-from pysim.errors import InputError
 from pysim.extras import missing
 from pysim.files import Tensors
-from pysim.reading import require_file
 from pysim.spec import ModelSpec
 
 try:

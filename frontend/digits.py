@@ -24,7 +24,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pysim.errors import InputError
+from common.errors import InputError
 from pysim.extras import require
 
 Split = Literal["train", "heldout"]

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import InputError
 from pysim.arithmetic import Role, Tensor
-from pysim.errors import InputError
 from pysim.files import Tensors, validate
 from pysim.model import Model
 from pysim.program import Embed, Gate, Linear, Norm, linears, of_type, program

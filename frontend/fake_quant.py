@@ -16,10 +16,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import InputError
 from frontend.network import Block, ExpertLinear, Network
 from pysim.datapath import GELU_INPUT, NORMALIZED, PIXEL_FRAC, PIXEL_OFFSET, PROBABILITY, SCORE
 from pysim.design import Design
-from pysim.errors import InputError
 from pysim.extras import missing
 from pysim.kernels.attention import attention
 from pysim.kernels.gelu import GELU_FRAC, gelu

@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from common.errors import InputError
+from common.reading import read_json
 from frontend.checkpoint import SAFETENSORS_SUFFIX, TORCH_SUFFIXES, is_shard_folder, listed, read_state
 from frontend.edge_moe import SUFFIX as EDGE_MOE_SUFFIX
 from frontend.edge_moe import Geometry, import_edge_moe
@@ -13,8 +15,6 @@ from frontend.m3vit import import_m3vit
 from frontend.options import Imported, Options, model_name
 from frontend.pixels import checked
 from frontend.vit import import_vit
-from pysim.errors import InputError
-from pysim.reading import read_json
 
 KINDS = ("m3vit", "edge-moe", "vit", "onnx")
 ONNX_SUFFIX = ".onnx"

@@ -12,12 +12,12 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import InputError
+from common.heads import layer_norm
 from frontend.checkpoint import State, prefix_of
 from frontend.options import Imported, Options, model_name
 from frontend.transformer import TransformerReader
-from pysim.errors import InputError
 from pysim.files import Tensors, validate
-from pysim.heads import layer_norm
 from pysim.model import Model
 from pysim.reference import gelu
 from pysim.spec import ModelSpec

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pysim.errors import InputError
+from common.errors import InputError
 from pysim.extras import missing
 from pysim.model import Model, tensor_shapes
 from pysim.spec import ModelSpec, MoeSpec

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
+from common.errors import InputError
 from frontend.onnx_graph import Graph, Node
-from pysim.errors import InputError
 
 Array = NDArray[Any]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pysim.errors import InputError
+from common.errors import InputError
 from pysim.extras import require
 from pysim.files import new_file, require_new
 from pysim.model import Model

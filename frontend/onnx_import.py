@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from common.errors import InputError
 from frontend.onnx_blocks import read_attention, read_embedding, read_mlp
 from frontend.onnx_eval import Array
 from frontend.onnx_export import IMAGE, METADATA, TASK, TOKENS, output_of
@@ -17,7 +18,6 @@ from frontend.onnx_match import LINEAR, Matcher, Norm
 from frontend.options import Imported, Options, model_name
 from frontend.pixels import NONE, fold_normalization
 from frontend.vit import TASK as PLAIN_TASK
-from pysim.errors import InputError
 from pysim.files import Tensors, validate
 from pysim.model import Model, tensor_shapes
 from pysim.spec import ModelSpec

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import InputError
 from frontend.onnx_eval import OPERATIONS, Array, Evaluator, gelu, image_dependent, layer_norm
 from frontend.onnx_graph import Graph, Node
-from pysim.errors import InputError
 
 FloatArray = NDArray[np.float32]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pysim.errors import InputError
+from common.errors import InputError
 
 FloatArray = NDArray[np.float64]
 

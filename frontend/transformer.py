@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import InputError
 from frontend.checkpoint import FloatArray, State
 from frontend.options import Options
 from frontend.pixels import fold_normalization
-from pysim.errors import InputError
 from pysim.files import Tensors
 
 MOST_LAYERS = 1024

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from common.errors import InputError
 from frontend.checkpoint import State, prefix_of
 from frontend.options import Imported, Options, model_name
 from frontend.transformer import Rules, TransformerReader, translator
-from pysim.errors import InputError
 from pysim.files import validate
 from pysim.model import Model
 from pysim.spec import ModelSpec

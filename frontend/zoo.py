@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from pysim.errors import InputError
+from common.errors import InputError
+from common.printable import one_line
 from pysim.model import tensor_shapes
-from pysim.printable import one_line
 from pysim.program import macs, program
 from pysim.spec import ModelSpec, read_spec
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from common.contract import DONE, IDLE, STATUS_BATCH, STATUS_DONE, STATUS_TASK
 from host.board import Board
 from host.errors import AcceleratorError
 from host.hwh import Kernel
 from host.manifest import Manifest
-from host.registers import DONE, IDLE, STATUS_BATCH, STATUS_DONE, STATUS_TASK, Registers
+from host.registers import Registers
 
 WAIT_SLICE = 0.05
 """Seconds after which the control register is looked at even without an interrupt, which may have been lost."""

@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from common.errors import EdgeMoeError, InputError
+from common.pictures import image_files
+from common.printable import one_line
+from common.process import run_program, system_error
 from host.board import Board
 from host.driver import Accelerator, locate
 from host.emulated import EmulatedBoard
 from host.manifest import Manifest
 from host.result import Result
-from pysim.errors import EdgeMoeError, InputError
-from pysim.pictures import image_files
-from pysim.printable import one_line
-from pysim.process import run_program, system_error
 
 
 class Run(NamedTuple):

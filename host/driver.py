@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.contract import MANIFEST
+from common.errors import InputError
+from common.packing import check_images, pack_images, unpack_tokens
+from common.pictures import load_picture
 from host.board import Board, Buffer
 from host.call import Caller
 from host.errors import AcceleratorError
-from host.manifest import FILE, Manifest
-from host.packing import check_images, pack_images, unpack_tokens
+from host.manifest import Manifest
 from host.result import Result
 from host.turns import Turns, seconds
-from pysim.errors import InputError
-from pysim.pictures import load_picture
 
 if TYPE_CHECKING:
     Image = str | os.PathLike[str] | NDArray[np.uint8]
@@ -325,11 +326,11 @@ def locate(build: Path) -> tuple[Path, Path]:
         InputError: neither a build nor a bitstream.
     """
     if build.suffix in (".bit", ".hwh"):
-        return build.parent / FILE, build.with_suffix(".bit")
+        return build.parent / MANIFEST, build.with_suffix(".bit")
     for folder in (build, build / "host"):
-        if (folder / FILE).is_file():
-            return folder / FILE, folder / "edgemoe.bit"
+        if (folder / MANIFEST).is_file():
+            return folder / MANIFEST, folder / "edgemoe.bit"
     raise InputError(
-        f"{build}: no {FILE} here or in {build / 'host'}",
+        f"{build}: no {MANIFEST} here or in {build / 'host'}",
         hint="give a build folder, its host folder, or a .bit with the files of the host folder beside it",
     )

@@ -18,17 +18,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from common.contract import DONE, EMULATED_HWH, IDLE, READY, START
+from common.errors import InputError
 from host.board import give_back, take
 from host.errors import AcceleratorError
 from host.hwh import Kernel, read_hwh
 from host.manifest import Manifest
-from host.registers import DONE, IDLE, READY, START, register_names
-from pysim.errors import InputError
+from host.registers import register_names
 
 Bytes = NDArray[np.uint8]
 
-HWH = Path("emulated", "edgemoe.hwh")
-"""Description of the emulated board, beside the manifest."""
 
 PAGE = 4096
 CACHE_LINE = 64
@@ -359,7 +358,7 @@ class EmulatedBoard:
             library: its kernel, compiled for this computer.
             hardware: what stands behind the registers.
         """
-        self.kernel = read_hwh(manifest.path.parent / HWH, manifest.kernel)
+        self.kernel = read_hwh(manifest.path.parent / EMULATED_HWH, manifest.kernel)
         self.memory = EmulatedMemory()
         self.hardware = hardware(library, manifest, self.kernel, self.memory)
 

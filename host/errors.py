@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pysim.errors import EdgeMoeError
+from common.errors import EdgeMoeError
 
 
 class AcceleratorError(EdgeMoeError):

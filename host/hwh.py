@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pysim.errors import InputError
-from pysim.reading import read_bytes
+from common.errors import InputError
+from common.reading import read_bytes
 
 MAX_BYTES = 64 << 20
 """No `.hwh` is larger."""

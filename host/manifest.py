@@ -14,17 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from host.packing import ImageLayout, OutputLayout
-from host.registers import Argument
-from pysim.errors import InputError
-from pysim.heads import Head
-from pysim.pictures import RESAMPLE
-from pysim.printable import shown
-from pysim.reading import read_bytes, read_json, require_file
+from common.contract import MANIFEST, VERSION, Argument
+from common.errors import InputError
+from common.heads import Head
+from common.packing import ImageLayout, OutputLayout
+from common.pictures import RESAMPLE
+from common.printable import shown
+from common.reading import read_bytes, read_json, require_file
 
-VERSION = 2
-"""Version of the manifest's format."""
-FILE = "manifest.json"
 MOST_BYTES = 4 << 30
 """Of weights and heads: the DRAM that a board of this kind has."""
 
@@ -127,7 +124,7 @@ class Manifest:
         Raises:
             InputError: unreadable, or a key is missing, of the wrong type, or at odds with another.
         """
-        file = path / FILE if path.is_dir() else path
+        file = path / MANIFEST if path.is_dir() else path
         data = read_json(file, missing_hint="`edgemoe generate` writes it into host/", hint=_COPY_AGAIN)
         reader = _Reader(file, data, "")
         version = reader.get("version", int)
@@ -279,7 +276,7 @@ def _read_checked(file: Path, size: int | None, sha256: str) -> bytes:
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise InputError(
-            f"{file}: its SHA-256 is {found[:16]}..., but {FILE} says {sha256[:16]}...",
+            f"{file}: its SHA-256 is {found[:16]}..., but {MANIFEST} says {sha256[:16]}...",
             hint=f"damaged, or of another build: {_COPY_AGAIN}",
         )
     return data

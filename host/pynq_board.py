@@ -15,10 +15,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import InputError
 from host.board import give_back, take
 from host.errors import AcceleratorError
 from host.hwh import Kernel, read_hwh
-from pysim.errors import InputError
 
 TIMEOUT = 10.0
 POLL = 50e-6

@@ -15,7 +15,8 @@ from pynq.buffer import PynqBuffer
 from pynq.metadata.runtime_metadata_parser import RuntimeMetadataParser
 from pynqmetadata.frontends import Metadata
 
-from host.emulated import HWH, TIMEOUT, EmulatedBuffer, EmulatedKernel, EmulatedMemory
+from common.contract import EMULATED_HWH
+from host.emulated import TIMEOUT, EmulatedBuffer, EmulatedKernel, EmulatedMemory
 from host.hwh import read_hwh
 from host.manifest import Manifest
 
@@ -74,7 +75,7 @@ class EmulatedDevice(Device):
     ) -> None:
         """A device for a build: see `host.emulated.EmulatedBoard`."""
         super().__init__("edgemoe-emulated")
-        self.hwh = manifest.path.parent / HWH
+        self.hwh = manifest.path.parent / EMULATED_HWH
         self._kernel = read_hwh(self.hwh, manifest.kernel)
         self.memory = EmulatedMemory()
         self.default_memory = EmulatedPynqMemory(self, self.memory)

@@ -1,39 +1,16 @@
-"""The control interface that Vitis HLS gives a kernel (UG1399, S_AXILITE Control Register Map)."""
+"""The control interface of a kernel: its arguments and control bits, by name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from common.contract import DONE, IDLE, READY, START, Argument
+from common.errors import InputError
 from host.hwh import Kernel
-from pysim.errors import InputError
-
-START = 1 << 0
-DONE = 1 << 1
-"""Cleared when it is read."""
-IDLE = 1 << 2
-READY = 1 << 3
-"""Cleared when it is read."""
-
-STATUS_DONE, STATUS_BATCH, STATUS_TASK = range(3)
-"""What the kernel says of a call in its register `status`: done, or refused for its batch or its task."""
 
 _FLAGS = {START: "start", DONE: "done", IDLE: "idle", READY: "ready"}
 _WORD = 0xFFFF_FFFF
-
-
-class Argument(NamedTuple):
-    """An argument of the kernel that is a register.
-
-    Attributes:
-        name: as in the C++.
-        bits: 32 or 64.
-        output: whether the kernel writes it.
-    """
-
-    name: str
-    bits: int
-    output: bool
 
 
 class Bus(Protocol):

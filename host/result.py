@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import InputError
+from common.heads import run_head
 from host.manifest import Task
-from pysim.errors import InputError
-from pysim.heads import run_head
 
 
 @dataclass(frozen=True)

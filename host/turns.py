@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
+from common.errors import InputError
 from host.errors import AcceleratorError
-from pysim.errors import InputError
 
 
 def seconds(value: Any, name: str) -> float:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
-from pysim.errors import InputError
+from common.errors import InputError
 from pysim.scratch import scratch
 
 _PROBE_BYTES = 1 << 16

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import InputError
 from pysim import reference
 from pysim.arithmetic import Kind
-from pysim.errors import InputError
 from pysim.model import Model
 from pysim.program import program, values
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import InputError
 from pysim import reference
 from pysim.design import Design
-from pysim.errors import InputError
 from pysim.kernels.router import Routing
 from pysim.model import Model
 from pysim.reports import sqnr_db

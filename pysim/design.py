@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from common.errors import InputError
+from common.printable import shown
+from common.toml import read_toml
 from pysim.arithmetic import ICCAD23, Arithmetic, Tensor, arithmetic_of
-from pysim.errors import InputError
 from pysim.files import Tensors, TensorSpec, read_tensors, validate, write_folder
 from pysim.folders import require_folder
 from pysim.formats import Format
@@ -23,11 +25,9 @@ from pysim.kernels.linear import Requantise
 from pysim.network import Network
 from pysim.overflow import check_accumulators
 from pysim.precision import Precision
-from pysim.printable import shown
 from pysim.program import Index, Program, Scaling, program, tensors, values
 from pysim.reports import TensorReport
 from pysim.spec import ModelSpec
-from pysim.toml import read_toml
 
 VERSION = 2
 """Version of the Design folder's format."""

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from common.pictures import patches
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic, Tensor
 from pysim.datapath import GELU_INPUT
 from pysim.design import Design
@@ -23,7 +24,6 @@ from pysim.kernels.layernorm import normalize
 from pysim.kernels.linear import Requantise, accumulate
 from pysim.kernels.moe import run_experts
 from pysim.kernels.router import Routing, route, top_k
-from pysim.pictures import patches
 from pysim.program import Attention, Embed, Experts, Gate, Index, Linear, Norm
 
 IntArray = NDArray[np.int64]

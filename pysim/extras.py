@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from pysim.errors import InputError
+from common.errors import InputError
 
 EXTRA_OF = {
     "cocotb": "rtl",

@@ -15,9 +15,9 @@ from pydantic_core import ErrorDetails
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from pysim.errors import InputError
-from pysim.printable import shown, shown_key
-from pysim.reading import require_file
+from common.errors import InputError
+from common.printable import shown, shown_key
+from common.reading import require_file
 from pysim.scratch import scratch
 
 Tensors = dict[str, NDArray[Any]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pysim.errors import InputError
+from common.errors import InputError
 
 Kind = Literal["model", "design", "build"]
 

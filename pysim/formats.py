@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pysim.errors import FormatError, InputError, OverflowRiskError
+from common.errors import FormatError, InputError, OverflowRiskError
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import OverflowRiskError
 from pysim.arithmetic import ICCAD23, Tensor
 from pysim.calibrate import Statistic
 from pysim.design import DECODE, Design
-from pysim.errors import OverflowRiskError
 from pysim.files import Tensors
 from pysim.formats import Format, Overflow, Quantization
 from pysim.kernels.iccad23 import FEATURE

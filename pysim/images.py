@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pysim.pictures import Pixels, image_files, load_picture
+from common.pictures import Pixels, image_files, load_picture
 from pysim.spec import ModelSpec
 
 
@@ -22,5 +22,5 @@ def load_images(paths: Iterable[Path], spec: ModelSpec, *, fit: bool = False) ->
 
 
 def load_image(path: Path, spec: ModelSpec, *, fit: bool = False) -> Pixels:
-    """Read one image as (channels, H, W) uint8: see `pysim.pictures.load_picture`."""
+    """Read one image as (channels, H, W) uint8: see `common.pictures.load_picture`."""
     return load_picture(path, spec.image_shape, fit=fit)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import InputError
 from pysim.arithmetic import Role, Source, Tensor
-from pysim.errors import InputError
 from pysim.files import Tensors, TensorSpec, read_tensors, write_folder
 from pysim.folders import require_folder
 from pysim.program import Attention, Embed, Experts, Gate, Linear, Norm, Operation, program, tensors

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from common.errors import OverflowRiskError
 from pysim.datapath import ACCUMULATOR_LIMIT, EXPONENTIAL, MAX_SHIFT, MULTIPLIER_WIDTH, NORM_WEIGHT_WIDTH
-from pysim.errors import OverflowRiskError
 from pysim.files import Tensors
 from pysim.program import Attention, Gate, Linear, Norm, Program, products
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pysim.errors import InputError
+from common.errors import InputError
 
 Width = Annotated[int, Field(ge=4, le=18, strict=True)]
 

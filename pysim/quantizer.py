@@ -11,6 +11,7 @@ from typing import Any, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import OverflowRiskError
 from pysim import iccad23_quantizer
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic, Kind, Tensor, arithmetic_of
 from pysim.balance import Balance, choose
@@ -27,7 +28,6 @@ from pysim.datapath import (
 )
 from pysim.design import DECODE, Design, default_attention_rows
 from pysim.doubts import doubts
-from pysim.errors import OverflowRiskError
 from pysim.files import Tensors
 from pysim.formats import Format
 from pysim.kernels.gelu import GELU_FRAC

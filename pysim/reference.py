@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
-from pysim.heads import layer_norm, run_head
+from common.heads import layer_norm, run_head
 from pysim.model import Model
 
 FloatArray = NDArray[np.float64]
@@ -157,5 +157,5 @@ class _Reference:
 
 
 def apply_head(model: Model, task: str, tokens: NDArray[Any]) -> FloatArray | None:
-    """A task head of a Model on final tokens (images, tokens, dim) in real units: see `pysim.heads.run_head`."""
+    """A task head of a Model on final tokens (images, tokens, dim) in real units: see `common.heads.run_head`."""
     return run_head(model.spec.decoder(task), task, model.weights, tokens)

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import OverflowRiskError
 from pysim.datapath import MAX_SHIFT, MULTIPLIER_WIDTH
-from pysim.errors import OverflowRiskError
 
 FloatArray = NDArray[np.float64]
 

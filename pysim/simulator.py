@@ -12,10 +12,10 @@ from typing import Any, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import InputError
 from pysim.arithmetic import Kind
 from pysim.design import Design
 from pysim.engines import Engines, engines_of
-from pysim.errors import InputError
 from pysim.kernels.router import Routing
 from pysim.program import Attention, Embed, Experts, Gate, Linear, Norm, Operation, Value
 from pysim.spec import ModelSpec

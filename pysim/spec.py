@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from common.heads import Head
+from common.toml import read_toml
 from pysim.files import validate
-from pysim.heads import Head
-from pysim.toml import read_toml
 
 Count = Annotated[int, Field(ge=1, le=1 << 20, strict=True)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]

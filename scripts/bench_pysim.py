@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from common.errors import EdgeMoeError
 from frontend.zoo import find_spec
 from pysim import reference
-from pysim.errors import EdgeMoeError
 from pysim.images import load_image
 from pysim.model import Model, init_model
 from pysim.precision import PRESETS

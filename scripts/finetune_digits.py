@@ -21,12 +21,12 @@ from torch.nn import functional
 from train_digits import BATCH, CLIP_NORM, LABEL_SMOOTHING, TASKS, batches, cosine
 
 import edgemoe
+from common.errors import InputError
 from frontend import digits
 from frontend.fake_quant import FakeQuantized
 from frontend.network import Network
 from pysim import reference
 from pysim.design import Design
-from pysim.errors import InputError
 from pysim.files import require_new
 from pysim.model import Model
 from pysim.precision import Precision, preset

@@ -41,8 +41,8 @@ from codegen.rtl.render import render
 from codegen.rtl.simulation import Scenario, build, play
 from codegen.rtl.streams import IntArray
 from codegen.rtl.vectors import checks
+from common.errors import CheckError, EdgeMoeError, InputError
 from frontend.zoo import find_spec
-from pysim.errors import CheckError, EdgeMoeError, InputError
 from pysim.kernels.units import reciprocal
 from pysim.model import init_model
 from pysim.precision import preset

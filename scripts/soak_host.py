@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 
 import edgemoe
 from codegen.csim import build_library
+from common.errors import InputError
 from host import Accelerator, AcceleratorError, Manifest, Result
 from host.emulated import EmulatedBoard
-from pysim.errors import InputError
 
 Pixels = NDArray[np.uint8]
 

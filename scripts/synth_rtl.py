@@ -28,8 +28,8 @@ from codegen.rtl.kernels.base import Kernel
 from codegen.rtl.render import render
 from codegen.rtl.resources import ENGINES, kernel_parts
 from codegen.rtl.synthesis import find_yosys, synthesise
+from common.errors import EdgeMoeError, InputError
 from frontend.zoo import find_spec
-from pysim.errors import EdgeMoeError, InputError
 from pysim.network import Network
 from pysim.precision import preset
 

@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.errors import InputError
 from frontend import digits
 from frontend.network import Network
-from pysim.errors import InputError
 from pysim.files import require_new
 from pysim.spec import read_spec
 

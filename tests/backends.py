@@ -25,8 +25,8 @@ from codegen import csim
 from codegen import hardware as sizes
 from codegen.architecture import PRODUCT_SHIFT, Architecture
 from codegen.render import render
+from common.errors import InputError
 from oracles import ORACLES
-from pysim.errors import InputError
 from pysim.formats import Format
 from pysim.kernels import iccad23
 from pysim.kernels.attention import attention, first_keys

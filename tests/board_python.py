@@ -23,14 +23,18 @@ NOT_HERE = ("__main__", "pynq_device")
 def carried() -> dict[str, list[Path]]:
     """Files by package, as `codegen/host_files.py` copies them; that module itself needs more than boards have."""
     tree = ast.parse((ROOT / "codegen/host_files.py").read_text())
-    (names,) = [
+    (left_behind,) = [
         ast.literal_eval(node.value)
         for node in tree.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PYSIM_MODULES"
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LEFT_BEHIND"
     ]
     return {
-        "host": sorted((ROOT / "host").glob("*.py")),
-        "pysim": [ROOT / f"pysim/{name}.py" for name in names],
+        package: [
+            file
+            for file in sorted((ROOT / package).glob("*.py"))
+            if package == "host" or file.stem not in left_behind
+        ]
+        for package in ("common", "host")
     }
 
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
+from common.contract import DONE, START
 from host import Result
 from host.emulated import EmulatedBoard, EmulatedKernel, EmulatedMemory
 from host.hwh import Kernel
 from host.manifest import Manifest
-from host.registers import DONE, START
 
 Expected = dict[str, NDArray[np.int64]]
 """What the simulator says of every image, by task."""

@@ -130,7 +130,7 @@ def main() -> None:
     real = read_hwh(real_hwh, "resize_accel")
     facts["real"] = {"address": real.address, "registers": dict(real.registers), "clock": real.clock_mhz}
     facts["modules"] = sorted(
-        name for name in sys.modules if name.split(".")[0] in ("pysim", "host", "codegen")
+        name for name in sys.modules if name.split(".")[0] in ("codegen", "common", "host", "pysim")
     )
     arrays = {name: np.stack(values) for name, values in tokens.items()}
     np.savez(out, facts=np.array(json.dumps(facts)), **arrays)  # type: ignore[arg-type]

@@ -21,13 +21,13 @@ from PIL import Image
 
 import edgemoe
 from codegen.project import Build
+from common.contract import DONE
+from common.errors import InputError
 from emulation import Expected, FaultyKernel, check, faulty_board
 from host import Accelerator, AcceleratorError, Result
 from host import call as host_call
 from host.emulated import EmulatedBoard, EmulatedBuffer
-from host.registers import DONE
 from pysim.design import Design
-from pysim.errors import InputError
 from pysim.model import Model
 from pysim.reference import apply_head
 

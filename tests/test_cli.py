@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 import edgemoe
 from codegen.project import Build
+from common.errors import CheckError
+from common.process import BROKEN_PIPE
 from edgemoe import cli
 from pysim.design import Design
-from pysim.errors import CheckError
 from pysim.model import Model
 from pysim.precision import PRESETS
-from pysim.process import BROKEN_PIPE
 
 Pixels = NDArray[np.uint8]
 

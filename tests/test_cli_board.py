@@ -163,7 +163,7 @@ def test_generate_takes_heads_along(folders: Path, tmp_path: Path, capsys: Captu
     assert (tmp_path / "with/host/heads.npz").is_file()
     assert not (tmp_path / "without/host/heads.npz").exists()
     kept = {path.name for path in (tmp_path / "with/host").iterdir()}
-    assert kept == {"manifest.json", "weights.bin", "heads.npz", "emulated", "host", "pysim"}
+    assert kept == {"manifest.json", "weights.bin", "heads.npz", "common", "emulated", "host"}
     assert {path.name for path in (tmp_path / "with/vivado").iterdir()} == {"build.tcl", "cycle_counter.v"}
     weights = [(tmp_path / name / "host/weights.bin").read_bytes() for name in ("with", "without")]
     assert weights[0] == weights[1]

@@ -17,10 +17,10 @@ from codegen.csim import CsimResult, run_csim
 from codegen.estimate import Scheduler, total_trips
 from codegen.hardware import Hardware
 from codegen.project import Build, generate
+from common.errors import CheckError, InputError
 from conftest import NARROW
 from edgemoe.cli import main
 from pysim.design import Design
-from pysim.errors import CheckError, InputError
 from pysim.model import Model
 from pysim.simulator import simulate
 from pysim.tables import GELU_DELTA

@@ -22,10 +22,10 @@ from codegen.csynth_report import find_reports, read_synthesis
 from codegen.estimate import Scheduler, loop_totals
 from codegen.loops import GROUP_OVERLAP, loops_of
 from codegen.project import Build
+from common.errors import EdgeMoeError, InputError
 from csynth_reports import COMPUTE, LOAD, TOP, Loops, Module, Reports, as_assumed, table
 from edgemoe.cli import main
 from pysim.design import Design
-from pysim.errors import EdgeMoeError, InputError
 
 BEATS = 0.9
 

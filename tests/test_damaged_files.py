@@ -17,13 +17,13 @@ import pytest
 import torch
 from safetensors.numpy import save as save_safetensors
 
+from common.errors import EdgeMoeError
 from damage import damaged, rewired, tampered
 from foreign import as_torch, m3vit_state, timm_state, with_head
 from frontend.importing import import_model
 from frontend.onnx_export import export_model
 from frontend.options import Options
 from frontend.pixels import NONE
-from pysim.errors import EdgeMoeError
 from pysim.model import Model
 
 MakeModel = Callable[..., Model]

@@ -12,10 +12,10 @@ from PIL import Image
 
 import edgemoe
 from codegen.csim import CsimResult
+from common.errors import CheckError, InputError
 from edgemoe import Progress, demo
 from edgemoe.cli import main
 from edgemoe.console import Console
-from pysim.errors import CheckError, InputError
 from pysim.precision import PRESETS
 
 SCENES = 40

@@ -10,8 +10,8 @@ import pytest
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
+from common.errors import InputError
 from frontend.edge_moe import SUFFIX, Geometry, import_edge_moe
-from pysim.errors import InputError
 
 DIM, DEPTH, MLP, EXPERTS, HIDDEN, TOKENS, PATCH = 12, 4, 20, 3, 10, 9, 4
 GEOMETRY = Geometry(heads=2, top_k=2, image_size=(8, 16), patch_size=PATCH)

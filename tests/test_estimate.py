@@ -34,11 +34,11 @@ from codegen.resources import (
     packed_sum_luts,
 )
 from codegen.weight_image import pack_weights
+from common.errors import InputError
 from doc_tables import MARK, marked_tables, read_page
 from edgemoe.cli import main
 from frontend.zoo import find_spec
 from pysim.design import Design
-from pysim.errors import InputError
 from pysim.network import Network
 from pysim.precision import PRESETS
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from codegen.project import Build
+from common import pictures
+from common.errors import InputError
 from edgemoe.cli import main
-from pysim import pictures
-from pysim.errors import InputError
 from pysim.extras import EXTRA_OF, MissingPackageError, has, missing, require
 
 ROOT = Path(__file__).parents[1]

@@ -18,8 +18,8 @@ from numpy.testing import assert_array_equal
 from safetensors.numpy import load_file, save_file
 
 import edgemoe
+from common.errors import EdgeMoeError, InputError
 from pysim.design import Design
-from pysim.errors import EdgeMoeError, InputError
 from pysim.files import new_file, new_folder
 from pysim.model import Model
 from pysim.precision import PRESETS

@@ -14,7 +14,7 @@ from apytypes import APyFixedArray, OverflowMode, QuantizationMode
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pysim.errors import CheckError, EdgeMoeError, FormatError, InputError, OverflowRiskError
+from common.errors import CheckError, EdgeMoeError, FormatError, InputError, OverflowRiskError
 from pysim.formats import INT64_MAX, INT64_MIN, Format, Overflow, Quantization, apply_overflow, round_shift
 
 MODES = list(itertools.product(Quantization, Overflow))

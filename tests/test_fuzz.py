@@ -20,9 +20,9 @@ from codegen.project import Build
 from codegen.render import render
 from codegen.rtl.kernels.base import Kernel
 from codegen.rtl.render import render as render_rtl
+from common.errors import CheckError, EdgeMoeError
 from emulation import FaultyKernel
 from host.emulated import EmulatedKernel
-from pysim.errors import CheckError, EdgeMoeError
 from pysim.precision import PRESETS
 from scripts import fuzz
 from scripts.fuzzing import calls, designs, files

@@ -19,9 +19,9 @@ from codegen.hardware import Hardware, default_hardware, settable
 from codegen.performance import estimate, on_board
 from codegen.project import Build
 from codegen.resources import dsp_by_engine
+from common.errors import InputError
 from edgemoe.cli import main
 from pysim.design import Design
-from pysim.errors import InputError
 from pysim.network import Network
 
 ODD = Hardware(

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from codegen.hls4ml_layers import convert
 from codegen.hls4ml_layers.modules import ExactLayerNorm, MixtureOfExperts, SinglePassSoftmax, TableGelu
+from common.errors import InputError
 from pysim.design import Design
 from pysim.engines import RequantiseEngines
-from pysim.errors import InputError
 from pysim.formats import Format
 from pysim.kernels.gelu import gelu
 from pysim.kernels.linear import Requantise

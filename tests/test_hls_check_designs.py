@@ -19,10 +19,10 @@ from codegen.performance import on_board
 from codegen.project import Build, generate
 from codegen.render import render
 from codegen.rtl.hls_kernels import write_hls_kernels
+from common.errors import InputError
 from conftest import NARROW
 from edgemoe.cli import main
 from pysim.design import Design
-from pysim.errors import InputError
 from pysim.model import Model
 from pysim.precision import PRESETS
 

@@ -8,7 +8,7 @@ import pytest
 
 from codegen.hls_check import execution
 from codegen.hls_check.execution import Execution, execute
-from pysim.errors import InputError
+from common.errors import InputError
 
 pytestmark = pytest.mark.compile
 

@@ -13,7 +13,7 @@ import pytest
 from codegen.hls_check import Finding
 from codegen.hls_check.checks import check_project, check_sources
 from codegen.hls_check.pragma_text import find_pragmas
-from pysim.errors import InputError
+from common.errors import InputError
 
 HEADER = """
 #include "ap_int.h"

@@ -34,11 +34,11 @@ from codegen.rtl.kernels import kernels_of
 from codegen.rtl.kernels.base import Call, Check, Frames, Kernel, Result
 from codegen.rtl.vectors import checks
 from codegen.rtl.verify import verify_rtl, vitis_sources
+from common.errors import InputError
 from conftest import NARROW
 from edgemoe.cli import main
 from hls import TEMPLATES
 from pysim.design import Design
-from pysim.errors import InputError
 from pysim.model import Model
 from pysim.tables import EXP2, RSQRT
 

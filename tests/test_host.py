@@ -24,21 +24,22 @@ from numpy.typing import NDArray
 import edgemoe
 from blank import on_hardware
 from boards import load_board
-from codegen.host_files import PYSIM_MODULES, write_host
+from codegen.host_files import LEFT_BEHIND, write_host
 from codegen.hwh import control_registers
 from codegen.manifest import kernel_arguments
 from codegen.project import Build
 from codegen.weight_image import pack_weights, port_images
+from common import contract
+from common.contract import EMULATED_HWH, Argument
+from common.errors import InputError
+from common.packing import ImageLayout, OutputLayout, pack_images, unpack_tokens
 from emulation import faulty_board
 from host import Accelerator, Manifest
-from host import registers as host_registers
 from host.driver import locate
-from host.emulated import HWH, EmulatedBoard
+from host.emulated import EmulatedBoard
 from host.hwh import Kernel, read_hwh
-from host.packing import ImageLayout, OutputLayout, pack_images, unpack_tokens
-from host.registers import Argument, Registers
+from host.registers import Registers
 from pysim.design import Design
-from pysim.errors import InputError
 from pysim.model import Model
 
 ROOT = Path(__file__).parents[1]
@@ -114,7 +115,7 @@ class TestManifest:
         found = [entry for entry in found if entry[0] != "clock_count"]
         assert found == [tuple(argument) for argument in Manifest.load(built.host).arguments]
         codes = dict(re.findall(r"(STATUS_\w+) = (\d)", header))
-        assert codes == {name: str(getattr(host_registers, name)) for name in codes} and len(codes) == 3
+        assert codes == {name: str(getattr(contract, name)) for name in codes} and len(codes) == 3
         top = (built.hls / "src/top.cpp").read_text()
         for name, _, _ in found:
             assert re.search(rf"mode = s_axilite port = {name} bundle = control", top)
@@ -377,9 +378,9 @@ class TestWithoutHeads:
         assert not list(tmp_path.iterdir())
 
     def test_class_of_the_image(self, built: Build) -> None:
+        from common.heads import Head, run_head
         from host.manifest import Task
         from host.result import Result
-        from pysim.heads import Head, run_head
 
         weights = {"heads.c.weight": np.eye(4, 24, dtype=np.float32), "heads.c.bias": np.zeros(4, np.float32)}
         head = Head("cls-linear", False, 1e-6)
@@ -542,7 +543,7 @@ class TestHwh:
     def test_of_the_emulated_board(self, board: str, designs: dict[str, Design], tmp_path: Path) -> None:
         architecture = on_hardware(designs["w8a8"])
         write_host(designs["w8a8"], architecture, tmp_path / "host", load_board(board))
-        kernel = read_hwh(tmp_path / "host" / HWH, "edgemoe_top")
+        kernel = read_hwh(tmp_path / "host" / EMULATED_HWH, "edgemoe_top")
         arguments = kernel_arguments(architecture)
         assert kernel.registers == {r.name: r.offset for r in control_registers(arguments)}
         assert kernel.interrupt and kernel.clock_mhz == architecture.hardware.clock_mhz
@@ -623,7 +624,12 @@ class TestRegisters:
 class TestImports:
     """The driver imports nothing that a board does not have."""
 
-    FILES = (*(ROOT / "host").glob("*.py"), *(ROOT / "pysim" / f"{name}.py" for name in PYSIM_MODULES))
+    FILES = tuple(
+        path
+        for package in ("common", "host")
+        for path in sorted((ROOT / package).glob("*.py"))
+        if package == "host" or path.stem not in LEFT_BEHIND
+    )
 
     @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}.{path.stem}")
     def test_modules(self, path: Path) -> None:
@@ -634,12 +640,16 @@ class TestImports:
             elif isinstance(node, ast.ImportFrom):
                 tops.add(node.module or "")
         foreign = {name for name in tops if name.split(".")[0] not in sys.stdlib_module_names}
-        allowed = {"host", "numpy", "PIL", "pynq", "pynqmetadata"}
-        shared = {f"pysim.{name}" for name in PYSIM_MODULES}
-        assert {name for name in foreign if name.split(".")[0] not in allowed} <= shared
+        assert {name.split(".")[0] for name in foreign} <= {
+            "common",
+            "host",
+            "numpy",
+            "PIL",
+            "pynq",
+            "pynqmetadata",
+        }
+        assert not foreign & {f"common.{name}" for name in LEFT_BEHIND}
 
     def test_everything_it_needs_goes_along(self, built: Build) -> None:
         copied = {path.relative_to(built.host).as_posix() for path in built.host.rglob("*.py")}
-        assert copied == {f"host/{path.name}" for path in (ROOT / "host").glob("*.py")} | {
-            f"pysim/{name}.py" for name in PYSIM_MODULES
-        }
+        assert copied == {path.relative_to(ROOT).as_posix() for path in self.FILES}

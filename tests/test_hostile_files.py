@@ -19,6 +19,10 @@ from safetensors.numpy import save
 import edgemoe
 from boards import BoardError, load_board
 from codegen.project import Build
+from common.errors import EdgeMoeError, InputError
+from common.pictures import load_picture
+from common.printable import MOST, one_line, printable, shown
+from common.toml import read_toml
 from edgemoe import tables
 from edgemoe.cli import main
 from edgemoe.console import Console
@@ -27,11 +31,7 @@ from frontend.importing import import_model
 from frontend.zoo import find_spec
 from host.hwh import read_hwh
 from host.manifest import Manifest
-from pysim.errors import EdgeMoeError, InputError
 from pysim.model import Model
-from pysim.pictures import load_picture
-from pysim.printable import MOST, one_line, printable, shown
-from pysim.toml import read_toml
 
 HANGS = 60
 """Seconds after which a test is taken to hang: a file takes a second at most."""

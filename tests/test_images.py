@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import edgemoe
-from pysim.errors import EdgeMoeError, InputError
+from common.errors import EdgeMoeError, InputError
+from common.pictures import patches
 from pysim.images import load_image, load_images
 from pysim.model import Model
-from pysim.pictures import patches
 from pysim.spec import ModelSpec
 
 Pixels = NDArray[np.uint8]

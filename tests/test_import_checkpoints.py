@@ -14,6 +14,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.numpy import save_file
 
+from common.errors import InputError
 from foreign import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -31,7 +32,6 @@ from frontend.importing import import_model
 from frontend.options import Options
 from frontend.pixels import NONE, parse_normalization
 from pysim import reference
-from pysim.errors import InputError
 from pysim.model import Model
 
 MakeModel = Callable[..., Model]

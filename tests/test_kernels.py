@@ -24,9 +24,9 @@ import oracles
 import rtl_backend
 from backends import BACKENDS, HARDWARE, compile_kernels, expected, integers, run_compiled
 from cases import CASES, Case
+from common.errors import InputError, OverflowRiskError
 from pysim import accuracy, tables
 from pysim.datapath import EXPONENTIAL, NORMALIZED, PROBABILITY, SCORE
-from pysim.errors import InputError, OverflowRiskError
 from pysim.formats import Format
 from pysim.kernels import iccad23
 from pysim.kernels.attention import AttentionResult, attention

@@ -13,9 +13,9 @@ from boards import FamilyName, load_board
 from codegen.architecture import Architecture
 from codegen.hardware import Hardware
 from codegen.rtl.hls_kernels import write_hls_kernels
+from common.errors import InputError
 from edgemoe.cli import main
 from pysim.design import Design
-from pysim.errors import InputError
 from pysim.model import Model
 from pysim.precision import PRESETS, Precision
 from pysim.spec import ModelSpec, MoeSpec

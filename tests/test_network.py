@@ -14,13 +14,13 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 import edgemoe
+from common.errors import InputError
 from frontend.fake_quant import FakeQuantized, Grid
 from frontend.network import Network
 from frontend.onnx_export import export_model, has_task_input
 from frontend.zoo import find_spec, zoo_names
 from pysim import reference
 from pysim.design import Design
-from pysim.errors import InputError
 from pysim.model import Model, init_model
 from pysim.precision import PRESETS
 from pysim.quantizer import quantize

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from common.errors import OverflowRiskError
 from designs import random_design
 from frontend.zoo import describe, find_spec, zoo_names
 from pysim.arithmetic import Kind
 from pysim.design import Design, decode_tensors, design_tensors
-from pysim.errors import OverflowRiskError
 from pysim.model import Model, init_model, tensor_shapes
 from pysim.overflow import check_accumulators
 from pysim.precision import PRESETS

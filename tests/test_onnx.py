@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import edgemoe
+from common.errors import InputError
 from foreign import m3vit_state, saved, with_head, with_heads
 from frontend.decoder import load_decoder
 from frontend.importing import import_model
@@ -25,7 +26,6 @@ from frontend.onnx_export import export_decoder, export_model, has_task_input
 from frontend.options import Options
 from frontend.pixels import NONE, parse_normalization
 from pysim import reference
-from pysim.errors import InputError
 from pysim.model import Model
 from torch_vits import ForeignVit, export
 

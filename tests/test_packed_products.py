@@ -15,8 +15,8 @@ from boards import load_board
 from codegen import csim
 from codegen.architecture import Architecture
 from codegen.render import render
+from common.errors import InputError
 from pysim.design import Design
-from pysim.errors import InputError
 
 pytestmark = pytest.mark.compile
 

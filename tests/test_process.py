@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from codegen.project import Build
-from pysim.process import BROKEN_PIPE
+from common.process import BROKEN_PIPE
 
 EDGEMOE = (sys.executable, "-c", "import sys; from edgemoe.cli import main; sys.exit(main())")
 HOST = (sys.executable, "-m", "host")

@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 import edgemoe
-from codegen.host_files import PYSIM_MODULES
+from codegen.host_files import LEFT_BEHIND
 from codegen.project import Build
 
 pytestmark = pytest.mark.compile
@@ -65,9 +65,9 @@ def test_integers_are_the_simulators(session: dict[str, Any], built: Build, imag
 
 def test_environment_is_the_boards(session: dict[str, Any]) -> None:
     assert session["numpy"].startswith("1.") and session["pynq"].startswith("4.")
-    ours = {name for name in session["modules"] if name.startswith("pysim.")}
-    assert ours <= {f"pysim.{name}" for name in PYSIM_MODULES}
-    assert not [name for name in session["modules"] if name.startswith("codegen")]
+    ours = {name for name in session["modules"] if name.split(".")[0] in ("codegen", "common", "pysim")}
+    assert ours and all(name.startswith("common") for name in ours)
+    assert not ours & {f"common.{name}" for name in LEFT_BEHIND}
 
 
 def test_buffers(session: dict[str, Any]) -> None:
@@ -133,11 +133,11 @@ def test_nothing_else_is_imported(built: Build, module: str) -> None:
         "class Block:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        top = name.split('.')[0]\n"
-        f"        if top not in sys.stdlib_module_names and top not in {{'host', 'pysim', '{module}'}}:\n"
+        f"        if top not in sys.stdlib_module_names and top not in {{'common', 'host', '{module}'}}:\n"
         "            raise ImportError(f'{name} is blocked')\n"
         f"import {module}\n"
         "sys.meta_path.insert(0, Block())\n"
-        "import host, host.cli, host.emulated, host.hwh, host.packing\n"
+        "import host, host.cli, host.emulated, host.hwh, common.packing\n"
         "host.Manifest.load(__import__('pathlib').Path('.')).read_heads()\n"
         "print('fine')\n"
     )

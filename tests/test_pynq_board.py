@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 import edgemoe
 from codegen.project import Build
+from common.contract import EMULATED_HWH
+from common.errors import InputError
 from emulation import FaultyKernel
 from host import Accelerator, AcceleratorError, Manifest
-from host.emulated import HWH, EmulatedBuffer, EmulatedMemory
+from host.emulated import EmulatedBuffer, EmulatedMemory
 from host.hwh import read_hwh
-from pysim.errors import InputError
 
 Pixels = NDArray[np.uint8]
 
@@ -100,7 +101,7 @@ def folder(built: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     target = tmp_path / "host"
     shutil.copytree(built.host, target)
     (target / "edgemoe.bit").touch()
-    shutil.copy(target / HWH, target / "edgemoe.hwh")
+    shutil.copy(target / EMULATED_HWH, target / "edgemoe.hwh")
     return target
 
 

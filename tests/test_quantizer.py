@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 import edgemoe
 from codegen.hardware import default_hardware, hardware_id
+from common.errors import InputError, OverflowRiskError
 from frontend.zoo import find_spec
 from pysim import tables
 from pysim.balance import Balance, choose
 from pysim.calibrate import Statistic, calibrate
 from pysim.datapath import GELU_INPUT, MAX_SHIFT, NORMALIZED, SCORE
 from pysim.design import Design
-from pysim.errors import InputError, OverflowRiskError
 from pysim.model import Model, init_model
 from pysim.precision import PRESETS, Precision
 from pysim.quantizer import quantize

@@ -29,7 +29,7 @@ from codegen.rtl.render import render
 from codegen.rtl.simulation import Scenario, play
 from codegen.rtl.streams import Field, Register, Stream, register_map
 from codegen.rtl.timing import UNIT_LATENCY
-from pysim.errors import CheckError, InputError
+from common.errors import CheckError, InputError
 from pysim.model import Model
 
 pytestmark = pytest.mark.rtl

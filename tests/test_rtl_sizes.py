@@ -20,8 +20,8 @@ from codegen.rtl.render import render
 from codegen.rtl.simulation import Scenario, build, lint, play
 from codegen.rtl.vectors import checks
 from codegen.rtl.verify import verify_rtl
+from common.errors import InputError
 from pysim.design import Design
-from pysim.errors import InputError
 from pysim.model import Model
 from pysim.precision import PRESETS, Precision
 from pysim.spec import ModelSpec

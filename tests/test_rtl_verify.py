@@ -22,9 +22,9 @@ from codegen.rtl.blackbox_files import run_blackbox
 from codegen.rtl.kernels import kernels_of
 from codegen.rtl.timing import UNIT_LATENCY
 from codegen.rtl.verify import RtlResult, verify_rtl
+from common.errors import InputError
 from edgemoe.cli import main
 from pysim.design import Design
-from pysim.errors import InputError
 
 pytestmark = pytest.mark.rtl
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from codegen.csim import PARTIAL
+from common.errors import InputError
 from pysim import scratch as module
-from pysim.errors import InputError
 from pysim.files import new_file, new_folder
 from pysim.scratch import scratch
 
@@ -223,7 +223,7 @@ def test_without_any_folder_the_error_says_what_to_set(read_only: Path) -> None:
     code = """
 import tempfile
 tempfile.tempdir = "/proc/none"
-from pysim.errors import InputError
+from common.errors import InputError
 try:
     import pysim.kernels
 except InputError as error:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 import edgemoe
 import oracles
+from common.errors import InputError
 from pysim.compare import expert_usage
 from pysim.datapath import GELU_INPUT, PROBABILITY, SCORE
 from pysim.design import Design
-from pysim.errors import InputError
 from pysim.model import Model
 from pysim.precision import PRESETS
 

@@ -18,8 +18,8 @@ from codegen.resources import (
 from codegen.rtl.kernels import kernels_of
 from codegen.rtl.resources import ENGINES, kernel_memories, kernel_parts
 from codegen.rtl.synthesis import parse_statistics, script
+from common.errors import InputError
 from pysim.design import Design
-from pysim.errors import InputError
 
 CELLS = {
     "$scopeinfo": 18,

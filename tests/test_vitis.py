@@ -23,8 +23,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedErro
 from codegen import reports, vitis
 from codegen.csynth_report import Resource, find_csynth, parse_csynth
 from codegen.vitis import STAGES, CosimReport, find_tool, parse_cosim, run_vitis
+from common.errors import CheckError, EdgeMoeError, InputError
 from hls import TEMPLATES
-from pysim.errors import CheckError, EdgeMoeError, InputError
 
 TOP = "edgemoe_top"
 CONTEXT: dict[str, Any] = {

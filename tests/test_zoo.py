@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import edgemoe
+from common.errors import InputError
 from frontend.zoo import describe, find_spec, zoo_names
-from pysim.errors import InputError
 from pysim.spec import ModelSpec
 
 NAMES = ["deit-small", "m3vit-small-nyud", "m3vit-small-pascal", "m3vit-tiny", "micro", "vit-tiny"]

@@ -16,8 +16,8 @@ from codegen.hls4ml_layers.modules import (
     SinglePassSoftmax,
     TableGelu,
 )
+from common.errors import InputError
 from pysim.datapath import NORM_WEIGHT_WIDTH
-from pysim.errors import InputError
 from pysim.formats import Format
 
 HEADER = "nnet_utils/edgemoe_layers.h"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import InputError
 from pysim.datapath import (
     ACCUMULATOR_LIMIT,
     GELU_INPUT,
@@ -23,7 +24,6 @@ from pysim.datapath import (
     SCORE,
 )
 from pysim.design import Design
-from pysim.errors import InputError
 from pysim.extras import missing
 from pysim.formats import Format, Overflow, Quantization
 from pysim.kernels.gelu import GELU_FRAC, gelu

@@ -10,7 +10,7 @@ from codegen.hls_check.flow import Flow
 from codegen.hls_check.model import load
 from codegen.hls_check.pragma_rules import check_pragmas
 from codegen.hls_check.subset_rules import check_subset
-from pysim.errors import InputError
+from common.errors import InputError
 
 
 def check_project(project: Path) -> list[Finding]:

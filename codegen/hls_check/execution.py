@@ -13,7 +13,7 @@ from codegen.hls_check.flow import Flow
 from codegen.hls_check.instrument import instrument
 from codegen.hls_check.model import Loop, Program, load
 from codegen.hls_check.pragma_text import PragmaText
-from pysim.errors import InputError
+from common.errors import InputError
 
 _FLAGS = ("-DEDGEMOE_CHECK", "-include", "checked_memory.h", "-w", "-O1")
 _NEVER = -1

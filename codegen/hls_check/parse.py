@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from codegen.csim import SIMULATION_HEADERS, find_compiler, header_folder
+from common.errors import InputError
 from pysim.cache import cache_folder
-from pysim.errors import InputError
 
 Cursor = Any
 """A node of the syntax tree: libclang has no types."""

@@ -18,8 +18,8 @@ from codegen.rtl.kernels.units import (
 )
 from codegen.rtl.streams import Field
 from codegen.rtl.timing import UNIT_LATENCY
+from common.errors import InputError
 from pysim.datapath import EXPONENTIAL, GELU_INPUT, MANTISSA_FRAC, SCORE
-from pysim.errors import InputError
 
 INITIATION_INTERVAL = 1
 CONTROL_SIGNALS = ("idle", "start", "ready", "done", "continue")

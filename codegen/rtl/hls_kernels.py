@@ -15,7 +15,7 @@ from codegen.render import context, format_cpp, project_sources, script_context,
 from codegen.rtl.blackbox import Blackbox
 from codegen.rtl.kernels import has_kernels, kernels_of
 from codegen.rtl.kernels.base import Kernel
-from pysim.errors import InputError
+from common.errors import InputError
 
 FOLDER = "kernels"
 SCRIPT = "run_kernels.tcl"

@@ -21,8 +21,8 @@ import numpy as np
 
 from codegen.csim import PARTIAL, find_compiler
 from codegen.rtl.kernels.base import Call, Kernel, Result
+from common.errors import CheckError, InputError
 from pysim.cache import cache_folder
-from pysim.errors import CheckError, InputError
 from pysim.extras import require
 from pysim.scratch import scratch
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from codegen.resources import Resources
-from pysim.errors import InputError
+from common.errors import InputError
 from pysim.extras import has
 
 FAMILY = "xcup"

@@ -24,8 +24,8 @@ from codegen.rtl.kernels import kernels_of
 from codegen.rtl.kernels.base import Check, Kernel, Result
 from codegen.rtl.simulation import Scenario, build, play
 from codegen.rtl.vectors import Checks, checks
-from pysim.errors import CheckError, InputError
-from pysim.reading import read_json
+from common.errors import CheckError, InputError
+from common.reading import read_json
 
 STALL_SEED = 1
 BLACKBOX_VALUES = 4000

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from common.pictures import patches
 from pysim.datapath import PIXEL_OFFSET
-from pysim.pictures import patches
 
 
 def pixel_operands(images: NDArray[np.uint8], patch_size: int) -> NDArray[np.int64]:

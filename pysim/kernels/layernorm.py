@@ -15,8 +15,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from common.errors import InputError
 from pysim.datapath import MANTISSA_FRAC, NORMALIZED
-from pysim.errors import InputError
 from pysim.kernels.units import RSQRT_TABLE, UnitTable, mantissa_scalar
 
 IntArray = NDArray[np.int64]

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pysim.errors import OverflowRiskError
+from common.errors import OverflowRiskError
 from pysim.formats import Format
 
 IntArray = NDArray[np.int64]

@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 import edgemoe
 from codegen.csim import build_library
 from codegen.project import Build
+from common.errors import InputError
 from emulation import faulty_board
 from host import Accelerator, AcceleratorError, Result
-from pysim.errors import InputError
 from scripts.fuzzing.examples import outcome_of, seed_of, settings_for
 from scripts.fuzzing.outcome import Outcome
 

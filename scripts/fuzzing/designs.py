@@ -27,8 +27,8 @@ from codegen.rtl.hls_kernels import MOST_AP_INT_BITS, write_hls_kernels
 from codegen.rtl.kernels import has_kernels, kernels_of
 from codegen.rtl.render import render as render_rtl
 from codegen.rtl.simulation import lint
+from common.errors import CheckError, EdgeMoeError
 from pysim.design import Design
-from pysim.errors import CheckError, EdgeMoeError
 from pysim.model import init_model
 from pysim.precision import PRESETS, Precision
 from pysim.quantizer import quantize

@@ -27,11 +27,11 @@ from PIL import Image
 import boards
 import edgemoe
 from codegen.project import Build
+from common.errors import EdgeMoeError
 from damage import damaged
 from edgemoe.cli import main
 from host.hwh import read_hwh
 from host.manifest import Manifest
-from pysim.errors import EdgeMoeError
 from pysim.model import init_model
 from scripts.fuzzing.examples import outcome_of, seed_of, settings_for
 from scripts.fuzzing.outcome import Outcome

@@ -10,8 +10,8 @@ from codegen.rtl.kernels.linear import linear_kernel
 from codegen.rtl.kernels.router import router_kernel
 from codegen.rtl.kernels.softmax import softmax_kernel
 from codegen.rtl.kernels.units import unit_kernels
+from common.errors import InputError
 from pysim.arithmetic import REQUANTISE
-from pysim.errors import InputError
 
 
 def has_kernels(architecture: Architecture) -> bool:

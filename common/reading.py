@@ -11,8 +11,8 @@ import stat
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pysim.errors import InputError
-from pysim.printable import one_line, shown, shown_key
+from common.errors import InputError
+from common.printable import one_line, shown, shown_key
 
 MOST_BYTES = 1 << 20
 """Of a configuration: those that `edgemoe` writes have kilobytes."""

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pysim.errors import InputError
-from pysim.pictures import patches
+from common.errors import InputError
+from common.pictures import patches
 
 Bytes = NDArray[np.uint8]
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pysim.errors import InputError
-from pysim.reading import require_file
+from common.errors import InputError
+from common.reading import require_file
 
 Pixels = NDArray[np.uint8]
 Shape = tuple[int, int, int]

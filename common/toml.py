@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
-from pysim.errors import InputError
-from pysim.printable import one_line
-from pysim.reading import MOST_BYTES, check_content, read_bytes
+import tomllib
+
+from common.errors import InputError
+from common.printable import one_line
+from common.reading import MOST_BYTES, check_content, read_bytes
 
 _MOST_PARTS = 16
 _PART = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
@@ -26,7 +27,7 @@ def read_toml(path: Path, most: int = MOST_BYTES, *, hint: str | None = None) ->
         hint: what to do where there is none; by default, where it belongs.
 
     Raises:
-        InputError: unreadable, not a file, malformed, or beyond the limits of `pysim.reading.check_content`.
+        InputError: unreadable, not a file, malformed, or beyond the limits of `common.reading.check_content`.
     """
     if hint is None:
         hint = f"{path.parent} should be a folder that holds {path.name}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pysim.printable import MOST, printable
+from common.printable import MOST, printable
 
 
 class EdgeMoeError(Exception):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TextIO
 
-from pysim.errors import InputError
+from common.errors import InputError
 
 BAD_USAGE = 2
 INTERRUPTED = 130

@@ -1,0 +1,41 @@
+"""The contract between a build and its host: files of the `host` folder, and the kernel's control interface.
+
+The control interface is that of Vitis HLS (UG1399, S_AXILITE Control Register Map).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+VERSION = 2
+"""Version of the manifest's format."""
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.bin"
+HEADS = "heads.npz"
+EMULATED_HWH = Path("emulated", "edgemoe.hwh")
+"""Hardware description of the emulated board."""
+
+START = 1 << 0
+DONE = 1 << 1
+"""Cleared when it is read."""
+IDLE = 1 << 2
+READY = 1 << 3
+"""Cleared when it is read."""
+
+STATUS_DONE, STATUS_BATCH, STATUS_TASK = range(3)
+"""What the kernel says of a call in its register `status`: done, or refused for its batch or its task."""
+
+
+class Argument(NamedTuple):
+    """An argument of the kernel that is a register.
+
+    Attributes:
+        name: as in the C++.
+        bits: 32 or 64.
+        output: whether the kernel writes it.
+    """
+
+    name: str
+    bits: int
+    output: bool
