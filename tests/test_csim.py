@@ -16,7 +16,6 @@ import pytest
 import edgemoe
 from boards import load_board
 from codegen import csim
-from codegen.architecture import Architecture
 from codegen.build import Build
 from codegen.csim import CsimResult, run_csim
 from codegen.estimate import Scheduler, total_trips
@@ -97,13 +96,13 @@ def test_compiled_code_equals_simulator(name: str, tmp_path: Path, micro_with: C
     }
     assert expected | {"max_batch", "status", "untouched"} <= set(result.engines)
     assert "refused" not in result.counts, "a call that is refused runs no engine and loads nothing"
-    _check_trip_counts(build.architecture, images, case.task, result)
+    _check_trip_counts(build, images, case.task, result)
 
 
-def _check_trip_counts(architecture: Architecture, images: Any, task: int, result: CsimResult) -> None:
-    routing = simulate(architecture.design, images, task).routing
+def _check_trip_counts(build: Build, images: Any, task: int, result: CsimResult) -> None:
+    routing = simulate(build.design, images, task).routing
     queues = {layer: choices.lengths.tolist() for layer, choices in routing.items()}
-    stages = Scheduler(architecture, len(images)).run(queues)
+    stages = Scheduler(build.architecture, len(images)).run(queues)
     assert total_trips(stages) == result.counts["network"]
     by_name = {stage.name: stage.trips for stage in stages}
     for step, counts in result.counts.items():
@@ -225,9 +224,12 @@ def test_precompiled_header_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """With `-H`, the compiler marks a precompiled header that it uses with an exclamation mark."""
     commands: list[list[str]] = []
     check = csim._check
-    monkeypatch.setattr(
-        csim, "_check", lambda command, failure: check(commands.append(command) or command, failure)
-    )
+
+    def recording(command: list[str], failure: str) -> None:
+        commands.append(command)
+        check(command, failure)
+
+    monkeypatch.setattr(csim, "_check", recording)
     source = tmp_path / "new.cpp"
     source.write_text(f"// {tmp_path}\n#include <ap_int.h>\nap_int<5> five() {{ return 5; }}\n")
     csim.compile_sources([source], [tmp_path])
