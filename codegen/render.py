@@ -87,7 +87,10 @@ def context(architecture: Architecture) -> dict[str, Any]:
     """Every name that the templates use."""
     network, spec = architecture.network, architecture.spec
     hardware, precision, moe = architecture.hardware, architecture.precision, spec.moe
-    jobs = {name: architecture.linear(name) for name in architecture.job_names}
+    jobs = architecture.shapes
+    for part in ("fc1", "fc2"):
+        like = jobs.get(part) or jobs[f"expert_{part}"]
+        jobs = {part: like, f"expert_{part}": like} | jobs
     port_bytes = architecture.port_bytes
     sections = architecture.sections
     return {
