@@ -1,4 +1,4 @@
-"""A Design on a Hardware: sizes of its memories and the layout of its weight image.
+"""A network on a Hardware: sizes of its memories and the layout of its weight image.
 
 Channels are handled in words of `lanes` lanes. Everything that the generated C++, the weight image and
 the estimate have in common is computed here and nowhere else.
@@ -16,9 +16,10 @@ from codegen.hardware import Hardware, hardware_id
 from common.errors import InputError
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic, Kind
 from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH
-from pysim.design import Design
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
 from pysim.kernels.iccad23 import FEATURE
+from pysim.network import Network
+from pysim.precision import Precision
 from pysim.program import (
     Attention,
     Embed,
@@ -30,6 +31,7 @@ from pysim.program import (
     Program,
     Value,
     linears,
+    name_of,
     of_type,
     values,
 )
@@ -41,6 +43,7 @@ NORM_RECORD_BYTES = 16
 """gamma and beta of one channel."""
 HEADER_BYTES = 8
 """What all layers share."""
+HEADER_BEATS = 1
 SETTING_BYTES = 4
 POSITION_BYTES = 4
 OUTPUT_BYTES = 4
@@ -101,6 +104,7 @@ class LinearShape:
         group: blocks in a group.
         pairs: pairs of groups.
         block_beats: beats of a block in the weight image: its records, then its weights.
+        out_words: words of its results for a token.
     """
 
     in_words: int
@@ -108,13 +112,7 @@ class LinearShape:
     group: int
     pairs: int
     block_beats: int
-
-    @property
-    def groups(self) -> list[int]:
-        """Blocks of each group, empty ones included."""
-        return [
-            max(0, min(self.group, self.blocks - number * self.group)) for number in range(2 * self.pairs)
-        ]
+    out_words: int
 
     @property
     def group_beats(self) -> int:
@@ -174,18 +172,17 @@ _SETTINGS: dict[Arithmetic, Callable[[int], tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes that follow from a Design and a Hardware.
+    """Sizes that follow from a network's shape and precision, and a Hardware; weights have no part in them.
 
     Attributes:
-        design: the network, with the hardware's P: the Design to simulate and to compare with.
+        network: shape and precision.
         hardware: how much of it there is.
     """
 
-    design: Design
+    network: Network
     hardware: Hardware
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "design", self.design.with_attention_rows(self.hardware.attention_rows))
         self._check_hardware()
         self._check_sizes()
 
@@ -199,7 +196,7 @@ class Architecture:
                 f"{lanes * ceil_div(outputs, lanes)}, or lanes that divide outputs",
             )
         if self.packed and outputs % 2:
-            precision = self.design.precision
+            precision = self.precision
             raise InputError(
                 f"outputs = {outputs} is odd: two outputs share a DSP slice where weights have "
                 f"{precision.weight_width} bits and operands {precision.activation_width}",
@@ -210,8 +207,7 @@ class Architecture:
                 f"axi_width = {axi_width}, expected at least {8 * RECORD_BYTES}",
                 hint="the record of an output channel must not straddle two ports",
             )
-        for name in self.job_names:
-            self.linear(name)
+        self.shapes  # noqa: B018 - too few weight rows are refused
 
     def _check_sizes(self) -> None:
         """Refuse a network that the numbers in the generated code cannot count."""
@@ -255,22 +251,27 @@ class Architecture:
     @property
     def hardware_id(self) -> str:
         """Identity of what is synthesised: the kernel reports it."""
-        return hardware_id(self.design, self.hardware)
+        return hardware_id(self.network, self.hardware)
 
     @property
     def spec(self) -> ModelSpec:
         """Shape of the network."""
-        return self.design.spec
+        return self.network.spec
+
+    @property
+    def precision(self) -> Precision:
+        """Widths and options of the network."""
+        return self.network.precision
 
     @property
     def arithmetic(self) -> str:
         """What the engines compute with: requantise or iccad23."""
-        return self.design.precision.arithmetic
+        return self.precision.arithmetic
 
     @property
     def program(self) -> Program:
         """Operations of the network."""
-        return self.design.program
+        return self.network.program
 
     @property
     def lanes(self) -> int:
@@ -364,7 +365,7 @@ class Architecture:
     @property
     def bias_bits(self) -> int:
         """Bits of a bias in a channel's record."""
-        return 8 * RECORD_BYTES - SHIFT_BITS - (MULTIPLIER_WIDTH if self.design.precision.multipliers else 0)
+        return 8 * RECORD_BYTES - SHIFT_BITS - (MULTIPLIER_WIDTH if self.precision.multipliers else 0)
 
     def value_words(self, value: Value) -> int:
         """Words of a row of a value; heads are padded one by one."""
@@ -387,25 +388,13 @@ class Architecture:
         blocks = ceil_div(out_words * self.lanes, self.outputs)
         pairs = ceil_div(blocks, 2 * (rows // in_words))
         block_beats = self.record_beats + in_words * self.word_beats
-        return LinearShape(in_words, blocks, ceil_div(blocks, 2 * pairs), pairs, block_beats)
+        return LinearShape(in_words, blocks, ceil_div(blocks, 2 * pairs), pairs, block_beats, out_words)
 
     @cached_property
-    def _jobs(self) -> dict[str, Linear]:
-        """A linear layer of each kind; for a kind that the network has none of, its like."""
-        found = {job_name(op): op for op in linears(self.program)}
-        for part in ("fc1", "fc2"):
-            like = found.get(part) or found[f"expert_{part}"]
-            found = {part: like, f"expert_{part}": like} | found
-        return found
-
-    def linear(self, name: str) -> LinearShape:
-        """Shape of the layers of a kind: patch, qkv, proj, fc1, fc2, expert_fc1 or expert_fc2."""
-        return self.shape(self._jobs[name])
-
-    @property
-    def job_names(self) -> tuple[str, ...]:
-        """Kinds of linear layers."""
-        return ("patch", "qkv", "proj", "fc1", "fc2", "expert_fc1", "expert_fc2")
+    def shapes(self) -> dict[str, LinearShape]:
+        """Shape of each kind of linear layer that the network has: of those that `job_name` gives."""
+        kinds = {job_name(op): op for op in linears(self.program)}
+        return {kind: self.shape(op) for kind, op in kinds.items()}
 
     @property
     def word_beats(self) -> int:
@@ -415,12 +404,12 @@ class Architecture:
     @property
     def weight_bytes(self) -> int:
         """Bytes of one stored weight."""
-        return stored_bytes(self.design.precision.weight_width)
+        return stored_bytes(self.precision.weight_width)
 
     @property
     def gate_bytes(self) -> int:
         """Bytes of one stored gate weight."""
-        return stored_bytes(self.design.precision.gate_width)
+        return stored_bytes(self.precision.gate_width)
 
     @property
     def record_beats(self) -> int:
@@ -430,12 +419,12 @@ class Architecture:
     @property
     def max_group(self) -> int:
         """Blocks that half of the weight buffer holds at most."""
-        return max(self.linear(name).group for name in self.job_names)
+        return max(shape.group for shape in self.shapes.values())
 
     @property
     def packed(self) -> bool:
         """Whether two products share a DSP slice: both weights on its wide port, `PACK_BITS` apart."""
-        precision = self.design.precision
+        precision = self.precision
         return (
             precision.weight_width + PACK_BITS + 1 <= self.hardware.device.wide_port
             and precision.weight_width + precision.activation_width <= PACK_BITS
@@ -447,7 +436,7 @@ class Architecture:
 
         A product of extremes has `2**(weight + activation - 2)`; the lower field holds less than `2**(PACK_BITS - 1)`.
         """
-        precision = self.design.precision
+        precision = self.precision
         largest = 1 << (precision.weight_width + precision.activation_width - 2)
         return min(MAX_CHAIN, ((1 << (PACK_BITS - 1)) - 1) // largest)
 
@@ -494,7 +483,7 @@ class Architecture:
     @property
     def settings(self) -> tuple[str, ...]:
         """Names of a layer's scalar settings, in the order in which the weight image holds them."""
-        return _SETTINGS[self.design.arithmetic](self.experts)
+        return _SETTINGS[self.network.arithmetic](self.experts)
 
     @property
     def setting_beats(self) -> int:
@@ -537,10 +526,10 @@ class Architecture:
         return tuple(self._layout())
 
     def _layout(self) -> Iterator[Section]:
-        yield Section("header", 1)
+        yield Section("header", HEADER_BEATS)
         for layer, block in groupby(self.program, key=lambda op: op.layer):
             if layer is not None:
-                yield Section(f"blocks.{layer}.settings", self.setting_beats, layer=layer)
+                yield Section(name_of(layer, "settings"), self.setting_beats, layer=layer)
             for op in block:
                 match op:
                     case Embed():

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,7 +25,6 @@ from codegen.architecture import (
     Architecture,
     attention_steps,
 )
-from codegen.rtl.blackbox import Blackbox
 from codegen.sources import Sources, file_name, is_template
 from codegen.testdata import tested_layers
 from codegen.weight_image import image_layout, output_bytes
@@ -60,6 +59,14 @@ STYLE = "{BasedOnStyle: Google, ColumnLimit: 110}"
 """Of the C++, for clang-format; `.clang-format` says the same to editors."""
 
 
+class ReplacedUnit(Protocol):
+    """A function unit that the engines call as an RTL blackbox: `codegen.rtl.blackbox.Blackbox`, for the templates."""
+
+    @property
+    def unit(self) -> str:
+        """Name of the unit."""
+
+
 def project_sources(architecture: Architecture) -> Sources:
     """Sources of the HLS project."""
     sources = Sources(TEMPLATES)
@@ -78,9 +85,12 @@ def project_sources(architecture: Architecture) -> Sources:
 
 def context(architecture: Architecture) -> dict[str, Any]:
     """Every name that the templates use."""
-    design, spec = architecture.design, architecture.spec
-    hardware, precision, moe = architecture.hardware, design.precision, spec.moe
-    jobs = {name: architecture.linear(name) for name in architecture.job_names}
+    network, spec = architecture.network, architecture.spec
+    hardware, precision, moe = architecture.hardware, architecture.precision, spec.moe
+    jobs = architecture.shapes
+    for part in ("fc1", "fc2"):
+        like = jobs.get(part) or jobs[f"expert_{part}"]
+        jobs = {part: like, f"expert_{part}": like} | jobs
     port_bytes = architecture.port_bytes
     sections = architecture.sections
     return {
@@ -120,7 +130,7 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "activation_bits": precision.activation_width,
         "attention_bits": precision.attention_width,
         "gate_bits": precision.gate_width,
-        "residual_bits": design.residual.width,
+        "residual_bits": network.residual_width,
         "score": datapath.SCORE,
         "exponential": datapath.EXPONENTIAL,
         "probability": datapath.PROBABILITY,
@@ -164,7 +174,7 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "output_depth": output_bytes(architecture, hardware.max_batch) // port_bytes,
         "arithmetic": architecture.arithmetic,
         "tables": function_tables(architecture),
-    } | _ARITHMETIC_CONTEXTS[design.arithmetic](spec)
+    } | _ARITHMETIC_CONTEXTS[network.arithmetic](spec)
 
 
 SMALL_TABLE = 256
@@ -192,7 +202,7 @@ def table_storage(functions: Iterable[PiecewiseLinear]) -> dict[str, str]:
 
 def function_tables(architecture: Architecture) -> tuple[PiecewiseLinear, ...]:
     """Tables of the function units."""
-    return _FUNCTION_TABLES[architecture.design.arithmetic]
+    return _FUNCTION_TABLES[architecture.network.arithmetic]
 
 
 _ICCAD23_GELU = PiecewiseLinear(
@@ -268,7 +278,7 @@ def unit_functions(replaced: Iterable[str] = ()) -> Callable[[str], str]:
 
 
 def render(
-    architecture: Architecture, folder: Path, board: Board, blackboxes: Sequence[Blackbox] = ()
+    architecture: Architecture, folder: Path, board: Board, blackboxes: Sequence[ReplacedUnit] = ()
 ) -> list[Path]:
     """Write every file into `folder`: sources copied, templates rendered and formatted; returns the files.
 

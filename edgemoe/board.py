@@ -12,8 +12,8 @@ from common.errors import InputError
 from edgemoe.console import Console
 
 if TYPE_CHECKING:
+    from codegen.build import Build
     from codegen.csim import CsimResult
-    from codegen.project import Build
 
 
 def register(app: typer.Typer) -> None:
@@ -72,7 +72,7 @@ def verify_host(console: Console, build: Build, images: list[Path] | int) -> Csi
     from edgemoe.accelerator import emulated_board
     from edgemoe.host_check import check_host
 
-    design = build.architecture.design
+    design = build.design
     if isinstance(images, int):
         pixels = edgemoe.random_images(design, images)
     else:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codegen.build import Build
 from codegen.csim import CsimResult
-from codegen.project import Build
 from host.board import Board
 from host.driver import Accelerator
 from host.result import Result
@@ -36,7 +36,7 @@ def check_host(
         images: (images, channels, H, W) uint8.
         progress: called with the calls done and in total.
     """
-    check = _Check(build.architecture.design, images, progress)
+    check = _Check(build.design, images, progress)
     with Accelerator(build.folder, board=board) as accelerator:
         check.switching(accelerator)
         few = images[:STREAMED]

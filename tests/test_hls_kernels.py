@@ -25,9 +25,9 @@ import edgemoe
 from blank import on_hardware
 from boards import load_board
 from codegen.architecture import Architecture
+from codegen.build import Build
 from codegen.csim import compile_sources, link
 from codegen.performance import on_board
-from codegen.project import Build
 from codegen.render import project_sources, render
 from codegen.rtl.hls_kernels import RESULTS, SCRIPT, write_hls_kernels
 from codegen.rtl.kernels import kernels_of
@@ -129,11 +129,12 @@ def projects(
     """Of words and beats that divide nothing in the network."""
     made = {}
     for preset in ("w16a16", "w8a8"):
-        architecture = on_board(designs[preset], BOARD, NARROW)
+        architecture = on_board(designs[preset].network, BOARD, NARROW)
         folder = tmp_path_factory.mktemp(preset)
         render(architecture, folder, BOARD)
         write_hls_kernels(architecture, folder, BOARD)
-        made[preset] = Project(architecture, folder, checks(architecture, images[:1], task=1))
+        found = checks(designs[preset], architecture, images[:1], task=1)
+        made[preset] = Project(architecture, folder, found)
     return made
 
 
