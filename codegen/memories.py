@@ -167,7 +167,7 @@ def memories(architecture: Architecture) -> dict[str, list[Memory]]:
         "write-back": [
             table_memory(table, architecture.lanes, storage(architecture)["tables"][table.name])
             for table in function_tables(architecture)
-            if table.name == "gelu_delta"
+            if (delta := architecture.network.activation.delta) is not None and table.name == delta.name
         ],
         "attention": _attention(architecture),
         "layernorm": _layernorm(architecture),

@@ -31,9 +31,11 @@ from codegen.weight_image import image_layout, output_bytes
 from common.errors import InputError
 from hls import TEMPLATES
 from pysim import datapath, tables
+from pysim.activations import Activation
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic
 from pysim.iccad23_quantizer import PARAMETER_WIDTH
 from pysim.kernels import iccad23
+from pysim.kernels.gelu import GELU_FRAC
 from pysim.spec import ModelSpec
 from pysim.tables import PiecewiseLinear
 
@@ -135,6 +137,8 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "exponential": datapath.EXPONENTIAL,
         "probability": datapath.PROBABILITY,
         "gelu_input": datapath.GELU_INPUT,
+        "gelu_frac": GELU_FRAC,
+        "activation": architecture.network.activation,
         "normalized": datapath.NORMALIZED,
         "mantissa_frac": datapath.MANTISSA_FRAC,
         "gamma_bits": datapath.NORM_WEIGHT_WIDTH,
@@ -202,7 +206,7 @@ def table_storage(functions: Iterable[PiecewiseLinear]) -> dict[str, str]:
 
 def function_tables(architecture: Architecture) -> tuple[PiecewiseLinear, ...]:
     """Tables of the function units."""
-    return _FUNCTION_TABLES[architecture.network.arithmetic]
+    return _FUNCTION_TABLES[architecture.network.arithmetic](architecture.network.activation)
 
 
 _ICCAD23_GELU = PiecewiseLinear(
@@ -212,9 +216,15 @@ _ICCAD23_GELU = PiecewiseLinear(
     iccad23.FRAC,
     iccad23.GELU_STEP_BITS,
 )
-_FUNCTION_TABLES: dict[Arithmetic, tuple[PiecewiseLinear, ...]] = {
-    REQUANTISE: tables.TABLES,
-    ICCAD23: (*iccad23.TABLES, _ICCAD23_GELU),
+
+
+def _tables(activation: Activation) -> tuple[PiecewiseLinear, ...]:
+    return tables.UNIT_TABLES if activation.delta is None else (*tables.UNIT_TABLES, activation.delta)
+
+
+_FUNCTION_TABLES: dict[Arithmetic, Callable[[Activation], tuple[PiecewiseLinear, ...]]] = {
+    REQUANTISE: _tables,
+    ICCAD23: lambda activation: (*iccad23.TABLES, _ICCAD23_GELU),
 }
 
 

@@ -37,7 +37,7 @@ def read_experts(
         raise matcher.mismatch(
             second.node, f"weights of shape {second.weight.shape}, expected {(count, dim, hidden)}"
         )
-    matcher.after_gelu(first, second.node)
+    activation = matcher.activation(first, second.node)
     for name, layer in (("fc1", first), ("fc2", second)):
         weights[f"{block}.moe.{name}.weight"] = layer.weight
         weights[f"{block}.moe.{name}.bias"] = layer.bias_or_zero
@@ -64,6 +64,7 @@ def read_experts(
     else:
         raise matcher.mismatch(branch, "expected the sum of the chosen experts, weighted by a softmax")
     return {
+        "activation": activation,
         "experts": count,
         "hidden_dim": hidden,
         "top_k": top_k,

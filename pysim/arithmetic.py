@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from pysim.activations import ACTIVATIONS
 from pysim.datapath import PIXEL_FRAC, PROBABILITY, SCORE
 from pysim.formats import Format, Overflow, Quantization
 from pysim.kernels.iccad23 import FEATURE
@@ -105,10 +106,12 @@ class Arithmetic(ABC):
     Attributes:
         name: as a `design.toml` has it.
         exact: whether sums must fit their accumulators; otherwise they wrap by definition.
+        activations: names of the activation functions that it has.
     """
 
     name: str
     exact: bool
+    activations: frozenset[str]
 
     @abstractmethod
     def residual(self, precision: Precision, frac: int, dim: int) -> Format:
@@ -138,6 +141,7 @@ class Requantise(Arithmetic):
 
     name = "requantise"
     exact = True
+    activations = frozenset(ACTIVATIONS)
 
     def residual(self, precision: Precision, frac: int, dim: int) -> Format:
         """See `Arithmetic`: narrowed for models so wide that LayerNorm's sums would leave 64 bits."""
@@ -188,6 +192,7 @@ class Iccad23(Arithmetic):
 
     name = "iccad23"
     exact = False
+    activations = frozenset(("gelu",))
 
     PARAMETERS: ClassVar[Mapping[Role, str]] = {
         Role.PATCH_WEIGHT: "patch_weight",

@@ -31,6 +31,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from common.errors import InputError
+from pysim.activations import ACTIVATIONS, Activation
 from pysim.arithmetic import Kind, Role, Source, Tensor, arithmetic_of
 from pysim.datapath import NORM_WEIGHT_WIDTH, POSITION_WIDTH
 from pysim.formats import Format
@@ -175,15 +177,17 @@ class Product(_Operation):
         return self.input.rows * outputs * inputs
 
 
-class Activation(NamedTuple):
-    """What follows the first layer of an MLP: the activation function, which is GELU, and a requantisation.
+class Activated(NamedTuple):
+    """What follows the first layer of an MLP: the activation function and a requantisation.
 
     Attributes:
+        function: the activation function.
         scaling: from the function's result to the operands of the next layer; one for each expert. None where the
             arithmetic fixes it.
         zero: (experts or 1,) what is added at last, for ranges that are not symmetric; None likewise.
     """
 
+    function: Activation
     scaling: Scaling | None
     zero: Tensor | None
 
@@ -203,7 +207,7 @@ class Linear(Product):
     results: tuple[Value, ...]
     destination: Destination
     added: Value | None = None
-    activation: Activation | None = None
+    activation: Activated | None = None
     experts: int | None = None
 
     @property
@@ -507,7 +511,16 @@ def program(spec: ModelSpec, precision: Precision = PRESETS["w16a16"]) -> Progra
     Args:
         spec: shape of the network.
         precision: widths and arithmetic; names, sizes and sources depend on the shape alone.
+
+    Raises:
+        InputError: an activation function that the arithmetic does not have.
     """
+    known = arithmetic_of(precision).activations
+    if spec.activation not in known:
+        raise InputError(
+            f"precision {precision.name} has no activation function {spec.activation}, only {', '.join(sorted(known))}",
+            hint="choose w16a16 or w8a8, which have them all",
+        )
     embed = _Builder(spec, precision, None).embed()
     operations: list[Operation] = [embed]
     stream = embed.output
@@ -709,8 +722,10 @@ class _Builder:
         activation = None
         if destination is Destination.HIDDEN:
             scales = each or (1,)
-            activation = Activation(
-                self.scaling("hidden", scales), self.scale("hidden.zero", np.int32, scales)
+            activation = Activated(
+                ACTIVATIONS[self.spec.activation],
+                self.scaling("hidden", scales),
+                self.scale("hidden.zero", np.int32, scales),
             )
         return Linear(
             layer=self.layer,

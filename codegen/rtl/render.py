@@ -14,7 +14,7 @@ from codegen.rtl.streams import Stream
 from codegen.rtl.timing import LATENCY
 from codegen.sources import Sources
 from hls import TEMPLATES
-from pysim.tables import EXP2, GELU_DELTA, PiecewiseLinear
+from pysim.tables import EXP2, PiecewiseLinear
 
 AXI_LITE_SIGNALS = tuple(
     f"{channel}{signal}"
@@ -66,7 +66,6 @@ def rtl_context(architecture: Architecture) -> dict[str, Any]:
     return context(architecture) | {
         "latency": LATENCY,
         "exp2": EXP2,
-        "gelu_delta": GELU_DELTA,
         "axi_lite_signals": AXI_LITE_SIGNALS,
         "maximum_bits": MAXIMUM_BITS,
         "sum_bits": architecture.softmax_sum_bits,
