@@ -130,6 +130,7 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "regions": architecture.regions,
         "weight_bits": precision.weight_width,
         "activation_bits": precision.activation_width,
+        "operand_bits": architecture.operand_width,
         "attention_bits": precision.attention_width,
         "gate_bits": precision.gate_width,
         "residual_bits": network.residual_width,
