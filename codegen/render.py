@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,7 +25,6 @@ from codegen.architecture import (
     Architecture,
     attention_steps,
 )
-from codegen.rtl.blackbox import Blackbox
 from codegen.sources import Sources, file_name, is_template
 from codegen.testdata import tested_layers
 from codegen.weight_image import image_layout, output_bytes
@@ -58,6 +57,14 @@ CLOCK_UNCERTAINTY = "27%"
 
 STYLE = "{BasedOnStyle: Google, ColumnLimit: 110}"
 """Of the C++, for clang-format; `.clang-format` says the same to editors."""
+
+
+class ReplacedUnit(Protocol):
+    """A function unit that the engines call as an RTL blackbox: `codegen.rtl.blackbox.Blackbox`, for the templates."""
+
+    @property
+    def unit(self) -> str:
+        """Name of the unit."""
 
 
 def project_sources(architecture: Architecture) -> Sources:
@@ -271,7 +278,7 @@ def unit_functions(replaced: Iterable[str] = ()) -> Callable[[str], str]:
 
 
 def render(
-    architecture: Architecture, folder: Path, board: Board, blackboxes: Sequence[Blackbox] = ()
+    architecture: Architecture, folder: Path, board: Board, blackboxes: Sequence[ReplacedUnit] = ()
 ) -> list[Path]:
     """Write every file into `folder`: sources copied, templates rendered and formatted; returns the files.
 

@@ -14,10 +14,11 @@ import pytest
 import edgemoe
 from boards import load_board
 from codegen.architecture import Architecture
+from codegen.build import Build
 from codegen.csim import CsimResult, run_csim
 from codegen.estimate import Scheduler, total_trips
 from codegen.hardware import Hardware
-from codegen.project import Build, generate
+from codegen.project import generate
 from common.errors import CheckError, InputError
 from conftest import NARROW
 from edgemoe.cli import main
