@@ -1,4 +1,4 @@
-"""A Design on a Hardware: sizes of its memories and the layout of its weight image.
+"""A network on a Hardware: sizes of its memories and the layout of its weight image.
 
 Channels are handled in words of `lanes` lanes. Everything that the generated C++, the weight image and
 the estimate have in common is computed here and nowhere else.
@@ -16,9 +16,10 @@ from codegen.hardware import Hardware, hardware_id
 from common.errors import InputError
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic, Kind
 from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH
-from pysim.design import Design
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
 from pysim.kernels.iccad23 import FEATURE
+from pysim.network import Network
+from pysim.precision import Precision
 from pysim.program import (
     Attention,
     Embed,
@@ -171,18 +172,17 @@ _SETTINGS: dict[Arithmetic, Callable[[int], tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes that follow from a Design and a Hardware.
+    """Sizes that follow from a network's shape and precision, and a Hardware; weights have no part in them.
 
     Attributes:
-        design: the network, with the hardware's P: the Design to simulate and to compare with.
+        network: shape and precision.
         hardware: how much of it there is.
     """
 
-    design: Design
+    network: Network
     hardware: Hardware
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "design", self.design.with_attention_rows(self.hardware.attention_rows))
         self._check_hardware()
         self._check_sizes()
 
@@ -196,7 +196,7 @@ class Architecture:
                 f"{lanes * ceil_div(outputs, lanes)}, or lanes that divide outputs",
             )
         if self.packed and outputs % 2:
-            precision = self.design.precision
+            precision = self.precision
             raise InputError(
                 f"outputs = {outputs} is odd: two outputs share a DSP slice where weights have "
                 f"{precision.weight_width} bits and operands {precision.activation_width}",
@@ -251,22 +251,27 @@ class Architecture:
     @property
     def hardware_id(self) -> str:
         """Identity of what is synthesised: the kernel reports it."""
-        return hardware_id(self.design, self.hardware)
+        return hardware_id(self.network, self.hardware)
 
     @property
     def spec(self) -> ModelSpec:
         """Shape of the network."""
-        return self.design.spec
+        return self.network.spec
+
+    @property
+    def precision(self) -> Precision:
+        """Widths and options of the network."""
+        return self.network.precision
 
     @property
     def arithmetic(self) -> str:
         """What the engines compute with: requantise or iccad23."""
-        return self.design.precision.arithmetic
+        return self.precision.arithmetic
 
     @property
     def program(self) -> Program:
         """Operations of the network."""
-        return self.design.program
+        return self.network.program
 
     @property
     def lanes(self) -> int:
@@ -360,7 +365,7 @@ class Architecture:
     @property
     def bias_bits(self) -> int:
         """Bits of a bias in a channel's record."""
-        return 8 * RECORD_BYTES - SHIFT_BITS - (MULTIPLIER_WIDTH if self.design.precision.multipliers else 0)
+        return 8 * RECORD_BYTES - SHIFT_BITS - (MULTIPLIER_WIDTH if self.precision.multipliers else 0)
 
     def value_words(self, value: Value) -> int:
         """Words of a row of a value; heads are padded one by one."""
@@ -399,12 +404,12 @@ class Architecture:
     @property
     def weight_bytes(self) -> int:
         """Bytes of one stored weight."""
-        return stored_bytes(self.design.precision.weight_width)
+        return stored_bytes(self.precision.weight_width)
 
     @property
     def gate_bytes(self) -> int:
         """Bytes of one stored gate weight."""
-        return stored_bytes(self.design.precision.gate_width)
+        return stored_bytes(self.precision.gate_width)
 
     @property
     def record_beats(self) -> int:
@@ -419,7 +424,7 @@ class Architecture:
     @property
     def packed(self) -> bool:
         """Whether two products share a DSP slice: both weights on its wide port, `PACK_BITS` apart."""
-        precision = self.design.precision
+        precision = self.precision
         return (
             precision.weight_width + PACK_BITS + 1 <= self.hardware.device.wide_port
             and precision.weight_width + precision.activation_width <= PACK_BITS
@@ -431,7 +436,7 @@ class Architecture:
 
         A product of extremes has `2**(weight + activation - 2)`; the lower field holds less than `2**(PACK_BITS - 1)`.
         """
-        precision = self.design.precision
+        precision = self.precision
         largest = 1 << (precision.weight_width + precision.activation_width - 2)
         return min(MAX_CHAIN, ((1 << (PACK_BITS - 1)) - 1) // largest)
 
@@ -478,7 +483,7 @@ class Architecture:
     @property
     def settings(self) -> tuple[str, ...]:
         """Names of a layer's scalar settings, in the order in which the weight image holds them."""
-        return _SETTINGS[self.design.arithmetic](self.experts)
+        return _SETTINGS[self.network.arithmetic](self.experts)
 
     @property
     def setting_beats(self) -> int:

@@ -43,11 +43,13 @@ class Build:
     Attributes:
         folder: the folder.
         spec: its `build.toml`.
-        architecture: the Design that it computes, in `design/`, on its hardware, in `hardware.toml`.
+        design: the Design that it computes, in `design/`.
+        architecture: of the Design's network, on the hardware in `hardware.toml`.
     """
 
     folder: Path
     spec: BuildSpec
+    design: Design = field(repr=False, compare=False)
     architecture: Architecture = field(repr=False, compare=False)
 
     @property
@@ -84,13 +86,15 @@ class Build:
         spec = validate(BuildSpec, data, path)
         design = Design.load(folder / "design")
         _require_same(folder, "design_id of design/", design.design_id, spec.design_id)
-        architecture = Architecture(design, Hardware.load(folder / HARDWARE_FILE))
+        architecture = Architecture(design.network, Hardware.load(folder / HARDWARE_FILE))
+        rows = architecture.hardware.attention_rows
+        _require_same(folder, f"attention_rows of {HARDWARE_FILE}", rows, design.attention_rows)
         found = architecture.hardware_id
         _require_same(folder, f"hardware_id of design/ and {HARDWARE_FILE}", found, spec.hardware_id)
-        return cls(folder, spec, architecture)
+        return cls(folder, spec, design, architecture)
 
 
-def _require_same(folder: Path, what: str, found: str, stated: str) -> None:
+def _require_same(folder: Path, what: str, found: object, stated: object) -> None:
     if found != stated:
         raise InputError(
             f"{folder}: {what} is {found}, of the build {stated}",

@@ -17,9 +17,10 @@ from common.errors import InputError
 from common.toml import read_toml
 from pysim import datapath, tables
 from pysim.arithmetic import ICCAD23, arithmetic_of
-from pysim.design import VERSION, AttentionRows, Design
+from pysim.design import VERSION, AttentionRows, default_attention_rows
 from pysim.files import validate
 from pysim.kernels import iccad23
+from pysim.network import Network
 
 Power = Annotated[int, Field(ge=1, le=1024, strict=True)]
 
@@ -158,19 +159,26 @@ def _number(text: str) -> int | float | str:
     return text
 
 
-def default_hardware(design: Design, board: Board | None = None) -> Hardware:
-    """Hardware that suits a ZCU102, with the Design's P, at the board's clock and with its DSP slices.
+def default_hardware(
+    network: Network, board: Board | None = None, attention_rows: int | None = None
+) -> Hardware:
+    """Hardware that suits a ZCU102, at the board's clock and with its DSP slices.
 
     Narrow weights share DSP slices in pairs, which pays for twice the outputs. The original's arithmetic, whose
     products take several slices each, gets the original's size.
+
+    Args:
+        network: shape and precision.
+        board: the board; without one, a device of the family's default at 300 MHz.
+        attention_rows: P; what suits the shape where it is not given.
     """
-    precision = design.precision
+    precision = network.precision
     narrow = precision.weight_width <= 8 and precision.activation_width <= 8
     original = arithmetic_of(precision) is ICCAD23
     hardware = Hardware(
         outputs=32 if narrow and not original else 16,
         token_tile=1 if original else 4,
-        attention_rows=design.attention_rows,
+        attention_rows=attention_rows or default_attention_rows(network.spec, precision),
     )
     if board is None:
         return hardware
@@ -191,12 +199,12 @@ def hardware_on(board: Board, hardware: Hardware) -> Hardware:
     return hardware.changed(family=board.family)
 
 
-def hardware_id(design: Design, hardware: Hardware) -> str:
+def hardware_id(network: Network, hardware: Hardware) -> str:
     """16 hexadecimal digits over everything that is synthesised; weights and clock are not part of it."""
     baked = {
         "version": VERSION,
-        "model": design.spec.shape(),
-        "precision": design.precision.model_dump(exclude={"name"}, mode="json"),
+        "model": network.spec.shape(),
+        "precision": network.precision.model_dump(exclude={"name"}, mode="json"),
         "hardware": hardware.model_dump(exclude={"clock_mhz"}, mode="json"),
         "formats": {name: str(fmt) for name, fmt in datapath.FORMATS.items()},
         "tables": [

@@ -25,26 +25,30 @@ LEFT_BEHIND = ("toml",)
 """Modules of `common` that the driver does not import: boards have no `tomllib`."""
 
 
-def write_host(architecture: Architecture, folder: Path, board: Board, model: Model | None = None) -> None:
+def write_host(
+    design: Design, architecture: Architecture, folder: Path, board: Board, model: Model | None = None
+) -> None:
     """Write manifest, weights, task heads, the driver, and the description of the emulated board.
 
     Args:
-        architecture: of the design.
+        design: the Design whose weights go along, with the hardware's P.
+        architecture: of its network, on the hardware of the build.
         folder: to make.
         board: the board.
         model: the float network, whose task heads go along; None leaves them out.
     """
     folder.mkdir()
-    heads = None if model is None else _heads(architecture.design, model)
+    heads = None if model is None else _heads(design, model)
     if heads is not None:
         (folder / HEADS).write_bytes(heads)
-    ports = port_images(pack_weights(architecture), architecture.hardware.weight_ports)
+    ports = port_images(pack_weights(design, architecture), architecture.hardware.weight_ports)
     digest = hashlib.sha256()
     with (folder / WEIGHTS).open("wb") as file:
         for port in ports:
             digest.update(port.tobytes())
             file.write(port.tobytes())
     content = manifest(
+        design,
         architecture,
         board,
         (len(ports[0]), digest.hexdigest()),

@@ -12,6 +12,7 @@ from codegen.render import TOP
 from codegen.weight_image import image_layout, output_layout
 from common.contract import HEADS, VERSION, WEIGHTS, Argument
 from common.pictures import RESAMPLE
+from pysim.design import Design
 
 
 class _Table(BaseModel):
@@ -105,17 +106,22 @@ def kernel_arguments(architecture: Architecture) -> list[Argument]:
 
 
 def manifest(
-    architecture: Architecture, board: Board, weights: tuple[int, str], heads_sha256: str | None
+    design: Design,
+    architecture: Architecture,
+    board: Board,
+    weights: tuple[int, str],
+    heads_sha256: str | None,
 ) -> ManifestFile:
     """The manifest of a build.
 
     Args:
-        architecture: of the design.
+        design: the Design whose weights go along.
+        architecture: of its network, on the hardware of the build.
         board: the board.
         weights: bytes of one port's share of the weight image, and the hash of the whole file.
         heads_sha256: hash of the file with the task heads; None where there is none.
     """
-    design, spec = architecture.design, architecture.spec
+    spec = design.spec
     images, output = image_layout(architecture), output_layout(architecture)
     channels, height, width = images.shape
     port_bytes, sha256 = weights

@@ -118,7 +118,7 @@ class Widths:
     @classmethod
     def of(cls, architecture: Architecture) -> Widths:
         """The widths of an architecture's arithmetic."""
-        precision = architecture.design.precision
+        precision = architecture.precision
         if architecture.arithmetic == "iccad23":
             feature = FEATURE.width
             return cls(
@@ -184,7 +184,7 @@ def _activations(architecture: Architecture) -> list[Memory]:
     lanes, tokens = architecture.lanes, architecture.max_tokens
     attention = lanes * Widths.of(architecture).attention
     words, bound = tokens * architecture.token_words, storage(architecture)
-    residual = lanes * architecture.design.residual.width
+    residual = lanes * architecture.network.residual_width
     heads = tokens * architecture.mixed_words
     return [
         # LayerNorm reads two words a cycle.
@@ -195,7 +195,7 @@ def _activations(architecture: Architecture) -> list[Memory]:
 
 def _linear(architecture: Architecture) -> list[Memory]:
     lanes, hardware = architecture.lanes, architecture.hardware
-    precision, widths, bound = architecture.design.precision, Widths.of(architecture), storage(architecture)
+    precision, widths, bound = architecture.precision, Widths.of(architecture), storage(architecture)
     weights = architecture.beat_bytes // architecture.weight_bytes
     record = ACCUMULATOR_LIMIT + 8 * RECORD_BYTES - architecture.bias_bits
     rows = ceil_div(architecture.max_tokens, hardware.token_tile) * architecture.regions["row"]
@@ -235,7 +235,7 @@ def _attention(architecture: Architecture) -> list[Memory]:
 
 def _layernorm(architecture: Architecture) -> list[Memory]:
     parameters = architecture.lanes * (NORM_WEIGHT_WIDTH + ACCUMULATOR_LIMIT)
-    total = architecture.design.residual.width + architecture.spec.dim.bit_length()
+    total = architecture.network.residual_width + architecture.spec.dim.bit_length()
     statistics = 2 * FEATURE.width if architecture.arithmetic == "iccad23" else total + MANTISSA_FRAC + 1 + 6
     return [
         Memory("norm parameters", 1, architecture.token_words, parameters, "norm", "lutram"),
@@ -267,7 +267,7 @@ def _router(architecture: Architecture) -> list[Memory]:
     lanes, tokens, experts = architecture.lanes, architecture.max_tokens, architecture.experts
     words, moe = architecture.token_words, architecture.spec.moe
     assert moe is not None
-    precision, widths = architecture.design.precision, Widths.of(architecture)
+    precision, widths = architecture.precision, Widths.of(architecture)
     groups = architecture.gate_groups
     return [
         Memory(

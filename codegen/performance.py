@@ -1,4 +1,4 @@
-"""The estimate of a Design on a board: cycles, traffic, resources, and whether it fits."""
+"""The estimate of a network on a board: cycles, traffic, resources, and whether it fits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from codegen.hardware import Hardware, default_hardware, hardware_on
 from codegen.memories import Memory, memories
 from codegen.resources import Resources, estimate_resources
 from common.errors import InputError
-from pysim.design import Design
+from pysim.network import Network
 
 SMALLER = {
     "lanes": (4, 8, 16),
@@ -63,11 +63,13 @@ class Performance:
         return used / available if available else float(used > 0)
 
 
-def on_board(design: Design, board: Board, hardware: Hardware | None = None, batch: int = 1) -> Architecture:
-    """A Design on a board, with memory for a batch.
+def on_board(
+    network: Network, board: Board, hardware: Hardware | None = None, batch: int = 1
+) -> Architecture:
+    """A network on a board, with memory for a batch.
 
     Args:
-        design: the network.
+        network: shape and precision.
         board: the board, whose DSP slices the hardware gets.
         hardware: how much hardware; the default where it is not given.
         batch: images that at least fit on chip together.
@@ -75,8 +77,8 @@ def on_board(design: Design, board: Board, hardware: Hardware | None = None, bat
     Raises:
         InputError: hardware that the templates cannot build, or a clock that the board cannot have.
     """
-    chosen = default_hardware(design, board) if hardware is None else hardware_on(board, hardware)
-    return Architecture(design, chosen.changed(max_batch=max(chosen.max_batch, batch)))
+    chosen = default_hardware(network, board) if hardware is None else hardware_on(board, hardware)
+    return Architecture(network, chosen.changed(max_batch=max(chosen.max_batch, batch)))
 
 
 def beats_per_cycle(architecture: Architecture, board: Board) -> float:
@@ -86,16 +88,16 @@ def beats_per_cycle(architecture: Architecture, board: Board) -> float:
 
 
 def estimate(
-    design: Design,
+    network: Network,
     board: Board,
     batch: int = 1,
     queues: Mapping[int, Sequence[int]] | None = None,
     hardware: Hardware | None = None,
 ) -> Performance:
-    """Estimate a Design on a board.
+    """Estimate a network on a board.
 
     Args:
-        design: the design.
+        network: shape and precision.
         board: the board.
         batch: images that go through together.
         queues: per MoE layer, the length of each expert's queue; even queues where they are not known.
@@ -104,7 +106,7 @@ def estimate(
     Raises:
         InputError: hardware that the templates cannot build, or a clock that the board cannot have.
     """
-    return evaluate(on_board(design, board, hardware, batch), board, batch, queues)
+    return evaluate(on_board(network, board, hardware, batch), board, batch, queues)
 
 
 def evaluate(
@@ -164,7 +166,7 @@ def require_fit(architecture: Architecture, board: Board) -> Performance:
 
 
 def nearest_fit(architecture: Architecture, board: Board) -> Architecture | None:
-    """The Design on the fastest that fits of a coarse grid of smaller hardware, or None."""
+    """The network on the fastest that fits of a coarse grid of smaller hardware, or None."""
     fitting = [candidate for candidate in _smaller(architecture) if _has_room(candidate, board)]
     return min(fitting, key=lambda candidate: evaluate(candidate, board).cycles, default=None)
 
@@ -183,4 +185,4 @@ def _smaller(architecture: Architecture) -> Iterator[Architecture]:
     for *values, rows in itertools.product(*choices, WEIGHT_ROWS):
         changes = dict(zip(SMALLER, values, strict=True))
         with suppress(InputError):  # What cannot be built does not fit.
-            yield Architecture(architecture.design, given.changed(**changes, weight_rows=rows))
+            yield Architecture(architecture.network, given.changed(**changes, weight_rows=rows))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from boards import Board
 from codegen.block_design import write_block_design
 from codegen.build import HARDWARE_FILE, VERSION, Build, BuildSpec
-from codegen.hardware import Hardware
+from codegen.hardware import Hardware, default_hardware
 from codegen.host_files import require_model_of, write_host
 from codegen.performance import Performance, evaluate, on_board, require_fit
 from codegen.render import render
@@ -68,8 +68,13 @@ def generate(
     require_new(folder)
     if model is not None:
         require_model_of(design, model)
-    architecture = on_board(design, board, hardware, batch)
-    design = architecture.design
+    architecture = on_board(
+        design.network,
+        board,
+        hardware or default_hardware(design.network, board, design.attention_rows),
+        batch,
+    )
+    design = design.with_attention_rows(architecture.hardware.attention_rows)
     performance = require_fit(architecture, board) if must_fit else evaluate(architecture, board)
     boxes = chosen(architecture, blackboxes)
     if images is None:
@@ -93,15 +98,15 @@ def generate(
         data = temporary / "hls/tb/tb_data"
         data.mkdir()
         write_test_data(
-            architecture, data, images[: architecture.hardware.max_batch], task=task, network=network
+            design, architecture, data, images[: architecture.hardware.max_batch], task=task, network=network
         )
         report(2, STEPS)
         write_rtl(architecture, temporary / "rtl")
-        write_host(architecture, temporary / "host", board, model)
+        write_host(design, architecture, temporary / "host", board, model)
         write_block_design(architecture, temporary / "vivado", board)
         report(3, STEPS)
         design.save(temporary / "design")
         architecture.hardware.save(temporary / HARDWARE_FILE)
         (temporary / "build.toml").write_bytes(tomli_w.dumps(spec.model_dump()).encode())
         report(STEPS, STEPS)
-    return Build(folder, spec, architecture), performance
+    return Build(folder, spec, design, architecture), performance

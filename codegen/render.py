@@ -93,8 +93,8 @@ def _stored(value: Value) -> str:
 
 def context(architecture: Architecture) -> dict[str, Any]:
     """Every name that the templates use."""
-    design, spec = architecture.design, architecture.spec
-    hardware, precision, moe = architecture.hardware, design.precision, spec.moe
+    network, spec = architecture.network, architecture.spec
+    hardware, precision, moe = architecture.hardware, architecture.precision, spec.moe
     shapes = architecture.shapes.values()
     port_bytes = architecture.port_bytes
     sections = architecture.sections
@@ -136,7 +136,7 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "activation_bits": precision.activation_width,
         "attention_bits": precision.attention_width,
         "gate_bits": precision.gate_width,
-        "residual_bits": design.residual.width,
+        "residual_bits": network.residual_width,
         "score": datapath.SCORE,
         "exponential": datapath.EXPONENTIAL,
         "probability": datapath.PROBABILITY,
@@ -179,7 +179,7 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "output_depth": output_bytes(architecture, hardware.max_batch) // port_bytes,
         "arithmetic": architecture.arithmetic,
         "tables": function_tables(architecture),
-    } | _ARITHMETIC_CONTEXTS[design.arithmetic](spec)
+    } | _ARITHMETIC_CONTEXTS[network.arithmetic](spec)
 
 
 SMALL_TABLE = 256
@@ -207,7 +207,7 @@ def table_storage(functions: Iterable[PiecewiseLinear]) -> dict[str, str]:
 
 def function_tables(architecture: Architecture) -> tuple[PiecewiseLinear, ...]:
     """Tables of the function units."""
-    return _FUNCTION_TABLES[architecture.design.arithmetic]
+    return _FUNCTION_TABLES[architecture.network.arithmetic]
 
 
 _ICCAD23_GELU = PiecewiseLinear(

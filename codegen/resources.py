@@ -64,7 +64,7 @@ def packed_sum_luts(architecture: Architecture, chain: int) -> int:
     """
     if not architecture.packed:
         return 0
-    precision = architecture.design.precision
+    precision = architecture.precision
     width = precision.weight_width + precision.activation_width + (chain - 1).bit_length()
     sums = architecture.outputs * architecture.hardware.token_tile
     return sums * ceil_div(architecture.lanes, chain) * (width + 1)
@@ -72,13 +72,13 @@ def packed_sum_luts(architecture: Architecture, chain: int) -> int:
 
 def dsp_by_engine(architecture: Architecture) -> dict[str, int]:
     """DSP slices of each engine."""
-    design, lanes = architecture.design, architecture.lanes
-    precision, hardware, spec = design.precision, architecture.hardware, architecture.spec
+    lanes, precision = architecture.lanes, architecture.precision
+    hardware, spec = architecture.hardware, architecture.spec
     multiplier_dsp = hardware.device.multiplier_dsp
     macs = lanes * architecture.outputs * hardware.token_tile
     widths = Widths.of(architecture)
     per_mac = multiplier_dsp(precision.weight_width, widths.product)
-    residual, channel_bits = design.residual.width, spec.dim.bit_length()
+    residual, channel_bits = architecture.network.residual_width, spec.dim.bit_length()
     multiplier = multiplier_dsp(ACCUMULATOR_LIMIT, 17) if precision.multipliers else 0
     hidden = multiplier_dsp(GELU_INPUT.width + 12, 17) if precision.multipliers else 0
     gelu = multiplier_dsp(GELU_DELTA.slope_format.width, GELU_DELTA.step_bits + 1)

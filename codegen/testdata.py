@@ -16,6 +16,7 @@ from codegen.weight_image import image_layout, pack_weights, port_images
 from common.packing import pack_images
 from pysim.arithmetic import ICCAD23, REQUANTISE, Kind
 from pysim.datapath import GELU_INPUT, SCORE
+from pysim.design import Design
 from pysim.kernels import iccad23
 from pysim.kernels.gelu import gelu
 from pysim.kernels.units import exp2, reciprocal, rsqrt
@@ -140,34 +141,41 @@ _LINEAR = {
 
 
 def write_test_data(
-    architecture: Architecture, folder: Path, images: NDArray[np.uint8], *, task: int, network: bool
+    design: Design,
+    architecture: Architecture,
+    folder: Path,
+    images: NDArray[np.uint8],
+    *,
+    task: int,
+    network: bool,
 ) -> None:
     """Write the weight image, and the data of all tests, as raw little-endian files.
 
     Args:
-        architecture: of the design under test.
+        design: the Design under test; with the hardware's P.
+        architecture: of its network, on the hardware under test.
         folder: an existing folder.
         images: (images, channels, H, W); the engines are tested on the first.
         task: task number.
         network: whether to test the whole network as well.
     """
-    writer = _Writer(architecture, folder)
-    for port, part in enumerate(port_images(pack_weights(architecture), architecture.hardware.weight_ports)):
+    design = design.with_attention_rows(architecture.hardware.attention_rows)
+    writer = _Writer(design, architecture, folder)
+    beats = pack_weights(design, architecture)
+    for port, part in enumerate(port_images(beats, architecture.hardware.weight_ports)):
         part.tofile(folder / f"weights_{port}.bin")
     pack_images(images, image_layout(architecture)).tofile(folder / "image.bin")
     writer.units()
     writer.engines(images[:1], task)
     batch = len(images) if network else 0
     if network:
-        writer.save(
-            "network", simulate(architecture.design, images, task).integers.reshape(-1, architecture.spec.dim)
-        )
+        writer.save("network", simulate(design, images, task).integers.reshape(-1, design.spec.dim))
     writer.save("run", np.array([batch, task]))
 
 
 class _Writer:
-    def __init__(self, architecture: Architecture, folder: Path) -> None:
-        self.architecture, self.folder = architecture, folder
+    def __init__(self, design: Design, architecture: Architecture, folder: Path) -> None:
+        self.design, self.architecture, self.folder = design, architecture, folder
         self.tokens = min(architecture.spec.tokens, ENGINE_TOKENS)
 
     def save(self, name: str, values: NDArray[Any]) -> None:
@@ -175,14 +183,14 @@ class _Writer:
 
     def units(self) -> None:
         """Function units on random inputs, and on the ends of their ranges."""
-        arrays = _UNITS[self.architecture.design.arithmetic](np.random.default_rng(0))
+        arrays = _UNITS[self.design.arithmetic](np.random.default_rng(0))
         for name, values in arrays.items():
             self.save(name, values)
 
     def engines(self, images: NDArray[np.uint8], task: int) -> None:
         """Every engine of one layer of each kind, fed with what the simulator feeds it."""
         operations, tested = self.architecture.program, tested_layers(self.architecture)
-        machine, (embed,) = Machine(self.architecture.design, images, task), of_type(operations, Embed)
+        machine, (embed,) = Machine(self.design, images, task), of_type(operations, Embed)
         machine.step(embed)
         self._save_values(machine, embed.outputs)
         for layer, block in blocks(operations).items():

@@ -23,6 +23,7 @@ from common.errors import OverflowRiskError
 from common.packing import ImageLayout, OutputLayout
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic
 from pysim.datapath import MULTIPLIER_WIDTH
+from pysim.design import Design
 from pysim.kernels.iccad23 import FEATURE
 from pysim.program import (
     Activation,
@@ -42,13 +43,17 @@ from pysim.program import (
 Bytes = NDArray[np.uint8]
 
 
-def pack_weights(architecture: Architecture) -> Bytes:
-    """The weight image: (beats, beat_bytes) bytes, little-endian.
+def pack_weights(design: Design, architecture: Architecture) -> Bytes:
+    """The weight image of a Design: (beats, beat_bytes) bytes, little-endian.
+
+    Args:
+        design: the integers.
+        architecture: of its network, on some hardware.
 
     Raises:
         OverflowRiskError: a bias needs more bits than its record has.
     """
-    return _PACKERS[architecture.design.arithmetic](architecture).pack()
+    return _PACKERS[design.arithmetic](design, architecture).pack()
 
 
 def port_images(image: Bytes, ports: int) -> list[Bytes]:
@@ -183,8 +188,8 @@ def _whole_words(values: NDArray[Any], lanes: int) -> NDArray[Any]:
 class _Packer(ABC):
     """What the packers of all arithmetics have in common."""
 
-    def __init__(self, architecture: Architecture) -> None:
-        self.architecture, self.design = architecture, architecture.design
+    def __init__(self, design: Design, architecture: Architecture) -> None:
+        self.design, self.architecture = design, architecture
 
     def pack(self) -> Bytes:
         parts = []

@@ -277,7 +277,7 @@ def estimate(
     from codegen.performance import estimate as run
 
     target = load_board(board)
-    return run(design, target, batch, hardware=_hardware(design, target, hardware))
+    return run(design.network, target, batch, hardware=_hardware(design, target, hardware))
 
 
 def default_hardware(design: Design, board: str = "zcu102") -> Hardware:
@@ -288,13 +288,14 @@ def default_hardware(design: Design, board: str = "zcu102") -> Hardware:
     from boards import load_board
     from codegen.hardware import default_hardware as default
 
-    return default(design, load_board(board))
+    return default(design.network, load_board(board), design.attention_rows)
 
 
-def _hardware(design: Design, board: Board, given: Hardware | str | Path | None) -> Hardware | None:
-    """Hardware as given, or read from a file, whose missing keys are those of the default."""
-    if not isinstance(given, str | Path):
-        return given
+def _hardware(design: Design, board: Board, given: Hardware | str | Path | None) -> Hardware:
+    """Hardware as given, or read from a file, whose missing keys are those of the default; or the default."""
     from codegen.hardware import Hardware, default_hardware
 
-    return Hardware.load(Path(given), default_hardware(design, board))
+    if isinstance(given, Hardware):
+        return given
+    default = default_hardware(design.network, board, design.attention_rows)
+    return default if given is None else Hardware.load(Path(given), default)

@@ -72,7 +72,7 @@ def verify_host(console: Console, build: Build, images: list[Path] | int) -> Csi
     from edgemoe.accelerator import emulated_board
     from edgemoe.host_check import check_host
 
-    design = build.architecture.design
+    design = build.design
     if isinstance(images, int):
         pixels = edgemoe.random_images(design, images)
     else:

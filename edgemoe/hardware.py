@@ -53,7 +53,7 @@ def chosen_hardware(design: Design, board: Board, file: Path | None, settings: S
     """The default hardware, with what a file says instead, with what single settings say instead."""
     from codegen.hardware import Hardware, default_hardware
 
-    hardware = default_hardware(design, board)
+    hardware = default_hardware(design.network, board, design.attention_rows)
     if file is not None:
         hardware = Hardware.load(file, hardware)
     return hardware.with_settings(settings)

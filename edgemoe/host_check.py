@@ -36,7 +36,7 @@ def check_host(
         images: (images, channels, H, W) uint8.
         progress: called with the calls done and in total.
     """
-    check = _Check(build.architecture.design, images, progress)
+    check = _Check(build.design, images, progress)
     with Accelerator(build.folder, board=board) as accelerator:
         check.switching(accelerator)
         few = images[:STREAMED]

@@ -18,7 +18,7 @@ def verify_rtl(console: Console, build: Build, rtl_dir: Path | None, images: lis
     """Run a build's kernels, or those of Vitis HLS in `rtl_dir`, on the first image (random pixels if none)."""
     from codegen.rtl.verify import verify_rtl as run
 
-    design = build.architecture.design
+    design = build.design
     pixels = edgemoe.random_images(design, 1)
     if images:
         pixels = edgemoe.load_images(list(images), design, fit=True)[:1]

@@ -22,6 +22,7 @@ from pysim.files import Tensors, TensorSpec, read_tensors, validate, write_folde
 from pysim.folders import require_folder
 from pysim.formats import Format
 from pysim.kernels.linear import Requantise
+from pysim.network import Network
 from pysim.overflow import check_accumulators
 from pysim.precision import Precision
 from pysim.program import Index, Program, Scaling, program, tensors, values
@@ -145,20 +146,25 @@ class Design:
         object.__setattr__(other, field, value)
         return other
 
+    @cached_property
+    def network(self) -> Network:
+        """Shape and precision: what hardware is made for."""
+        return Network(self.spec, self.precision)
+
     @property
     def arithmetic(self) -> Arithmetic:
         """How values are computed and stored."""
-        return arithmetic_of(self.precision)
+        return self.network.arithmetic
 
     @property
     def residual(self) -> Format:
         """Format of the residual stream."""
         return self.arithmetic.residual(self.precision, self.residual_frac, self.spec.dim)
 
-    @cached_property
+    @property
     def program(self) -> Program:
         """The operations of the network, which name its tensors."""
-        return program(self.spec, self.precision)
+        return self.network.program
 
     def scalar(self, tensor: Tensor | str | None) -> int:
         """The one value of a tensor of one element, which the Design's arithmetic must have."""

@@ -211,9 +211,11 @@ class Bench:
         network = init_model(spec, seed=1)
         images = np.random.default_rng(2).integers(0, 256, (4, spec.in_channels, *spec.image_size), np.uint8)
         design = quantize(network, images, preset(precision))
-        self.architecture = Architecture(design, default_hardware(design).changed(**variant.hardware))
+        self.architecture = Architecture(
+            design.network, default_hardware(design.network).changed(**variant.hardware)
+        )
         self.kernels = kernels_of(self.architecture)
-        self.checks = checks(self.architecture, images[:1], len(spec.tasks) - 1)
+        self.checks = checks(design, self.architecture, images[:1], len(spec.tasks) - 1)
         self.folder = folder
         self.sources = {name: self._render(name, folder / "sound" / name) for name in self.kernels}
 

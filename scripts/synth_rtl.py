@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -31,9 +30,8 @@ from codegen.rtl.resources import ENGINES, kernel_parts
 from codegen.rtl.synthesis import find_yosys, synthesise
 from common.errors import EdgeMoeError, InputError
 from frontend.zoo import find_spec
-from pysim.model import init_model
+from pysim.network import Network
 from pysim.precision import preset
-from pysim.quantizer import quantize
 
 TOLERANCE: Final = 0.25
 COMPARED: Final = ("dsp", "bram36", "lut")
@@ -77,12 +75,8 @@ class Row:
 
 
 def architecture_of(model: str, precision: str, hardware: Hardware) -> Architecture:
-    """A Design of random weights: what it uses does not depend on them."""
-    network = init_model(find_spec(model), seed=0)
-    spec = network.spec
-    images = np.random.default_rng(0).integers(0, 256, (1, spec.in_channels, *spec.image_size), np.uint8)
-    design = quantize(network, images, preset(precision))
-    return Architecture(design, hardware)
+    """A network of the zoo on some hardware: what it uses does not depend on weights."""
+    return Architecture(Network(find_spec(model), preset(precision)), hardware)
 
 
 def row_of(architecture: Architecture, kernel: Kernel, folder: Path) -> Row:

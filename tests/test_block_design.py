@@ -87,7 +87,7 @@ def build_for(folder: Path, board: Board, design: Design) -> Path:
     (folder / "host").mkdir(parents=True)
     (folder / "hls/vitis/solution/impl/ip").mkdir(parents=True)
     (folder / "hls/vitis/solution/impl/ip/component.xml").touch()
-    assert write_block_design(on_board(design, board), folder / "vivado", board)
+    assert write_block_design(on_board(design.network, board), folder / "vivado", board)
     return folder
 
 
@@ -134,7 +134,7 @@ def test_everything_is_connected(tmp_path: Path, design: Design, built: Build, n
     # All that the C++ has, by the names that Vitis HLS gives to the ports.
     source = (built.hls / "src/top.cpp").read_text()
     bundles = set(re.findall(r"mode = m_axi .*?bundle = (\w+)", source))
-    ports = default_hardware(design).weight_ports
+    ports = default_hardware(design.network).weight_ports
     wanted = {b for b in bundles if "weights" not in b} | {f"gmem_weights_{port}" for port in range(ports)}
     assert {pin for pin in joined if pin.startswith("edgemoe_top_0/m_axi")} == {
         f"edgemoe_top_0/m_axi_{bundle}" for bundle in wanted

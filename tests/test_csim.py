@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 
 import edgemoe
 from boards import load_board
-from codegen.architecture import Architecture
+from codegen import csim
 from codegen.build import Build
 from codegen.csim import CsimResult, run_csim
 from codegen.estimate import Scheduler, total_trips
@@ -94,13 +96,13 @@ def test_compiled_code_equals_simulator(name: str, tmp_path: Path, micro_with: C
     }
     assert expected | {"max_batch", "status", "untouched"} <= set(result.engines)
     assert "refused" not in result.counts, "a call that is refused runs no engine and loads nothing"
-    _check_trip_counts(build.architecture, images, case.task, result)
+    _check_trip_counts(build, images, case.task, result)
 
 
-def _check_trip_counts(architecture: Architecture, images: Any, task: int, result: CsimResult) -> None:
-    routing = simulate(architecture.design, images, task).routing
+def _check_trip_counts(build: Build, images: Any, task: int, result: CsimResult) -> None:
+    routing = simulate(build.design, images, task).routing
     queues = {layer: choices.lengths.tolist() for layer, choices in routing.items()}
-    stages = Scheduler(architecture, len(images)).run(queues)
+    stages = Scheduler(build.architecture, len(images)).run(queues)
     assert total_trips(stages) == result.counts["network"]
     by_name = {stage.name: stage.trips for stage in stages}
     for step, counts in result.counts.items():
@@ -214,3 +216,20 @@ def test_any_size_generates_what_does_not_fit(folders: Path, tmp_path: Path) -> 
 def test_not_a_build_folder(tmp_path: Path) -> None:
     assert main(["verify", str(tmp_path / "none"), "--csim"]) == 2
     assert main(["verify", str(tmp_path), "--csim"]) == 2
+
+
+def test_precompiled_header_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `-H`, the compiler marks a precompiled header that it uses with an exclamation mark."""
+    commands: list[list[str]] = []
+    check = csim._check
+
+    def recording(command: list[str], failure: str) -> None:
+        commands.append(command)
+        check(command, failure)
+
+    monkeypatch.setattr(csim, "_check", recording)
+    source = tmp_path / "new.cpp"
+    source.write_text(f"// {tmp_path}\n#include <ap_int.h>\nap_int<5> five() {{ return 5; }}\n")
+    csim.compile_sources([source], [tmp_path])
+    told = subprocess.run([*commands[-1][:-1], "/dev/null", "-H"], capture_output=True, text=True, check=True)
+    assert re.search(r"^! .*/ap_int\.h\.gch$", told.stderr, re.MULTILINE), told.stderr

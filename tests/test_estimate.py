@@ -33,29 +33,32 @@ from codegen.resources import (
     dsp_by_engine,
     packed_sum_luts,
 )
+from codegen.weight_image import pack_weights
 from common.errors import InputError
-from designs import random_design
 from doc_tables import MARK, marked_tables, read_page
 from edgemoe.cli import main
 from frontend.zoo import find_spec
-from pysim.design import Design, default_attention_rows
+from pysim.design import Design
+from pysim.network import Network
 from pysim.precision import PRESETS
 
 TARGET_MS = {"w16a16": 4.6, "w8a8": 3.4}
 
 
 @pytest.fixture(scope="module")
-def tiny() -> dict[str, Design]:
-    """M3ViT-tiny in both widths; of random integers, as an estimate depends on the shape alone."""
-    spec = find_spec("m3vit-tiny")
-    return {
-        preset: random_design(spec, PRESETS[preset], default_attention_rows(spec, PRESETS[preset]))
-        for preset in TARGET_MS
-    }
+def tiny() -> dict[str, Network]:
+    """M3ViT-tiny in both widths."""
+    return {preset: Network(find_spec("m3vit-tiny"), PRESETS[preset]) for preset in TARGET_MS}
+
+
+@pytest.fixture(scope="module")
+def networks() -> dict[str, Network]:
+    """The micro network in all presets."""
+    return {preset: Network(find_spec("micro"), precision) for preset, precision in PRESETS.items()}
 
 
 @pytest.mark.parametrize("preset", TARGET_MS)
-def test_target_of_the_original_network(preset: str, tiny: dict[str, Design]) -> None:
+def test_target_of_the_original_network(preset: str, tiny: dict[str, Network]) -> None:
     performance = estimate(tiny[preset], load_board("zcu102"))
     assert performance.ms <= TARGET_MS[preset]
     assert performance.share("dsp") <= 0.85
@@ -64,7 +67,7 @@ def test_target_of_the_original_network(preset: str, tiny: dict[str, Design]) ->
     assert performance.ms < original.ideal_ms() < original.NARROW_PORTS_MS < original.PUBLISHED_MS
 
 
-def performances(tiny: dict[str, Design]) -> dict[str, Performance]:
+def performances(tiny: dict[str, Network]) -> dict[str, Performance]:
     """Columns of the table of M3ViT-tiny, by heading."""
     board = load_board("zcu102")
     return {
@@ -78,7 +81,7 @@ def test_every_mark_has_a_table() -> None:
     assert all(list(marked_tables(read_page(name))) == found for name, found in marks.items())
 
 
-def test_memories_of_the_page(tiny: dict[str, Design]) -> None:
+def test_memories_of_the_page(tiny: dict[str, Network]) -> None:
     rows = marked_tables(read_page("hls.md"))["memories"]
     held = estimate(tiny["w8a8"], load_board("zcu102")).memories
     expected = [
@@ -97,7 +100,7 @@ def test_memories_of_the_page(tiny: dict[str, Design]) -> None:
     assert rows == expected
 
 
-def test_loops_of_the_page(tiny: dict[str, Design]) -> None:
+def test_loops_of_the_page(tiny: dict[str, Network]) -> None:
     rows = marked_tables(read_page("hls.md"))["loops"]
     expected = [
         {
@@ -114,7 +117,7 @@ def test_loops_of_the_page(tiny: dict[str, Design]) -> None:
     assert rows == expected
 
 
-def test_what_the_assumptions_are_worth(tiny: dict[str, Design]) -> None:
+def test_what_the_assumptions_are_worth(tiny: dict[str, Network]) -> None:
     architecture = on_hardware(tiny["w8a8"])
     beats, loops = beats_per_cycle(architecture, load_board("zcu102")), loops_of(architecture)
 
@@ -139,7 +142,7 @@ def test_what_the_assumptions_are_worth(tiny: dict[str, Design]) -> None:
         assert f"+{more:,}" in first_run or row["If"].startswith(("every depth", "`GATHER", "GATHER"))
 
 
-def test_figures_of_the_page(tiny: dict[str, Design]) -> None:
+def test_figures_of_the_page(tiny: dict[str, Network]) -> None:
     found = performances(tiny)
     resources = {"DSP of 2,520": "dsp", "BRAM36 of 912": "bram36", "LUT of 274,080": "lut"}
     for row in marked_tables(read_page("estimate.md"))["m3vit-tiny"]:
@@ -164,7 +167,7 @@ def _cycles_of(performance: Performance, kinds: Sequence[str]) -> int:
     return sum(stage.cycles for stage in performance.stages if stage.name.rsplit(".", 1)[-1] in kinds)
 
 
-def test_batch_shares_weights(tiny: dict[str, Design]) -> None:
+def test_batch_shares_weights(tiny: dict[str, Network]) -> None:
     board = load_board("zcu102")
     one, eight = (estimate(tiny["w16a16"], board, batch) for batch in (1, 8))
     assert eight.ms < 0.8 * one.ms
@@ -227,7 +230,7 @@ def test_shape_that_the_tool_should_choose(memory: Memory, built: str) -> None:
     assert memory.built_as == built
 
 
-def test_reviewed_hardware(tiny: dict[str, Design]) -> None:
+def test_reviewed_hardware(tiny: dict[str, Network]) -> None:
     """16 x 32 x 4, 19 query rows, w8a8: figures that a review of the C++ worked out by hand."""
     architecture = on_hardware(tiny["w8a8"])
     hardware = architecture.hardware
@@ -252,12 +255,12 @@ def test_reviewed_hardware(tiny: dict[str, Design]) -> None:
     ("weight", "activation", "chain"), [(8, 8, 4), (8, 9, 3), (9, 8, 3), (8, 10, 1), (4, 4, 4)]
 )
 def test_chains_of_packed_products(
-    weight: int, activation: int, chain: int, designs: dict[str, Design]
+    weight: int, activation: int, chain: int, networks: dict[str, Network]
 ) -> None:
     widths = {"weight_width": weight, "activation_width": activation}
-    design = designs["w8a8"]
-    design = dataclasses.replace(design, precision=design.precision.model_copy(update=widths))
-    found = on_hardware(design).packed_chain
+    network = networks["w8a8"]
+    network = Network(network.spec, network.precision.model_copy(update=widths))
+    found = on_hardware(network).packed_chain
     assert found == chain
     largest = 1 << (weight + activation - 2)
     # The sum of the lower products stays in its 18 bits; one more of them would not, or is not wanted.
@@ -265,21 +268,21 @@ def test_chains_of_packed_products(
     assert found == 4 or (found + 1) * largest >= 1 << 17
 
 
-def test_sums_of_packed_products_are_cheaper_in_chains(designs: dict[str, Design]) -> None:
-    architecture = on_hardware(designs["w8a8"])
+def test_sums_of_packed_products_are_cheaper_in_chains(networks: dict[str, Network]) -> None:
+    architecture = on_hardware(networks["w8a8"])
     costs = [packed_sum_luts(architecture, chain) for chain in (1, 2, 4)]
     assert costs == sorted(costs, reverse=True)
     assert costs[2] < costs[0] / 2
-    assert packed_sum_luts(on_hardware(designs["w16a16"]), 1) == 0
+    assert packed_sum_luts(on_hardware(networks["w16a16"]), 1) == 0
 
 
-def test_packed_products_halve_the_dsp_slices(designs: dict[str, Design]) -> None:
-    shared, single = (Architecture(designs[preset], Hardware()) for preset in ("w8a8", "w16a16"))
+def test_packed_products_halve_the_dsp_slices(networks: dict[str, Network]) -> None:
+    shared, single = (Architecture(networks[preset], Hardware()) for preset in ("w8a8", "w16a16"))
     assert 2 * dsp_by_engine(shared)["linear"] == dsp_by_engine(single)["linear"]
 
 
 @pytest.mark.slow
-def test_a_design_that_does_not_fit_names_what_is_short_and_what_fits(tiny: dict[str, Design]) -> None:
+def test_a_design_that_does_not_fit_names_what_is_short_and_what_fits(tiny: dict[str, Network]) -> None:
     board = load_board("ultra96v2")
     with pytest.raises(InputError, match=r"does not fit ultra96v2: dsp 1948 of 360") as caught:
         require_fit(on_board(tiny["w16a16"], board), board)
@@ -292,7 +295,7 @@ def test_a_design_that_does_not_fit_names_what_is_short_and_what_fits(tiny: dict
     assert default_hardware(tiny["w16a16"], board).with_settings(settings) == fitting.hardware
 
 
-def test_no_hardware_fits(tiny: dict[str, Design]) -> None:
+def test_no_hardware_fits(tiny: dict[str, Network]) -> None:
     board = load_board("pynq-z2").model_copy(update={"dsp": 1})
     assert nearest_fit(on_board(tiny["w16a16"], board), board) is None
 
@@ -306,19 +309,19 @@ def test_no_hardware_fits(tiny: dict[str, Design]) -> None:
     ],
 )
 def test_hardware_that_cannot_be_built(
-    changes: dict[str, int], complaint: str, designs: dict[str, Design]
+    changes: dict[str, int], complaint: str, networks: dict[str, Network]
 ) -> None:
     hardware = Hardware().changed(**changes)
     with pytest.raises(InputError, match=complaint):
-        Architecture(designs["w16a16"], hardware)
+        Architecture(networks["w16a16"], hardware)
 
 
-def test_weight_buffer_holds_one_block_at_least(designs: dict[str, Design]) -> None:
+def test_weight_buffer_holds_one_block_at_least(networks: dict[str, Network]) -> None:
     """Of the layer with the most operand words, to the row."""
 
     def built(rows: int) -> Architecture:
         hardware = Hardware(lanes=4, outputs=4, weight_rows=rows)
-        return Architecture(designs["w16a16"], hardware)
+        return Architecture(networks["w16a16"], hardware)
 
     roomy = built(512)
     words = {kind: shape.in_words for kind, shape in roomy.shapes.items()}
@@ -353,3 +356,12 @@ def test_command_line(tmp_path_factory: pytest.TempPathFactory, capsys: pytest.C
     assert "ROUNDS" in shown and "ping_weights, pong_weights" in shown
     assert main(["boards", "--json"]) == 0
     assert "zcu102" in [board["name"] for board in json.loads(capsys.readouterr().out)["boards"]]
+
+
+def test_shape_and_precision_are_all_that_an_estimate_takes(designs: dict[str, Design]) -> None:
+    """A Design's network is the one that is made from the shape and the preset, weight image's layout included."""
+    for preset, design in designs.items():
+        made, given = on_hardware(Network(design.spec, PRESETS[preset])), on_hardware(design)
+        assert made.layout == given.layout and made.hardware_id == given.hardware_id
+        assert evaluate(made, load_board("zcu102")) == evaluate(given, load_board("zcu102"))
+        assert len(pack_weights(design, made)) == made.sections["end"]

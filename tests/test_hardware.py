@@ -22,6 +22,7 @@ from codegen.resources import dsp_by_engine
 from common.errors import InputError
 from edgemoe.cli import main
 from pysim.design import Design
+from pysim.network import Network
 
 ODD = Hardware(
     lanes=3,
@@ -113,13 +114,13 @@ def test_ranges_of_the_keys() -> None:
 
 def test_a_board_decides_slices_and_clock(designs: dict[str, Design]) -> None:
     small = load_board("pynq-z2")
-    hardware = default_hardware(designs["w8a8"], small)
+    hardware = default_hardware(designs["w8a8"].network, small)
     assert (hardware.family, hardware.clock_mhz) == ("zynq-7000", 100.0)
-    assert on_board(designs["w8a8"], small).hardware == hardware
+    assert on_board(designs["w8a8"].network, small).hardware == hardware
     chosen = ODD.changed(outputs=12, clock_mhz=150)
-    assert on_board(designs["w8a8"], small, chosen).hardware == chosen.changed(family="zynq-7000")
+    assert on_board(designs["w8a8"].network, small, chosen).hardware == chosen.changed(family="zynq-7000")
     with pytest.raises(InputError, match=r"clock_mhz = 151, expected at most 150 on pynq-z2") as caught:
-        on_board(designs["w8a8"], small, chosen.changed(clock_mhz=151))
+        on_board(designs["w8a8"].network, small, chosen.changed(clock_mhz=151))
     assert "clock_mhz = 100" in caught.value.hint
 
 
@@ -127,15 +128,14 @@ def test_two_weights_do_not_share_a_slice_of_a_zynq_7000(designs: dict[str, Desi
     """Two signed 8-bit weights 18 apart take 27 bits: the port of a DSP48E1 has 25."""
     hardware = Hardware(lanes=4, outputs=8)
     large, small = (
-        Architecture(designs["w8a8"], hardware.changed(family=family))
+        Architecture(designs["w8a8"].network, hardware.changed(family=family))
         for family in ("zynq-ultrascale+", "zynq-7000")
     )
     assert large.packed and not small.packed
     assert dsp_by_engine(small)["linear"] == 2 * dsp_by_engine(large)["linear"] == 4 * 8 * 4
     assert small.hardware_id != large.hardware_id
     narrow = designs["w8a8"].precision.model_copy(update={"weight_width": 6})
-    design = Design(designs["w8a8"].spec, narrow, 4, 0, designs["w8a8"].tensors)
-    assert Architecture(design, small.hardware).packed
+    assert Architecture(Network(designs["w8a8"].spec, narrow), small.hardware).packed
 
 
 @pytest.mark.parametrize(("bits", "slices"), [((25, 18), 1), ((26, 18), 2), ((27, 18), 2), ((18, 18), 1)])
@@ -144,10 +144,10 @@ def test_slices_of_a_product_on_a_zynq_7000(bits: tuple[int, int], slices: int) 
 
 
 def test_default_with_the_designs_rows(designs: dict[str, Design]) -> None:
-    assert default_hardware(designs["w8a8"].with_attention_rows(7)).attention_rows == 7
-    assert default_hardware(designs["w8a8"]).outputs == 32
-    assert default_hardware(designs["w16a16"]).outputs == 16
-    assert default_hardware(designs["iccad23"]).token_tile == 1
+    assert default_hardware(designs["w8a8"].network, attention_rows=7).attention_rows == 7
+    assert default_hardware(designs["w8a8"].network).outputs == 32
+    assert default_hardware(designs["w16a16"].network).outputs == 16
+    assert default_hardware(designs["iccad23"].network).token_tile == 1
 
 
 # --- Builds and commands ------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_estimate_takes_file_and_settings(
 ) -> None:
     design, path = str(folders / "w8a8"), tmp_path / "mine.toml"
     path.write_text("[hardware]\nlanes = 8\noutputs = 16\n")
-    base = default_hardware(designs["w8a8"], load_board("zcu102"))
+    base = default_hardware(designs["w8a8"].network, load_board("zcu102"))
     plain = estimated(capsys, design)
     assert plain["hardware"] == base.model_dump()
     found = estimated(capsys, design, "--hardware", str(path), "--set", "outputs=8", "--set", "clock_mhz=200")
@@ -216,7 +216,7 @@ def test_integers_of_a_build_with_other_rows(other_rows: Build, designs: dict[st
     """The build's Design is the given one with the build's P."""
     images = edgemoe.random_images(designs["w8a8"], 2, seed=4)
     like = designs["w8a8"].with_attention_rows(2)
-    built = edgemoe.simulate(other_rows.architecture.design, images).integers
+    built = edgemoe.simulate(other_rows.design, images).integers
     assert_array_equal(built, edgemoe.simulate(like, images).integers, strict=True)
 
 
@@ -228,7 +228,7 @@ def test_integers_of_a_build_with_other_rows(other_rows: Build, designs: dict[st
             "hardware.toml",
             "attention_rows = 2",
             "attention_rows = 3",
-            "hardware_id of design/ and hardware.toml",
+            "attention_rows of hardware.toml is 3, of the build 2",
         ),
         ("build.toml", "version = 2", "version = 1", "version 1, expected 2"),
     ],
@@ -259,7 +259,7 @@ def test_a_design_of_an_older_release_is_refused(folders: Path, tmp_path: Path) 
 
 
 def test_the_clock_changes_no_identity(designs: dict[str, Design]) -> None:
-    board = load_board("zcu102")
-    slow = on_board(designs["w8a8"], board, default_hardware(designs["w8a8"]).changed(clock_mhz=50))
-    assert slow.hardware_id == on_board(designs["w8a8"], board).hardware_id
-    assert estimate(designs["w8a8"], board, hardware=slow.hardware).ms > estimate(designs["w8a8"], board).ms
+    board, network = load_board("zcu102"), designs["w8a8"].network
+    slow = on_board(network, board, default_hardware(network).changed(clock_mhz=50))
+    assert slow.hardware_id == on_board(network, board).hardware_id
+    assert estimate(network, board, hardware=slow.hardware).ms > estimate(network, board).ms

@@ -48,7 +48,7 @@ def drawn(number: int) -> dict[str, int]:
 
 
 def render_project(design: Design, hardware: Hardware | None, folder: Path) -> Path:
-    architecture = on_board(design, BOARD, hardware)
+    architecture = on_board(design.network, BOARD, hardware)
     render(architecture, folder, BOARD)
     write_hls_kernels(architecture, folder, BOARD)
     return folder
@@ -79,7 +79,7 @@ def test_presets(preset: str, hardware: Hardware | None, designs: dict[str, Desi
 @pytest.mark.parametrize("number", range(RANDOM_DESIGNS))
 def test_random_parallelism(number: int, designs: dict[str, Design], tmp_path: Path) -> None:
     preset = list(PRESETS)[number % len(PRESETS)]
-    hardware = default_hardware(designs[preset]).changed(**drawn(number))
+    hardware = default_hardware(designs[preset].network).changed(**drawn(number))
     try:
         project = render_project(designs[preset], hardware, tmp_path)
     except InputError:

@@ -129,11 +129,12 @@ def projects(
     """Of words and beats that divide nothing in the network."""
     made = {}
     for preset in ("w16a16", "w8a8"):
-        architecture = on_board(designs[preset], BOARD, NARROW)
+        architecture = on_board(designs[preset].network, BOARD, NARROW)
         folder = tmp_path_factory.mktemp(preset)
         render(architecture, folder, BOARD)
         write_hls_kernels(architecture, folder, BOARD)
-        made[preset] = Project(architecture, folder, checks(architecture, images[:1], task=1))
+        found = checks(designs[preset], architecture, images[:1], task=1)
+        made[preset] = Project(architecture, folder, found)
     return made
 
 

@@ -91,7 +91,9 @@ class TestManifest:
         ports = architecture.hardware.weight_ports
         weights = Manifest.load(built.host).read_weights()
         assert len(weights) == ports == 2
-        for got, expected in zip(weights, port_images(pack_weights(architecture), ports), strict=True):
+        for got, expected in zip(
+            weights, port_images(pack_weights(built.design, architecture), ports), strict=True
+        ):
             assert_array_equal(got, expected, strict=True)
         for port in range(ports):
             data = built.hls / "tb/tb_data" / f"weights_{port}.bin"
@@ -359,8 +361,7 @@ class TestDamagedFiles:
 class TestWithoutHeads:
     @pytest.mark.compile
     def test_results_without_heads(self, built: Build, library: Path, images: Pixels, tmp_path: Path) -> None:
-        architecture = built.architecture
-        write_host(architecture, tmp_path / "host", load_board("u280"))
+        write_host(built.design, built.architecture, tmp_path / "host", load_board("u280"))
         manifest = Manifest.load(tmp_path / "host")
         assert manifest.heads is None and not (tmp_path / "host/heads.npz").exists()
         with Accelerator(tmp_path / "host", board=EmulatedBoard(manifest, library)) as accelerator:
@@ -541,7 +542,7 @@ class TestHwh:
     @pytest.mark.parametrize("board", ["zcu102", "pynq-z2", "u280"])
     def test_of_the_emulated_board(self, board: str, designs: dict[str, Design], tmp_path: Path) -> None:
         architecture = on_hardware(designs["w8a8"])
-        write_host(architecture, tmp_path / "host", load_board(board))
+        write_host(designs["w8a8"], architecture, tmp_path / "host", load_board(board))
         kernel = read_hwh(tmp_path / "host" / EMULATED_HWH, "edgemoe_top")
         arguments = kernel_arguments(architecture)
         assert kernel.registers == {r.name: r.offset for r in control_registers(arguments)}

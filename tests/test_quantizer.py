@@ -923,21 +923,21 @@ def test_design_id_is_that_of_the_results(micro: Model, images: Pixels, designs:
 def test_hardware_id_is_that_of_what_is_synthesised(
     micro: Model, images: Pixels, designs: dict[str, Design], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    design, hardware = designs["w16a16"], default_hardware(designs["w16a16"])
-    one = hardware_id(design, hardware)
+    design, hardware = designs["w16a16"], default_hardware(designs["w16a16"].network)
+    one = hardware_id(design.network, hardware)
     other_weights = quantize(changed(micro, pos_embed=2.0), images[:3], PRESETS["w16a16"])
     assert other_weights.weights_sha256 != design.weights_sha256
     names = {"tasks": ["a", "b"], "name": "other", "task_heads": {}, "norm_eps": 1e-5, "notes": "none"}
     renamed = replace(design, spec=design.spec.model_copy(update=names))
     label = replace(design, precision=design.precision.model_copy(update={"name": "mine"}))
-    assert {hardware_id(like, hardware) for like in (other_weights, renamed, label)} == {one}
-    assert hardware_id(design, hardware.changed(clock_mhz=100)) == one
+    assert {hardware_id(like.network, hardware) for like in (other_weights, renamed, label)} == {one}
+    assert hardware_id(design.network, hardware.changed(clock_mhz=100)) == one
 
-    ids = {one} | {hardware_id(designs[preset], hardware) for preset in ("w8a8", "iccad23")}
+    ids = {one} | {hardware_id(designs[preset].network, hardware) for preset in ("w8a8", "iccad23")}
     for field in ("weight_width", "activation_width", "attention_width", "gate_width", "residual_width"):
         width = getattr(design.precision, field) - 1
         narrower = replace(design, precision=design.precision.model_copy(update={field: width}))
-        ids.add(hardware_id(narrower, hardware))
+        ids.add(hardware_id(narrower.network, hardware))
     for field, value in (
         ("attention_rows", 5),
         ("lanes", 7),
@@ -949,9 +949,9 @@ def test_hardware_id_is_that_of_what_is_synthesised(
         ("max_batch", 3),
         ("family", "zynq-7000"),
     ):
-        ids.add(hardware_id(design, hardware.changed(**{field: value})))
+        ids.add(hardware_id(design.network, hardware.changed(**{field: value})))
     spec = design.spec.model_copy(update={"tasks": ["only"]})
-    ids.add(hardware_id(replace(design, spec=spec), hardware))
+    ids.add(hardware_id(replace(design, spec=spec).network, hardware))
     assert len(ids) == 3 + 5 + 9 + 1
 
     for i, table in enumerate(tables.TABLES):
@@ -961,5 +961,5 @@ def test_hardware_id_is_that_of_what_is_synthesised(
             patch.setattr(
                 tables, "TABLES", (*tables.TABLES[:i], replace(table, base=base), *tables.TABLES[i + 1 :])
             )
-            ids.add(hardware_id(design, hardware))
+            ids.add(hardware_id(design.network, hardware))
     assert len(ids) == 18 + len(tables.TABLES)

@@ -73,7 +73,8 @@ def stages(design: Design, images: NDArray[np.uint8], hardware: Hardware | None 
         found[f"blocks.{layer}.experts"] = _hash(*(run.routing[layer].experts for run in runs))
     whole = {name: tensor for name, tensor in design.tensors.items() if tensor.dtype.kind in "iu"}
     found["tensors"] = _hash(*(whole[name] for name in sorted(whole)))
-    found["weight image"] = _hash(pack_weights(Architecture(design, hardware or default_hardware(design))))
+    architecture = Architecture(design.network, hardware or default_hardware(design.network))
+    found["weight image"] = _hash(pack_weights(design, architecture))
     return found
 
 

@@ -14,6 +14,7 @@ from codegen.rtl.kernels.base import Kernel
 from codegen.rtl.render import render
 from codegen.rtl.simulation import Scenario, build, play
 from codegen.rtl.vectors import Checks, checks
+from pysim.design import Design
 
 pytestmark = pytest.mark.rtl
 
@@ -25,16 +26,20 @@ STALLED = 2
 
 
 @pytest.fixture(scope="module")
-def architecture() -> Architecture:
-    """Less parallel than on a board, so that Verilator builds it quickly: shapes and values are the same."""
+def design() -> Design:
     model = edgemoe.init_model("m3vit-tiny", seed=1)
-    design = edgemoe.quantize(model, edgemoe.random_images(model, 1), "w16a16")
+    return edgemoe.quantize(model, edgemoe.random_images(model, 1), "w16a16")
+
+
+@pytest.fixture(scope="module")
+def architecture(design: Design) -> Architecture:
+    """Less parallel than on a board, so that Verilator builds it quickly: shapes and values are the same."""
     return on_hardware(design, outputs=16, token_tile=2, attention_rows=13)
 
 
 @pytest.fixture(scope="module")
-def layer_checks(architecture: Architecture) -> Checks:
-    return checks(architecture, edgemoe.random_images(architecture.design, 1), task=1)
+def layer_checks(design: Design, architecture: Architecture) -> Checks:
+    return checks(design, architecture, edgemoe.random_images(design, 1), task=1)
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -21,6 +21,7 @@ from codegen.rtl.simulation import Scenario, build, lint, play
 from codegen.rtl.vectors import checks
 from codegen.rtl.verify import verify_rtl
 from common.errors import InputError
+from pysim.design import Design
 from pysim.model import Model
 from pysim.precision import PRESETS, Precision
 from pysim.spec import ModelSpec
@@ -104,20 +105,23 @@ def test_bits_of_an_address(depth: int, bits: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def eight_tokens(micro_with: Callable[..., Model]) -> Architecture:
+def eight_tokens(micro_with: Callable[..., Model]) -> tuple[Design, Architecture]:
     """8 tokens of 16 channels in 2 heads, 4 experts; 2 lanes: nothing but powers of two."""
     moe: dict[str, Any] = {"layers": [0], "experts": 4, "hidden_dim": 8, "top_k": 2}
     model = micro_with(moe, image_size=(4, 28), dim=16, heads=2, mlp_dim=16, depth=1)
     design = edgemoe.quantize(model, edgemoe.random_images(model, 2), "w8a8")
     small = {"lanes": 2, "outputs": 2, "token_tile": 2, "attention_rows": 2, "weight_rows": 32}
-    return on_hardware(design, **small)
+    return design, on_hardware(design, **small)
 
 
 @pytest.mark.parametrize("name", ["attention", "linear"])
-def test_eight_tokens_equal_the_simulators(name: str, eight_tokens: Architecture, tmp_path: Path) -> None:
-    image = edgemoe.random_images(eight_tokens.design, 1)
-    kernel, mine = kernels_of(eight_tokens)[name], checks(eight_tokens, image, task=1)[name]
-    compiled = build(render(eight_tokens, [kernel], tmp_path), kernel.top)
+def test_eight_tokens_equal_the_simulators(
+    name: str, eight_tokens: tuple[Design, Architecture], tmp_path: Path
+) -> None:
+    design, architecture = eight_tokens
+    image = edgemoe.random_images(design, 1)
+    kernel, mine = kernels_of(architecture)[name], checks(design, architecture, image, task=1)[name]
+    compiled = build(render(architecture, [kernel], tmp_path), kernel.top)
     scenarios = [Scenario(check.call.name, [check.call]) for check in mine]
     for check, (result,) in zip(mine, play(kernel, compiled, scenarios), strict=True):
         assert check.difference(kernel, result) == ""
@@ -134,7 +138,7 @@ def test_a_network_of_so_many_tokens_passes_verify(
     images = edgemoe.random_images(model, 2)
     design = edgemoe.quantize(model, images, "w8a8")
     small = {"lanes": 4, "outputs": 8, "token_tile": 2, "attention_rows": 4}
-    hardware = default_hardware(design).changed(**small)
+    hardware = default_hardware(design.network).changed(**small)
     target, _ = generate(design, tmp_path / "build", load_board("zcu102"), hardware=hardware)
     result = verify_rtl(target, images[:1])
     assert result.problems == []

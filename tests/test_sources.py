@@ -19,8 +19,8 @@ from codegen.rtl.hls_kernels import write_hls_kernels
 from codegen.rtl.project import write_rtl
 from codegen.sources import Sources
 from conftest import NARROW
-from designs import random_design
 from frontend.zoo import find_spec
+from pysim.network import Network
 from pysim.precision import PRESETS
 
 ROOT = Path(__file__).parents[1]
@@ -57,9 +57,7 @@ def test_real_cpp_is_formatted_as_generated_cpp_is() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_builds_hold_real_files_as_they_are(preset: str, tmp_path: Path) -> None:
     """Those of the preset's arithmetic, where it has its own."""
-    architecture = Architecture(
-        random_design(find_spec("micro"), PRESETS[preset], NARROW.attention_rows), NARROW
-    )
+    architecture = Architecture(Network(find_spec("micro"), PRESETS[preset]), NARROW)
     render(architecture, tmp_path, load_board("u280"))
     write_hls_kernels(architecture, tmp_path, load_board("u280"))
     write_rtl(architecture, tmp_path / "rtl")

@@ -145,7 +145,7 @@ def chosen(architecture: Architecture, names: Sequence[str]) -> tuple[Blackbox, 
         raise InputError(f"blackbox {unknown[0]!r} is unknown", hint=f"there are {', '.join(BLACKBOXES)}")
     if names and not has_kernels(architecture):
         raise InputError(
-            f"precision {architecture.design.precision.name}: no RTL blackboxes",
+            f"precision {architecture.precision.name}: no RTL blackboxes",
             hint="the original's arithmetic exists as C++ only; choose w16a16 or w8a8",
         )
     return tuple(box for name, box in BLACKBOXES.items() if name in names)

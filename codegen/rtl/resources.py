@@ -38,7 +38,7 @@ LUTS_PER_REGISTER_BIT = 3
 
 def kernel_memories(architecture: Architecture, kernel: Kernel) -> list[Memory]:
     """Arrays of a kernel that holds an engine."""
-    lanes, precision, spec = architecture.lanes, architecture.design.precision, architecture.spec
+    lanes, precision, spec = architecture.lanes, architecture.precision, architecture.spec
     names, widths = kernel.sources[0].names, Widths.of(architecture)
     # What a memory is built of is said in the C++ only.
     shared = {
@@ -64,7 +64,7 @@ def kernel_memories(architecture: Architecture, kernel: Kernel) -> list[Memory]:
             shared["weighted values"],
         ]
     if kernel.name == "layernorm":
-        residual = architecture.design.residual.width
+        residual = architecture.network.residual_width
         statistics = residual + names["dim_bits"] + MANTISSA_FRAC + 1 + 6
         return [
             Memory("tokens that wait", 1, 1 << names["wait_bits"], lanes * residual),
@@ -113,7 +113,7 @@ def _tree_luts(architecture: Architecture, kernel: Kernel) -> int:
         return round(CONTROL_FACTOR * (packed_sum_luts(architecture, 1) - chain))
     if kernel.name == "linear":
         trees = architecture.outputs * hardware.token_tile
-        width = architecture.design.precision.weight_width + widths.activation
+        width = architecture.precision.weight_width + widths.activation
     elif kernel.name == "attention":
         trees, width = min(hardware.attention_rows, architecture.spec.tokens), 2 * widths.attention
     elif kernel.name == "router":

@@ -21,6 +21,7 @@ from codegen.schedule import stage_name
 from codegen.testdata import tested_layers
 from codegen.weight_image import in_lanes, pack_weights
 from pysim.datapath import GELU_INPUT, MANTISSA_FRAC, PROBABILITY, SCORE
+from pysim.design import Design
 from pysim.kernels import units as functions
 from pysim.kernels.gelu import gelu
 from pysim.kernels.router import Routing
@@ -37,13 +38,14 @@ SOFTMAX_ROWS = 24
 Checks = dict[str, list[Check]]
 
 
-def checks(architecture: Architecture, image: NDArray[np.uint8], task: int) -> Checks:
+def checks(design: Design, architecture: Architecture, image: NDArray[np.uint8], task: int) -> Checks:
     """Every kernel's checks, by the kernel's name; `image` is (1, channels, H, W)."""
+    design = design.with_attention_rows(architecture.hardware.attention_rows)
     kernels = _Kernels(architecture)
     found: Checks = {name: [] for name in kernels.all}
     for name, check in _unit_checks(kernels):
         found[name].append(check)
-    engines = _EngineChecks(kernels, image, task)
+    engines = _EngineChecks(kernels, design, image, task)
     for name, check in engines.layers(tested_layers(architecture)):
         found[name].append(check)
     return found
@@ -179,11 +181,11 @@ def _unit_results(name: str, values: NDArray[np.uint64]) -> tuple[IntArray, IntA
 class _EngineChecks:
     """Some layers, engine by engine: each is fed with what the simulator's engine is fed with."""
 
-    def __init__(self, kernels: _Kernels, image: NDArray[np.uint8], task: int) -> None:
+    def __init__(self, kernels: _Kernels, design: Design, image: NDArray[np.uint8], task: int) -> None:
         self.kernels, self.task = kernels, task
-        self.architecture, self.design = kernels.architecture, kernels.architecture.design
-        self.machine = Machine(self.design, image, task)
-        self.beats = pack_weights(self.architecture)
+        self.architecture, self.design = kernels.architecture, design
+        self.machine = Machine(design, image, task)
+        self.beats = pack_weights(design, self.architecture)
 
     def section(self, name: str) -> Bytes:
         """Beats of a section of the weight image."""

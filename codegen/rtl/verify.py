@@ -122,7 +122,7 @@ def verify_rtl(
             f"{rtl_folder}: no kernel's Verilog",
             hint="expected <kernel>/solution/syn/verilog/*.v, as run_kernels.tcl leaves it",
         )
-    found = checks(architecture, image, task)
+    found = checks(target.design, architecture, image, task)
     steps, done = 2 * len(sources), 0
 
     def step() -> None:

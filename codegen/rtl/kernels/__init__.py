@@ -16,7 +16,7 @@ from pysim.arithmetic import REQUANTISE
 
 def has_kernels(architecture: Architecture) -> bool:
     """Whether there is RTL for a Design: the original's arithmetic exists in C++ only."""
-    return architecture.design.arithmetic is REQUANTISE
+    return architecture.network.arithmetic is REQUANTISE
 
 
 def kernels_of(architecture: Architecture) -> dict[str, Kernel]:
@@ -27,7 +27,7 @@ def kernels_of(architecture: Architecture) -> dict[str, Kernel]:
     """
     if not has_kernels(architecture):
         raise InputError(
-            f"precision {architecture.design.precision.name}: no RTL kernels",
+            f"precision {architecture.precision.name}: no RTL kernels",
             hint="the original's arithmetic exists as C++ only; choose w16a16 or w8a8",
         )
     kernels = [

@@ -44,14 +44,14 @@ def _stages(lanes: int) -> dict[str, int]:
 
 def attention_kernel(architecture: Architecture, *, any_size: bool = False) -> Kernel:
     """Attention of a Design; with `any_size`, of up to as many tokens, rows and words, told at run time."""
-    lanes, spec, design = architecture.lanes, architecture.spec, architecture.design
-    width = design.precision.attention_width
+    lanes, spec, precision = architecture.lanes, architecture.spec, architecture.precision
+    width = precision.attention_width
     tokens, words = spec.tokens, architecture.head_words
     rows = min(architecture.hardware.attention_rows, tokens)
     step = architecture.attention_step
     streams = (
         Stream("qkv", "in", tuple(Field(name, width, True, lanes) for name in "qkv")),
-        Stream("mixed", "out", (Field("mixed", design.precision.activation_width, True, lanes),)),
+        Stream("mixed", "out", (Field("mixed", precision.activation_width, True, lanes),)),
     )
     depth = tokens * words
     key_bits, word_bits = tokens.bit_length(), words.bit_length()

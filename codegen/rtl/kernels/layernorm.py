@@ -21,7 +21,7 @@ def statistics_cycles(lanes: int) -> int:
 
 def layernorm_kernel(architecture: Architecture, channels: int | None = None) -> Kernel:
     """LayerNorm of a Design; or, given a number of channels, of up to as many, told at run time."""
-    lanes, precision = architecture.lanes, architecture.design.precision
+    lanes, precision = architecture.lanes, architecture.precision
     largest = channels or architecture.spec.dim
     words = ceil_div(largest, lanes)
     dim_bits, word_bits = largest.bit_length(), words.bit_length()
@@ -29,7 +29,7 @@ def layernorm_kernel(architecture: Architecture, channels: int | None = None) ->
     assert statistics_cycles(lanes) <= NORM_LATENCY["requantise"]
     streams = (
         Stream("parameters", "in", (Field("byte", 8, False, architecture.beat_bytes),)),
-        Stream("x", "in", (Field("x", architecture.design.residual.width, True, lanes),)),
+        Stream("x", "in", (Field("x", architecture.network.residual_width, True, lanes),)),
         Stream(
             "y",
             "out",

@@ -37,7 +37,7 @@ def linear_kernel(architecture: Architecture, *, words: int | None = None) -> Ke
         architecture: of the Design.
         words: operand words that a token may have at most; what the Design's own layers have if not given.
     """
-    lanes, precision = architecture.lanes, architecture.design.precision
+    lanes, precision = architecture.lanes, architecture.precision
     hardware = architecture.hardware
     shapes = architecture.shapes.values()
     in_words = words or max(shape.in_words for shape in shapes)
@@ -45,7 +45,7 @@ def linear_kernel(architecture: Architecture, *, words: int | None = None) -> Ke
     group = max_group(architecture)
     parts = architecture.outputs // lanes
     tiles = ceil_div(architecture.max_tokens, hardware.token_tile)
-    residual = architecture.design.residual.width
+    residual = architecture.network.residual_width
     widest = max(residual, precision.attention_width, precision.activation_width)
     hidden_multiplier_bits = MULTIPLIER_WIDTH if precision.multipliers else 1
     streams = (

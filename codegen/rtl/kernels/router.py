@@ -37,7 +37,7 @@ def interval(words: int, groups: int, top_k: int, over_selected: bool) -> int:
 
 def router_kernel(architecture: Architecture, *, any_size: bool = False) -> Kernel:
     """The router of a Design; with `any_size`, of up to as many experts, ranks and words, told at run time."""
-    spec, precision, lanes = architecture.spec, architecture.design.precision, architecture.lanes
+    spec, precision, lanes = architecture.spec, architecture.precision, architecture.lanes
     assert spec.moe is not None
     words, experts, top_k = architecture.token_words, architecture.experts, spec.moe.top_k
     over_selected = spec.moe.normalize_over_selected

@@ -1,0 +1,39 @@
+"""What hardware is made for: the shape of a network and the widths of its numbers, without any weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from pysim.arithmetic import Arithmetic, arithmetic_of
+from pysim.precision import Precision
+from pysim.program import Program, program
+from pysim.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network before it has integers: all that sizes, cycles and resources depend on.
+
+    Attributes:
+        spec: shape of the network.
+        precision: widths and options.
+    """
+
+    spec: ModelSpec
+    precision: Precision
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """How values are computed and stored."""
+        return arithmetic_of(self.precision)
+
+    @cached_property
+    def program(self) -> Program:
+        """The operations of the network."""
+        return program(self.spec, self.precision)
+
+    @property
+    def residual_width(self) -> int:
+        """Bits of the residual stream, whose binary point calibration finds."""
+        return self.arithmetic.residual(self.precision, 0, self.spec.dim).width
