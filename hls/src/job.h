@@ -26,8 +26,8 @@ enum Destination {
 };
 
 // A kind of linear layer. Its blocks of outputs are computed in groups, which take turns in the two halves of
-// the weight buffer: every layer has an even number of them, of which the last may be smaller than the others,
-// or empty.
+// the weight buffer: every layer has an even number of them, of which the last may be smaller than the
+// others, or empty.
 struct LinearShape {
   int in_words;     // operand words of a token
   int out_words;    // result words of a token
@@ -41,18 +41,18 @@ struct LinearShape {
 
 struct Job {
   Engine engine;
-  int rows;                 // rows of an image; 0 if they are those of the expert's queue
-  int first;                // first beat of its parameters
-  int settings_beats;       // beats of a layer's settings before them
-  int setting;              // its first scalar setting
-  int task_beats;           // beats from the parameters of one task to those of the next
-  int expert;               // whose queue it works on
-  bool skips_if_empty;      // whether it is left out if no token is in that queue
+  int rows;             // rows of an image; 0 if they are those of the expert's queue
+  int first;            // first beat of its parameters
+  int settings_beats;   // beats of a layer's settings before them
+  int setting;          // its first scalar setting
+  int task_beats;       // beats from the parameters of one task to those of the next
+  int expert;           // whose queue it works on
+  bool skips_if_empty;  // whether it is left out if no token is in that queue
   // Of the linear engine:
   LinearShape shape = {};
   int region = 0;                      // where its operands lie
   Destination destination = TO_HEADS;  // where its results go
-  bool scattered = false;              // whether its rows belong to the tokens of that queue instead of tokens 0, 1, ...
+  bool scattered = false;  // whether its rows belong to the tokens of that queue instead of tokens 0, 1, ...
 };
 
 }  // namespace edgemoe
