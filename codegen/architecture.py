@@ -319,7 +319,7 @@ class Architecture:
         lengths = {
             "norm": self.token_words,
             "mixed": self.mixed_words,
-            "queue": self.token_words,
+            "gathered": self.token_words,
             "hidden": max(self.hidden_words, self.patch_words),
         }
         starts, start = {}, 0

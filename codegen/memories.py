@@ -7,6 +7,7 @@ from typing import Final
 
 from codegen.architecture import PRODUCT_SHIFT, RECORD_BYTES, ROUTER_LANES, Architecture, ceil_div
 from codegen.render import function_tables, storage
+from codegen.schedule import Engine, Job, job_table
 from pysim.datapath import (
     ACCUMULATOR_LIMIT,
     EXPONENTIAL,
@@ -171,6 +172,7 @@ def memories(architecture: Architecture) -> dict[str, list[Memory]]:
         ],
         "attention": _attention(architecture),
         "layernorm": _layernorm(architecture),
+        "jobs": _jobs(architecture),
         "ports": _ports(architecture),
     }
     if architecture.spec.moe_layers:
@@ -239,6 +241,26 @@ def _layernorm(architecture: Architecture) -> list[Memory]:
         Memory("norm parameters", 1, architecture.token_words, parameters, "norm", "lutram"),
         Memory("norm statistics", 1, architecture.norm_lag + 1, statistics, "statistics", "lutram"),
     ]
+
+
+def _jobs(architecture: Architecture) -> list[Memory]:
+    """The job table, of whose columns the tool keeps the bits that vary."""
+    jobs = job_table(architecture)
+    columns = zip(*map(_columns, jobs), strict=True)
+    bits = sum(max(column).bit_length() for column in columns if len(set(column)) > 1)
+    return [Memory("job table", 1, len(jobs), bits, "JOBS", "lutram")]
+
+
+def _columns(job: Job) -> tuple[int, ...]:
+    """What the C++ has of a job."""
+    linear = (
+        *(job.out_words, job.words, job.blocks, job.group, job.pairs, job.block_beats),
+        *(job.group * job.block_beats, job.beats, job.source_word, job.results, job.scattered),
+    )
+    return (
+        *(job.engine, job.rows, job.first, job.settings_beats, job.setting, job.task_beats, job.index),
+        *(job.skips_if_empty, *(linear if job.engine is Engine.LINEAR else (0,) * len(linear))),
+    )
 
 
 def _router(architecture: Architecture) -> list[Memory]:

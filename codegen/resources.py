@@ -23,7 +23,7 @@ FF_FACTOR = 1.5
 """Flip-flops for each LUT of logic."""
 
 ADDRESS_PRODUCTS = 15
-"""Products in addresses and bounds: a token by the words of its row, an expert by its beats, rounds by their steps.
+"""Products in addresses and bounds: a token by the words of its row, a task by its gate's beats, rounds by their steps.
 
 All are narrow: a slice each, unless the tool makes shifts and additions of those with a constant."""
 
