@@ -133,7 +133,7 @@ def loops_of(architecture: Architecture) -> dict[str, Loop]:
             Loop("FILL_RANKS", "choose_experts", "router", 22 + divider, ("FILL_QUEUES",)),
             Loop("FIND_ACTIVE", "choose_experts", "router", 3),
         ]
-        if architecture.spec.moe is not None and architecture.spec.moe.normalize_over_selected:
+        if architecture.spec.moe is not None and architecture.spec.moe.gate_kind.over_selected:
             found.append(Loop("SELECTED_TOKENS", "choose_experts", "router", 20))
     return {loop.label: loop for loop in found}
 

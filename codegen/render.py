@@ -113,7 +113,7 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "experts": architecture.experts,
         "top_k": moe.top_k if moe else 1,
         "tasks": architecture.gates,
-        "normalize_over_selected": moe is not None and moe.normalize_over_selected,
+        "over_selected": moe is not None and moe.gate_kind.over_selected,
         "max_batch": hardware.max_batch,
         "lanes": architecture.lanes,
         "softmax_sum_bits": architecture.softmax_sum_bits,

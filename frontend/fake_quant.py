@@ -248,16 +248,11 @@ class FakeBlock(nn.Module):
         place = 0 if len(self.gates) == 1 else task
         bias = None if moe.gate.bias is None else moe.gate.bias[task]
         logits = self.logits(self.gates[place](self.gate_input(wide), moe.gate.weight[place], bias))
-        routing = route(
-            _numpy(self.logits.integers(logits)),
-            moe.top_k,
-            normalize_over_selected=moe.normalize_over_selected,
-        )
+        routing = route(_numpy(self.logits.integers(logits)), moe.top_k, moe.kind)
         best = torch.from_numpy(routing.experts)
-        if moe.normalize_over_selected:
-            scores = logits.gather(1, best).softmax(-1)
-        else:
-            scores = logits.softmax(-1).gather(1, best)
+        chosen_first = moe.kind.over_selected
+        scores = (logits.gather(1, best) if chosen_first else logits).softmax(-1)
+        scores = scores if chosen_first else scores.gather(1, best)
         scores = straight_through(
             scores, torch.from_numpy(routing.scores).to(torch.float32) * PROBABILITY.lsb
         )

@@ -133,7 +133,7 @@ class Moe(nn.Module):
         super().__init__()
         self.top_k = moe.top_k
         self.activation = ACTIVATIONS[spec.activation]
-        self.normalize_over_selected = moe.normalize_over_selected
+        self.kind = moe.gate_kind
         self.fc1 = ExpertLinear(moe.experts, spec.dim, moe.hidden_dim)
         self.fc2 = ExpertLinear(moe.experts, moe.hidden_dim, spec.dim)
         self.gate = Gate(spec, moe)
@@ -167,7 +167,7 @@ class Moe(nn.Module):
             best = logits.argsort(dim=-1, descending=True, stable=True)[:, : self.top_k]
         over = (
             logits.gather(1, best).softmax(-1)
-            if self.normalize_over_selected
+            if self.kind.over_selected
             else logits.softmax(-1).gather(1, best)
         )
         return torch.zeros_like(logits).scatter(1, best, over)

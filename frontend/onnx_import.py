@@ -305,7 +305,7 @@ class _Importer:
 def _numbers(spec: ModelSpec) -> tuple[Any, ...]:
     """What shapes do not show but results depend on."""
     moe = spec.moe
-    gate = None if moe is None else (moe.top_k, moe.normalize_over_selected, sorted(spec.moe_layers))
+    gate = None if moe is None else (moe.top_k, moe.gate_kind, sorted(spec.moe_layers))
     heads = [spec.decoder(task) for task in spec.tasks]
     sizes = spec.image_size, spec.patch_size, spec.prefix_tokens, spec.heads
     return *sizes, spec.norm_eps, spec.activation, gate, heads

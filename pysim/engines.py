@@ -123,7 +123,7 @@ class RequantiseEngines:
 
     def route(self, op: Gate, logits: IntArray) -> Routing:
         """See `Engines`."""
-        return route(logits, op.top_k, normalize_over_selected=op.over_selected)
+        return route(logits, op.top_k, op.kind)
 
     def experts(
         self, op: Experts, routing: Routing, x: IntArray, stream: IntArray
@@ -178,7 +178,7 @@ class Iccad23Engines:
         chosen = top_k(logits, op.top_k)
         selected = np.take_along_axis(logits, chosen, axis=1)
         start = np.zeros(len(logits), np.int64)
-        maxima, sums = iccad23.single_pass(selected if op.over_selected else logits, start)
+        maxima, sums = iccad23.single_pass(op.kind.terms(logits, selected), start)
         scores = (iccad23.exponentials(selected, maxima) << iccad23.FRAC) // sums[:, None]
         return Routing(chosen, scores, op.experts)
 

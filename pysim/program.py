@@ -36,6 +36,7 @@ from pysim.activations import ACTIVATIONS, Activation
 from pysim.arithmetic import Kind, Role, Source, Tensor, arithmetic_of
 from pysim.datapath import NORM_WEIGHT_WIDTH, POSITION_WIDTH
 from pysim.formats import Format
+from pysim.gates import GateKind
 from pysim.precision import PRESETS, Precision
 from pysim.spec import ModelSpec, MoeSpec
 
@@ -358,14 +359,14 @@ class Gate(Product):
         scores: (tokens, top_k).
         experts: experts to choose from.
         top_k: experts for a token.
-        over_selected: whether the weights are a softmax over the chosen experts instead of over all.
+        kind: how the weights are made of the logits.
     """
 
     logits: Value
     scores: Value
     experts: int
     top_k: int
-    over_selected: bool
+    kind: GateKind
 
     @property
     def inputs(self) -> tuple[Value, ...]:
@@ -759,5 +760,5 @@ class _Builder:
             scores=self.value("gate_scores", Kind.PROBABILITY, moe.top_k),
             experts=moe.experts,
             top_k=moe.top_k,
-            over_selected=moe.normalize_over_selected,
+            kind=moe.gate_kind,
         )

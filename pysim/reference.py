@@ -150,7 +150,7 @@ class _Reference:
         self.experts[layer] = chosen
         if self.forced is not None:
             chosen = self.forced[layer]
-        if moe.normalize_over_selected:
+        if moe.gate_kind.over_selected:
             scores = softmax(np.take_along_axis(logits, chosen, axis=1))
         else:
             scores = np.take_along_axis(softmax(logits), chosen, axis=1)

@@ -12,6 +12,7 @@ from common.heads import LEAST_PREFIX, MEANS, Head, HeadKind
 from common.toml import read_toml
 from pysim.activations import ACTIVATIONS
 from pysim.files import validate
+from pysim.gates import GATE_KINDS, GateKind
 
 Count = Annotated[int, Field(ge=1, le=1 << 20, strict=True)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -42,13 +43,13 @@ class MoeSpec(_Strict):
         return self
 
     @property
-    def normalize_over_selected(self) -> bool:
-        """True when the scores of the chosen experts sum to one.
+    def gate_kind(self) -> GateKind:
+        """The computation that `gate` and `renormalize` name.
 
         Softmax over the chosen logits equals softmax over all logits renormalised over the chosen ones, so
         `topk-softmax` and `softmax-topk` with `renormalize` are one computation.
         """
-        return self.gate == "topk-softmax" or self.renormalize
+        return GateKind.OVER_SELECTED if self.renormalize else GATE_KINDS[self.gate]
 
 
 class HeadSpec(_Strict):

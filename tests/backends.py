@@ -29,6 +29,7 @@ from common.errors import InputError
 from oracles import ORACLES
 from pysim.activations import ACTIVATIONS, Activation
 from pysim.formats import Format
+from pysim.gates import GateKind
 from pysim.kernels import iccad23
 from pysim.kernels.attention import attention, first_keys
 from pysim.kernels.embed import pixel_operands
@@ -145,8 +146,8 @@ def _layernorm(
     return {"normalized": normalized, "y": y}
 
 
-def _router(logits: IntArray, k: int, normalize_over_selected: int) -> Output:
-    routing = route(logits, k, normalize_over_selected=bool(normalize_over_selected))
+def _router(logits: IntArray, k: int, over_selected: int) -> Output:
+    routing = route(logits, k, GateKind.OVER_SELECTED if over_selected else GateKind.OVER_ALL)
     queues = [routing.queue(expert) for expert in range(routing.count)]
     return {
         "experts": routing.experts,
@@ -316,7 +317,7 @@ class Hardware:
 
 
 def _router_shape(inputs: dict[str, Any]) -> tuple[int, int, int]:
-    return inputs["logits"].shape[1], inputs["k"], inputs["normalize_over_selected"]
+    return inputs["logits"].shape[1], inputs["k"], inputs["over_selected"]
 
 
 def _always(_inputs: dict[str, Any]) -> bool:

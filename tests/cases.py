@@ -339,7 +339,7 @@ def router(
     inputs: dict[str, IntArray | int] = {
         "logits": make.range(logits, (tokens, experts), SCORE.min, SCORE.max),
         "k": k,
-        "normalize_over_selected": int(selected),
+        "over_selected": int(selected),
     }
     return Case("router", name, inputs)
 

@@ -281,12 +281,12 @@ def best(logits: Row, k: int) -> Row:
     return chosen
 
 
-def router(logits: Matrix, k: int, normalize_over_selected: int) -> Output:
+def router(logits: Matrix, k: int, over_selected: int) -> Output:
     experts = [best(row, k) for row in logits]
     scores = []
     for row, chosen in zip(logits, experts, strict=True):
         selected = [row[expert] for expert in chosen]
-        m, s = maximum_and_sum(selected if normalize_over_selected else row, 0)
+        m, s = maximum_and_sum(selected if over_selected else row, 0)
         scores.append([probability(x, m, s) for x in selected])
     queues = [
         [

@@ -221,7 +221,7 @@ def _router_call(kernel: Kernel, arch: Architecture, case: Case) -> Call:
         gate,
         experts=experts,
         top_k=i["k"],
-        over_selected=bool(i["normalize_over_selected"]),
+        over_selected=bool(i["over_selected"]),
         groups=arch.gate_groups,
     )
 
@@ -304,7 +304,7 @@ def cycles_of(case: Case, shape: str) -> int | None:
             (len(i["logits"]), 2 * len(i["logits"])),
             experts=i["logits"].shape[1],
             top_k=i["k"],
-            over_selected=bool(i["normalize_over_selected"]),
+            over_selected=bool(i["over_selected"]),
             last_active=int(chosen.max()),
         )
     return None

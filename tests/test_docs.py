@@ -16,6 +16,7 @@ from pysim import rounding as rounding_module
 from pysim.activations import ACTIVATIONS
 from pysim.arithmetic import REQUANTISE
 from pysim.formats import Format, Overflow, Quantization, round_shift
+from pysim.gates import GateKind
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
 from pysim.kernels import iccad23
 from pysim.kernels.attention import AttentionResult, attention, first_keys
@@ -301,13 +302,16 @@ def gelu_example(rows: Rows) -> None:
     assert f"-2777 / 2^14 = {-2777 / 2**14:.5f}; the exact gelu(-0.8) is {exact_gelu:.5f}." in PROSE
 
 
+GATES = {"all": GateKind.OVER_ALL, "the chosen": GateKind.OVER_SELECTED}
+
+
 @check("router")
 def router_example(rows: Rows) -> None:
     logits = datapath.SCORE.quantize(np.array([1.2, 0.3, 1.2, -0.5]) * math.log2(math.e))[None]
     assert f"(in `SCORE`: {', '.join(map(str, logits[0].tolist()))})" in PROSE
     assert [row["Softmax over"] for row in rows] == ["all", "the chosen"]
     for row in rows:
-        routing = route(logits, 2, normalize_over_selected=row["Softmax over"] == "the chosen")
+        routing = route(logits, 2, GATES[row["Softmax over"]])
         assert numbers(row["Chosen"]) == routing.experts[0].tolist()
         assert numbers(row["Scores"]) == routing.scores[0].tolist()
         assert row["As fractions"] == ", ".join(f"{score / 65536:.5f}" for score in routing.scores[0])

@@ -133,7 +133,7 @@ def test_variants_without_our_metadata(micro_with: MakeModel, tmp_path: Path, na
     assert (spec.heads, spec.norm_eps, spec.moe_layers) == (model.spec.heads, 1e-6, model.spec.moe_layers)
     assert spec.task_heads == model.spec.task_heads
     if moe is not None and model.spec.moe is not None and moe.top_k < moe.experts:
-        assert moe.normalize_over_selected == model.spec.moe.normalize_over_selected
+        assert moe.gate_kind is model.spec.moe.gate_kind
         assert (moe.top_k, moe.shared_gate) == (model.spec.moe.top_k, model.spec.moe.shared_gate)
 
 

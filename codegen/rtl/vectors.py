@@ -327,7 +327,7 @@ class _EngineChecks:
             beats[self.task * size : (self.task + 1) * size],
             experts=op.experts,
             top_k=op.top_k,
-            over_selected=op.over_selected,
+            over_selected=op.kind.over_selected,
             groups=self.architecture.gate_groups,
         )
         exact = router.cycles(
@@ -335,7 +335,7 @@ class _EngineChecks:
             (len(gate_input), gate_input.shape[1]),
             experts=op.experts,
             top_k=op.top_k,
-            over_selected=op.over_selected,
+            over_selected=op.kind.over_selected,
             last_active=int(routing.active[-1]),
         )
         return Check(call, router.expected_outputs(routing), router.outputs, exact)

@@ -86,13 +86,13 @@ CHOOSE_EXPERTS:
       const score_t logit = logits[expert][token];
       const Best before = best[token];
       best[token] = insert(expert == 0, logit, expert, before);
-      if (!NORMALIZE_OVER_SELECTED) {
+      if (!OVER_SELECTED) {
         const SoftmaxPass pass_before = pass[token];
         pass[token] = softmax_step(expert == 0, logit, pass_before);
       }
     }
   }
-  if (NORMALIZE_OVER_SELECTED) {
+  if (OVER_SELECTED) {
   SELECTED_RANKS:
     for (int rank = 0; rank < TOP_K; ++rank) {
     SELECTED_TOKENS:
