@@ -42,7 +42,7 @@ RECORD_BYTES = 8
 NORM_RECORD_BYTES = 16
 """gamma and beta of one channel."""
 HEADER_BYTES = 8
-"""What all layers share."""
+"""Bytes of the header of the weight image, which all layers share."""
 HEADER_BEATS = 1
 SETTING_BYTES = 4
 POSITION_BYTES = 4
@@ -265,7 +265,7 @@ class Architecture:
 
     @property
     def arithmetic(self) -> str:
-        """What the engines compute with: requantise or iccad23."""
+        """Name of the arithmetic of the engines: requantise or iccad23."""
         return self.precision.arithmetic
 
     @property
@@ -358,7 +358,7 @@ class Architecture:
 
     @property
     def pixel_offset(self) -> int:
-        """What the kernel takes off every pixel."""
+        """Number that the kernel subtracts from every pixel."""
         (embed,) = of_type(self.program, Embed)
         return -embed.patch.input.format.min
 
@@ -457,7 +457,7 @@ class Architecture:
 
     @property
     def softmax_sum_bits(self) -> int:
-        """Of the sum of a row's exponentials, each at most 1."""
+        """Bits of the sum of a row's exponentials, each at most 1."""
         return EXPONENTIAL.width + self.softmax_keys.bit_length()
 
     @property

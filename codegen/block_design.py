@@ -19,7 +19,7 @@ COUNT_BITS: Final = 64
 
 
 def memory_masters(architecture: Architecture, board: Board) -> list[list[str]]:
-    """Which of the kernel's memory interfaces share which high-performance port.
+    """The kernel's memory interfaces by the high-performance port that they share.
 
     Weights first, each on a port of its own as long as there are any: they are nearly all of the traffic.
     """

@@ -58,7 +58,7 @@ CLOCK_UNCERTAINTY = "27%"
 """Share of the clock period that synthesis leaves to place and route: the default of Vitis HLS."""
 
 STYLE = "{BasedOnStyle: Google, ColumnLimit: 110}"
-"""Of the C++, for clang-format; `.clang-format` says the same to editors."""
+"""Style of the C++, for clang-format; `.clang-format` says the same to editors."""
 
 
 class ReplacedUnit(Protocol):
@@ -188,7 +188,7 @@ SMALL_TABLE = 256
 
 
 def storage(architecture: Architecture) -> dict[str, Any]:
-    """What holds each memory: `lutram` or `bram`, as `bind_storage` spells them (UG1399)."""
+    """Kind of each memory: `lutram` or `bram`, as `bind_storage` spells them (UG1399)."""
     small = "lutram"
     return {
         "weights": "bram",
@@ -202,7 +202,7 @@ def storage(architecture: Architecture) -> dict[str, Any]:
 
 
 def table_storage(functions: Iterable[PiecewiseLinear]) -> dict[str, str]:
-    """What holds each function table, by its name."""
+    """Kind of memory of each function table, by its name."""
     return {table.name: "lutram" if len(table.base) <= SMALL_TABLE else "bram" for table in functions}
 
 
@@ -245,7 +245,7 @@ _ARITHMETIC_CONTEXTS: dict[Arithmetic, Callable[[ModelSpec], dict[str, Any]]] = 
 
 
 def script_context(architecture: Architecture, board: Board, sources: Sequence[str]) -> dict[str, Any]:
-    """What the tool scripts need to know beside the design."""
+    """Names that the tool scripts use beside those of the design."""
     clock_mhz = architecture.hardware.clock_mhz
     return {
         "part": board.part,
@@ -274,7 +274,7 @@ def _sources(arithmetic: str) -> dict[Path, Path]:
 
 
 def unit_functions(replaced: Iterable[str] = ()) -> Callable[[str], str]:
-    """What the engines call for a function unit: the unit, or the blackbox in its place."""
+    """Function that the engines call for a function unit: the unit, or the blackbox in its place."""
     names = frozenset(replaced)
     return lambda name: f"{name}_{'rtl' if name in names else 'unit'}"
 

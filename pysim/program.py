@@ -85,7 +85,7 @@ class Scaling(NamedTuple):
 
 
 class Destination(IntEnum):
-    """What becomes of a linear layer's results."""
+    """Destination of a linear layer's results."""
 
     HEADS = 0
     """Queries, keys and values for attention."""
@@ -104,7 +104,7 @@ class Destination(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class _Operation:
-    """What all operations have.
+    """Base of all operations.
 
     Attributes:
         layer: number of its block; None for what comes before all blocks.
@@ -176,7 +176,7 @@ class Product(_Operation):
 
 
 class Activation(NamedTuple):
-    """What follows the first layer of an MLP: the activation function, which is GELU, and a requantisation.
+    """Activation behind the first layer of an MLP: the function, which is GELU, and a requantisation.
 
     Attributes:
         scaling: from the function's result to the operands of the next layer; one for each expert. None where the

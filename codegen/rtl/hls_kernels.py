@@ -97,7 +97,7 @@ def _widest_stream(kernels: Iterable[Kernel]) -> int:
 def _script_names(
     architecture: Architecture, kernels: Mapping[str, Kernel], blackboxes: Sequence[Blackbox]
 ) -> dict[str, Any]:
-    """What this script needs to know beside what all scripts do."""
+    """Names that this script uses beside those of all scripts."""
     return {
         "kernels": {name: kernel.top for name, kernel in kernels.items()},
         "kernels_folder": FOLDER,

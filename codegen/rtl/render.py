@@ -62,7 +62,7 @@ def _beat(stream: Stream, **signals: str) -> str:
 
 
 def rtl_context(architecture: Architecture) -> dict[str, Any]:
-    """What every RTL template knows."""
+    """Names that every RTL template knows."""
     return context(architecture) | {
         "latency": LATENCY,
         "exp2": EXP2,
