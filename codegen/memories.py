@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from codegen.architecture import PRODUCT_SHIFT, RECORD_BYTES, ROUTER_LANES, Architecture, ceil_div
-from codegen.render import function_tables, storage
+from codegen.context import function_tables, storage
 from codegen.schedule import Engine, Job, job_table
 from pysim.datapath import (
     ACCUMULATOR_LIMIT,
@@ -166,7 +166,7 @@ def memories(architecture: Architecture) -> dict[str, list[Memory]]:
         "activations": _activations(architecture),
         "linear": _linear(architecture),
         "write-back": [
-            table_memory(table, architecture.lanes, storage(architecture)["tables"][table.name])
+            table_memory(table, architecture.lanes, storage(architecture).tables[table.name])
             for table in function_tables(architecture)
             if table.name == "gelu_delta"
         ],
@@ -188,8 +188,8 @@ def _activations(architecture: Architecture) -> list[Memory]:
     heads = tokens * architecture.mixed_words
     return [
         # LayerNorm reads two words a cycle.
-        Memory("residual stream", 1, words, residual, "residual", bound["residual"], two_readers=True),
-        Memory("queries, keys, values", 3, heads, attention, "q, k, v", bound["heads"]),
+        Memory("residual stream", 1, words, residual, "residual", bound.residual, two_readers=True),
+        Memory("queries, keys, values", 3, heads, attention, "q, k, v", bound.heads),
     ]
 
 
@@ -206,7 +206,7 @@ def _linear(architecture: Architecture) -> list[Memory]:
             hardware.weight_rows,
             weights * precision.weight_width,
             "ping_weights, pong_weights",
-            bound["weights"],
+            bound.weights,
         ),
         Memory(
             "record halves",
@@ -216,9 +216,7 @@ def _linear(architecture: Architecture) -> list[Memory]:
             "ping_records, pong_records",
             "lutram",
         ),
-        Memory(
-            "operands", hardware.token_tile, rows, lanes * widths.activation, "operands", bound["operands"]
-        ),
+        Memory("operands", hardware.token_tile, rows, lanes * widths.activation, "operands", bound.operands),
     ]
 
 
@@ -227,7 +225,7 @@ def _attention(architecture: Architecture) -> list[Memory]:
     widths = Widths.of(architecture)
     slots = min(architecture.hardware.attention_rows, tokens)
     return [
-        Memory("attention scores", slots, tokens, widths.score, "scores", storage(architecture)["scores"]),
+        Memory("attention scores", slots, tokens, widths.score, "scores", storage(architecture).scores),
         Memory("query rows", slots, words, lanes * widths.attention, "query", "lutram"),
         Memory("weighted values", slots, words, lanes * widths.weighted, "weighted", "lutram"),
     ]
@@ -248,7 +246,7 @@ def _jobs(architecture: Architecture) -> list[Memory]:
     jobs = job_table(architecture)
     columns = zip(*map(_columns, jobs), strict=True)
     bits = sum(max(column).bit_length() for column in columns if len(set(column)) > 1)
-    return [Memory("job table", 1, len(jobs), bits, "JOBS", "lutram")]
+    return [Memory("job table", 1, len(jobs), bits, "JOBS", storage(architecture).jobs)]
 
 
 def _columns(job: Job) -> tuple[int, ...]:
@@ -276,7 +274,7 @@ def _router(architecture: Architecture) -> list[Memory]:
             tokens * words,
             lanes * widths.gate,
             "gate_input",
-            storage(architecture)["gate_input"],
+            storage(architecture).gate_input,
         ),
         Memory(
             "gate weights", 1, groups * words, ROUTER_LANES * lanes * precision.gate_width, "gate_weights"
