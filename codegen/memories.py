@@ -7,7 +7,7 @@ from typing import Final
 
 from codegen.architecture import PRODUCT_SHIFT, RECORD_BYTES, ROUTER_LANES, Architecture, ceil_div
 from codegen.context import function_tables, storage
-from codegen.schedule import Engine, Job, job_table
+from codegen.schedule import job_count
 from pysim.datapath import (
     ACCUMULATOR_LIMIT,
     EXPONENTIAL,
@@ -33,6 +33,10 @@ OUTSTANDING: Final = 16
 """Bursts that a port may have asked for: the tool's default too."""
 STROBE_BITS: Final = 9
 """Bits that a byte takes in the buffer of a port that writes: its strobe with it."""
+
+
+JOB_BITS: Final = 128
+"""Bits of a job in the C++, as far as they vary: 66 to 131 in the networks of the zoo."""
 
 
 @dataclass(frozen=True)
@@ -242,23 +246,9 @@ def _layernorm(architecture: Architecture) -> list[Memory]:
 
 
 def _jobs(architecture: Architecture) -> list[Memory]:
-    """The job table, of whose columns the tool keeps the bits that vary."""
-    jobs = job_table(architecture)
-    columns = zip(*map(_columns, jobs), strict=True)
-    bits = sum(max(column).bit_length() for column in columns if len(set(column)) > 1)
-    return [Memory("job table", 1, len(jobs), bits, "JOBS", storage(architecture).jobs)]
-
-
-def _columns(job: Job) -> tuple[int, ...]:
-    """What the C++ has of a job."""
-    linear = (
-        *(job.out_words, job.words, job.blocks, job.group, job.pairs, job.block_beats),
-        *(job.group * job.block_beats, job.beats, job.source_word, job.results, job.scattered),
-    )
-    return (
-        *(job.engine, job.rows, job.first, job.settings_beats, job.setting, job.task_beats, job.index),
-        *(job.skips_if_empty, *(linear if job.engine is Engine.LINEAR else (0,) * len(linear))),
-    )
+    """The job table, of whose numbers the tool keeps the bits that any job needs."""
+    jobs = job_count(architecture.program)
+    return [Memory("job table", 1, jobs, JOB_BITS, "JOBS", storage(architecture).jobs)]
 
 
 def _router(architecture: Architecture) -> list[Memory]:

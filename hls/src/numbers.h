@@ -1,35 +1,13 @@
-// Numbers of the requantising arithmetic, and the parameters that scale them: exact sums, and one rounding and one
-// saturation for each value that is produced.
+// Numbers of the requantising arithmetic, and the parameters that scale them: exact sums, and one rounding
+// and one saturation for each value that is produced.
 #ifndef EDGEMOE_NUMBERS_H
 #define EDGEMOE_NUMBERS_H
 
 #include "ap_int.h"
 #include "params.h"
+#include "widths.h"
 
 namespace edgemoe {
-
-// Widths in bits and binary points.
-constexpr int WEIGHT_BITS = {{ precision.weight_width }};
-constexpr int ACTIVATION_BITS = {{ precision.activation_width }};
-constexpr int ATTENTION_BITS = {{ precision.attention_width }};
-constexpr int GATE_BITS = {{ precision.gate_width }};
-constexpr int GATE_WEIGHT_BITS = GATE_BITS;
-constexpr int RESIDUAL_BITS = {{ architecture.network.residual_width }};
-constexpr int SCORE_BITS = {{ datapath.SCORE.width }};
-constexpr int SCORE_FRAC = {{ datapath.SCORE.frac }};
-constexpr int EXPONENTIAL_BITS = {{ datapath.EXPONENTIAL.width }};
-constexpr int EXPONENTIAL_FRAC = {{ datapath.EXPONENTIAL.frac }};
-constexpr int PROBABILITY_BITS = {{ datapath.PROBABILITY.width }};
-constexpr int PROBABILITY_FRAC = {{ datapath.PROBABILITY.frac }};
-constexpr int GELU_INPUT_BITS = {{ datapath.GELU_INPUT.width }};
-constexpr int GELU_INPUT_FRAC = {{ datapath.GELU_INPUT.frac }};
-constexpr int NORMALIZED_BITS = {{ datapath.NORMALIZED.width }};
-constexpr int NORMALIZED_FRAC = {{ datapath.NORMALIZED.frac }};
-constexpr int MANTISSA_FRAC = {{ datapath.MANTISSA_FRAC }};
-constexpr int GAMMA_BITS = {{ datapath.NORM_WEIGHT_WIDTH }};
-constexpr int ACCUMULATOR_BITS = {{ datapath.ACCUMULATOR_LIMIT }};
-constexpr int BIAS_BITS = {{ architecture.bias_bits }};
-constexpr int MULTIPLIER_BITS = {{ architecture.multiplier_bits }};
 
 typedef ap_int<WEIGHT_BITS> weight_t;
 typedef ap_int<ACTIVATION_BITS> activation_t;
@@ -42,17 +20,17 @@ typedef ap_uint<EXPONENTIAL_BITS> exponential_t;
 typedef ap_uint<PROBABILITY_BITS> probability_t;
 typedef ap_int<SCORE_BITS - SCORE_FRAC + 1> maximum_t;
 // A sum over the keys of an image, or over the experts.
-typedef ap_uint<{{ architecture.softmax_sum_bits }}> exponential_sum_t;
+typedef ap_uint<SOFTMAX_SUM_BITS> exponential_sum_t;
 typedef ap_int<GELU_INPUT_BITS> gelu_input_t;
 typedef ap_int<NORMALIZED_BITS> normalized_t;
 typedef ap_int<GAMMA_BITS> gamma_t;
 typedef ap_int<ACCUMULATOR_BITS> accumulator_t;
 typedef ap_uint<MULTIPLIER_BITS> multiplier_t;
 typedef ap_uint<MANTISSA_FRAC + 1> mantissa_t;
-typedef ap_uint<6> position_t;   // of a leading one in 64 bits
+typedef ap_uint<6> position_t;  // of a leading one in 64 bits
 typedef ap_uint<SHIFT_BITS> shift_t;
-// Intermediate values of a requantisation. A native type, as every product fits it: what ap_int would make of one is
-// wider than 64 bits, and slow to simulate.
+// Intermediate values of a requantisation. A native type, as every product fits it: what ap_int would make of
+// one is wider than 64 bits, and slow to simulate.
 typedef long long wide_t;
 typedef unsigned long long wide_uint_t;
 
@@ -67,11 +45,8 @@ inline Record record_of(ap_uint<RECORD_BITS> bits) {
 #pragma HLS inline
   Record record;
   record.bias = ap_int<BIAS_BITS>(bits.range(BIAS_BITS - 1, 0));
-{% if precision.multipliers %}
-  record.multiplier = bits.range(BIAS_BITS + MULTIPLIER_BITS - 1, BIAS_BITS);
-{% else %}
-  record.multiplier = 1;
-{% endif %}
+  record.multiplier =
+      MULTIPLIERS ? multiplier_t(bits.range(BIAS_BITS + MULTIPLIER_BITS - 1, BIAS_BITS)) : multiplier_t(1);
   record.shift = bits.range(RECORD_BITS - 1, RECORD_BITS - SHIFT_BITS);
   return record;
 }
@@ -107,7 +82,7 @@ inline LinearSettings linear_settings(const LayerSettings settings, int first) {
 }
 
 // The patch embedding needs no settings: it goes through no GELU unit.
-inline void settings_of_header(const Header &, LayerSettings) {
+inline void settings_of_header(const Header&, LayerSettings) {
 #pragma HLS inline
 }
 
@@ -128,7 +103,7 @@ struct NormSettings {
 };
 
 // The router's shift follows the other one; a norm without a router makes no use of it.
-inline NormSettings norm_settings(const Header &header, const LayerSettings settings, int first) {
+inline NormSettings norm_settings(const Header& header, const LayerSettings settings, int first) {
 #pragma HLS inline
   return {header.epsilon, settings[first], settings[first + 1]};
 }
