@@ -199,7 +199,7 @@ class Architecture:
             precision = self.precision
             raise InputError(
                 f"outputs = {outputs} is odd: two outputs share a DSP slice where weights have "
-                f"{precision.weight_width} bits and operands {precision.activation_width}",
+                f"{precision.weight_width} bits and operands {self.operand_width}",
                 hint=f"choose an even value for outputs, such as {2 * lanes}, or an even one for lanes",
             )
         if axi_width < 8 * RECORD_BYTES:
@@ -442,12 +442,18 @@ class Architecture:
         return max(shape.pairs for shape in self.shapes.values())
 
     @property
+    def operand_width(self) -> int:
+        """Bits of an operand of the linear engine, which takes the pixels too: activations may have fewer."""
+        (embed,) = of_type(self.program, Embed)
+        return max(self.precision.activation_width, embed.patch.input.format.width)
+
+    @property
     def packed(self) -> bool:
         """Whether two products share a DSP slice: both weights on its wide port, `PACK_BITS` apart."""
         precision = self.precision
         return (
             precision.weight_width + PACK_BITS + 1 <= self.hardware.device.wide_port
-            and precision.weight_width + precision.activation_width <= PACK_BITS
+            and precision.weight_width + self.operand_width <= PACK_BITS
         )
 
     @property
@@ -456,8 +462,7 @@ class Architecture:
 
         A product of extremes has `2**(weight + activation - 2)`; the lower field holds less than `2**(PACK_BITS - 1)`.
         """
-        precision = self.precision
-        largest = 1 << (precision.weight_width + precision.activation_width - 2)
+        largest = 1 << (self.precision.weight_width + self.operand_width - 2)
         return min(MAX_CHAIN, ((1 << (PACK_BITS - 1)) - 1) // largest)
 
     @property

@@ -139,11 +139,11 @@ class Widths:
                 probability=feature,
             )
         return cls(
-            activation=precision.activation_width,
+            activation=architecture.operand_width,
             attention=precision.attention_width,
             gate=precision.gate_width,
             exponential=EXPONENTIAL.width + 1,
-            product=precision.activation_width,
+            product=architecture.operand_width,
             score=SCORE.width,
             maximum=SCORE.width - SCORE.frac + 1,
             softmax_sum=architecture.softmax_sum_bits,

@@ -64,8 +64,7 @@ def packed_sum_luts(architecture: Architecture, chain: int) -> int:
     """
     if not architecture.packed:
         return 0
-    precision = architecture.precision
-    width = precision.weight_width + precision.activation_width + (chain - 1).bit_length()
+    width = architecture.precision.weight_width + architecture.operand_width + (chain - 1).bit_length()
     sums = architecture.outputs * architecture.hardware.token_tile
     return sums * ceil_div(architecture.lanes, chain) * (width + 1)
 

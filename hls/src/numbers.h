@@ -10,7 +10,7 @@
 namespace edgemoe {
 
 typedef ap_int<WEIGHT_BITS> weight_t;
-typedef ap_int<ACTIVATION_BITS> activation_t;
+typedef ap_int<OPERAND_BITS> activation_t;
 typedef ap_int<ATTENTION_BITS> attention_t;
 typedef ap_int<GATE_BITS> gate_t;
 typedef ap_int<GATE_WEIGHT_BITS> gate_weight_t;
