@@ -348,6 +348,11 @@ class Architecture:
         return max(self.head_words, SOFTMAX_CYCLES)
 
     @property
+    def attention_steps(self) -> int:
+        """Steps of an attention head."""
+        return attention_steps(self.spec.tokens, self.hardware.attention_rows)
+
+    @property
     def norm_lag(self) -> int:
         """Tokens from one that gives its sums to the one that is normalised meanwhile.
 
@@ -366,6 +371,11 @@ class Architecture:
     def bias_bits(self) -> int:
         """Bits of a bias in a channel's record."""
         return 8 * RECORD_BYTES - SHIFT_BITS - (MULTIPLIER_WIDTH if self.precision.multipliers else 0)
+
+    @property
+    def multiplier_bits(self) -> int:
+        """Bits of an integer multiplier; 1 where the precision has none, and all are 1."""
+        return MULTIPLIER_WIDTH if self.precision.multipliers else 1
 
     def value_words(self, value: Value) -> int:
         """Words of a row of a value; heads are padded one by one."""
@@ -422,6 +432,16 @@ class Architecture:
         return max(shape.group for shape in self.shapes.values())
 
     @property
+    def max_blocks(self) -> int:
+        """Blocks of a layer at most."""
+        return max(shape.blocks for shape in self.shapes.values())
+
+    @property
+    def max_pairs(self) -> int:
+        """Pairs of groups of a layer at most."""
+        return max(shape.pairs for shape in self.shapes.values())
+
+    @property
     def operand_width(self) -> int:
         """Bits of an operand of the linear engine, which takes the pixels too: activations may have fewer."""
         (embed,) = of_type(self.program, Embed)
@@ -449,6 +469,16 @@ class Architecture:
     def experts(self) -> int:
         """Experts of an MoE layer; 1 where the network has none, so that arrays have a size."""
         return self.spec.moe.experts if self.spec.moe else 1
+
+    @property
+    def top_k(self) -> int:
+        """Experts that a token chooses; 1 where the network has none."""
+        return self.spec.moe.top_k if self.spec.moe else 1
+
+    @property
+    def over_selected(self) -> bool:
+        """Whether a token's gate scores are a softmax over the chosen experts instead of over all."""
+        return self.spec.moe is not None and self.spec.moe.normalize_over_selected
 
     @property
     def softmax_keys(self) -> int:

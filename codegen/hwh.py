@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from boards import VIVADO_TEMPLATES, Board
-from codegen.render import IP_VENDOR, IP_VERSION, TOP
+from codegen.context import IP_VENDOR, IP_VERSION, TOP
 from codegen.sources import Sources
 from common.contract import Argument
 

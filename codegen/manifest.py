@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from boards import Board
 from codegen.architecture import Architecture
-from codegen.render import TOP
+from codegen.context import TOP
 from codegen.weight_image import image_layout, output_layout
 from common.contract import HEADS, VERSION, WEIGHTS, Argument
 from common.pictures import RESAMPLE

@@ -34,6 +34,7 @@ from pysim.program import (
     Linear,
     Norm,
     Operation,
+    Program,
     blocks,
     name_of,
 )
@@ -304,6 +305,23 @@ def job_table(architecture: Architecture) -> JobTable:
     maker = _Maker(architecture)
     jobs = [job for op in architecture.program for job in maker.jobs(op)]
     return tuple(_with_waits([*jobs, maker.output()]))
+
+
+def job_count(program: Program) -> int:
+    """Number of jobs of a network, on any hardware."""
+    return sum(map(_job_count, program)) + 1
+
+
+def _job_count(op: Operation) -> int:
+    match op:
+        case Embed():
+            return 5
+        case Norm() | Linear() | Attention() | Gate():
+            return 1
+        case Experts():
+            return 1 + 3 * op.experts
+        case _:
+            assert_never(op)
 
 
 def running(jobs: Iterable[Job], queues: Mapping[int, Sequence[int]]) -> list[Job]:
