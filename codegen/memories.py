@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from codegen.architecture import PRODUCT_SHIFT, RECORD_BYTES, ROUTER_LANES, Architecture, ceil_div
-from codegen.render import function_tables, storage
-from codegen.schedule import Engine, Job, job_table
+from codegen.context import function_tables, storage
+from codegen.schedule import job_count
 from pysim.datapath import (
     ACCUMULATOR_LIMIT,
     EXPONENTIAL,
@@ -33,6 +33,10 @@ OUTSTANDING: Final = 16
 """Bursts that a port may have asked for: the tool's default too."""
 STROBE_BITS: Final = 9
 """Bits that a byte takes in the buffer of a port that writes: its strobe with it."""
+
+
+JOB_BITS: Final = 128
+"""Bits of a job in the C++, as far as they vary: 66 to 131 in the networks of the zoo."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +108,15 @@ class Widths:
     gate: int
     exponential: int
     product: int
-    """Of an operand of the linear engine, as it enters a multiplier."""
+    """Bits of an operand of the linear engine, as it enters a multiplier."""
     score: int
     maximum: int
-    """Of a running maximum of scores."""
+    """Bits of a running maximum of scores."""
     softmax_sum: int
     weighted: int
-    """Of a value of the attention engine, as far as it is summed."""
+    """Bits of a value of the attention engine, as far as it is summed."""
     divisor: int
-    """Of what a token's exponentials are divided by."""
+    """Bits of the number by which a token's exponentials are divided."""
     probability: int
 
     @classmethod
@@ -166,7 +170,7 @@ def memories(architecture: Architecture) -> dict[str, list[Memory]]:
         "activations": _activations(architecture),
         "linear": _linear(architecture),
         "write-back": [
-            table_memory(table, architecture.lanes, storage(architecture)["tables"][table.name])
+            table_memory(table, architecture.lanes, storage(architecture).tables[table.name])
             for table in function_tables(architecture)
             if (delta := architecture.network.activation.delta) is not None and table.name == delta.name
         ],
@@ -188,8 +192,8 @@ def _activations(architecture: Architecture) -> list[Memory]:
     heads = tokens * architecture.mixed_words
     return [
         # LayerNorm reads two words a cycle.
-        Memory("residual stream", 1, words, residual, "residual", bound["residual"], two_readers=True),
-        Memory("queries, keys, values", 3, heads, attention, "q, k, v", bound["heads"]),
+        Memory("residual stream", 1, words, residual, "residual", bound.residual, two_readers=True),
+        Memory("queries, keys, values", 3, heads, attention, "q, k, v", bound.heads),
     ]
 
 
@@ -206,7 +210,7 @@ def _linear(architecture: Architecture) -> list[Memory]:
             hardware.weight_rows,
             weights * precision.weight_width,
             "ping_weights, pong_weights",
-            bound["weights"],
+            bound.weights,
         ),
         Memory(
             "record halves",
@@ -216,9 +220,7 @@ def _linear(architecture: Architecture) -> list[Memory]:
             "ping_records, pong_records",
             "lutram",
         ),
-        Memory(
-            "operands", hardware.token_tile, rows, lanes * widths.activation, "operands", bound["operands"]
-        ),
+        Memory("operands", hardware.token_tile, rows, lanes * widths.activation, "operands", bound.operands),
     ]
 
 
@@ -227,7 +229,7 @@ def _attention(architecture: Architecture) -> list[Memory]:
     widths = Widths.of(architecture)
     slots = min(architecture.hardware.attention_rows, tokens)
     return [
-        Memory("attention scores", slots, tokens, widths.score, "scores", storage(architecture)["scores"]),
+        Memory("attention scores", slots, tokens, widths.score, "scores", storage(architecture).scores),
         Memory("query rows", slots, words, lanes * widths.attention, "query", "lutram"),
         Memory("weighted values", slots, words, lanes * widths.weighted, "weighted", "lutram"),
     ]
@@ -244,23 +246,9 @@ def _layernorm(architecture: Architecture) -> list[Memory]:
 
 
 def _jobs(architecture: Architecture) -> list[Memory]:
-    """The job table, of whose columns the tool keeps the bits that vary."""
-    jobs = job_table(architecture)
-    columns = zip(*map(_columns, jobs), strict=True)
-    bits = sum(max(column).bit_length() for column in columns if len(set(column)) > 1)
-    return [Memory("job table", 1, len(jobs), bits, "JOBS", "lutram")]
-
-
-def _columns(job: Job) -> tuple[int, ...]:
-    """What the C++ has of a job."""
-    linear = (
-        *(job.out_words, job.words, job.blocks, job.group, job.pairs, job.block_beats),
-        *(job.group * job.block_beats, job.beats, job.source_word, job.results, job.scattered),
-    )
-    return (
-        *(job.engine, job.rows, job.first, job.settings_beats, job.setting, job.task_beats, job.index),
-        *(job.skips_if_empty, *(linear if job.engine is Engine.LINEAR else (0,) * len(linear))),
-    )
+    """The job table, of whose numbers the tool keeps the bits that any job needs."""
+    jobs = job_count(architecture.program)
+    return [Memory("job table", 1, jobs, JOB_BITS, "JOBS", storage(architecture).jobs)]
 
 
 def _router(architecture: Architecture) -> list[Memory]:
@@ -276,7 +264,7 @@ def _router(architecture: Architecture) -> list[Memory]:
             tokens * words,
             lanes * widths.gate,
             "gate_input",
-            storage(architecture)["gate_input"],
+            storage(architecture).gate_input,
         ),
         Memory(
             "gate weights", 1, groups * words, ROUTER_LANES * lanes * precision.gate_width, "gate_weights"

@@ -51,7 +51,7 @@ _OPERANDS = dict.fromkeys(_TWO.split(), 2) | dict.fromkeys(_THREE.split(), 3)
 """Inputs that an operation cannot do without, where they are more than one."""
 
 TOLERANCE = 1e-3
-"""Of values that must agree, relative to the largest: float32 sums in another order differ by far less."""
+"""Tolerance of values that must agree, relative to the largest: float32 sums in another order differ by far less."""
 ACTIVATION_TOLERANCE = 1e-4
 """The same of activation functions, which add nothing up; GELU and its approximation by tanh differ by 5e-4."""
 COARSE_TOLERANCE = 12.0

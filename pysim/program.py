@@ -88,7 +88,7 @@ class Scaling(NamedTuple):
 
 
 class Destination(IntEnum):
-    """What becomes of a linear layer's results."""
+    """Destination of a linear layer's results."""
 
     HEADS = 0
     """Queries, keys and values for attention."""
@@ -107,7 +107,7 @@ class Destination(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class _Operation:
-    """What all operations have.
+    """Base of all operations.
 
     Attributes:
         layer: number of its block; None for what comes before all blocks.
@@ -179,7 +179,7 @@ class Product(_Operation):
 
 
 class Activated(NamedTuple):
-    """What follows the first layer of an MLP: the activation function and a requantisation.
+    """Activation behind the first layer of an MLP: the function, and a requantisation.
 
     Attributes:
         function: the activation function.

@@ -1,4 +1,4 @@
-"""From a float Model to an integer Design: scales chosen on calibration images, parameters rounded to nearest."""
+"""Quantisation of a float Model: scales chosen on calibration images, parameters rounded to nearest."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class _Quantizer:
     tensors: Tensors = field(default_factory=dict)
     reports: list[TensorReport] = field(default_factory=list)
     operands: dict[str, list[_Operand]] = field(default_factory=dict)
-    """By the name of the value; one for each expert where they differ."""
+    """Operands by the name of the value; one for each expert where they differ."""
 
     def run(self, attention_rows: int, progress: Callable[[int], Any]) -> Design:
         spec = self.model.spec

@@ -1,4 +1,4 @@
-"""What the kernels of a Design are tested with: what the simulator feeds its engines, and what they return.
+"""Test vectors of a Design's kernels: what the simulator feeds its engines, and what they return.
 
 Function units are swept over their tables; the engines run one layer of each kind, every token of an image, on the
 weight image's own beats.

@@ -27,7 +27,7 @@ from pysim.kernels.units import EXP2_UNIT, RECIPROCAL_TABLE, Exp2Unit, UnitTable
 IntArray = NDArray[np.int64]
 
 LEAST_POSITION = EXPONENTIAL.frac - 1
-"""Of the leading one of a sum: the largest exponential alone is more than a half."""
+"""Lowest bit at which a row sum can have its leading one: the largest exponential alone is more than a half."""
 
 
 def first_keys(tokens: int, rows_per_block: int) -> IntArray:

@@ -13,7 +13,7 @@ from codegen.rtl.timing import ROUND_LATENCY, SOFTMAX_PASS_LATENCY, UNIT_LATENCY
 from pysim.datapath import EXPONENTIAL
 
 START_LATENCY = 2
-"""From a head in memory (or the one before out of the pipeline) to its first step."""
+"""Cycles from a head in memory (or the one before out of the pipeline) to its first step."""
 
 ANY_HEADS = 8
 """Bits of the number of heads where it is told at run time."""
@@ -146,7 +146,7 @@ def output(values: Values, heads: int, head_dim: int) -> IntArray:
 
 
 def cycles(architecture: Architecture, heads: int, tokens: int, head_dim: int, rows_per_block: int) -> int:
-    """Of a call: the first head comes in, then one head after the other is computed."""
+    """Cycles of a call: the first head comes in, then one head after the other is computed."""
     words = ceil_div(head_dim, architecture.lanes)
     before_last = (attention_steps(tokens, rows_per_block) - 1) * max(words, SOFTMAX_CYCLES)
     head = before_last + words + _stages(architecture.lanes)["out_cycles"]

@@ -30,7 +30,7 @@ EXP2_SOURCES = (Source("edgemoe_exp2_unit.v", "units/exp2_unit.v"), rom(EXP2))
 def activation_sources(activation: Activation) -> tuple[Source, ...]:
     """The unit of an activation function, with its table where it has one."""
     delta = activation.delta
-    names = {"activated_bits": ACTIVATED_BITS, "activation": activation}
+    names = {"activated_bits": ACTIVATED_BITS}
     unit = Source(f"edgemoe_{activation.unit}_unit.v", f"units/{activation.unit}_unit.v", names)
     return (unit,) if delta is None else (unit, rom(delta))
 
@@ -96,5 +96,5 @@ def call(kernel: Kernel, name: str, **values: NDArray[Any]) -> Call:
 
 
 def cycles(name: str, beats: int) -> int:
-    """From the first beat to the last result."""
+    """Cycles from the first beat to the last result."""
     return beats + UNIT_LATENCY.get(name, UNIT_LATENCY["mantissa"]) + SLICE_LATENCY
