@@ -10,20 +10,20 @@ Logits = TypeVar("Logits")
 
 
 class GateKind(Enum):
-    """Which logits the softmax of a gate sums over. The experts are the `top_k` largest logits in any kind."""
+    """Kind of a gate: the logits that its softmax sums over. In any kind it chooses the `top_k` largest."""
 
     OVER_ALL = "softmax-topk"
-    """All of them; the weights of the chosen experts sum to less than 1."""
+    """All logits; the weights of the chosen experts sum to less than 1."""
     OVER_SELECTED = "topk-softmax"
-    """Those of the chosen experts, whose weights sum to 1."""
+    """Logits of the chosen experts, whose weights sum to 1."""
 
     def terms(self, logits: Logits, selected: Logits) -> Logits:
-        """What the softmax sums over: all logits of a token, or those of its chosen experts."""
+        """Terms of the softmax: all logits of a token, or those of its chosen experts."""
         return selected if self.over_selected else logits
 
     @property
     def over_selected(self) -> bool:
-        """The flag that tells the kinds apart in hardware."""
+        """Flag that tells the kinds apart in hardware."""
         return self is GateKind.OVER_SELECTED
 
 

@@ -1,4 +1,4 @@
-// Function units: powers of two, reciprocal, reciprocal square root, activation function, read from tables or not.
+// Function units, most read from tables: power of two, reciprocal, its square root, activation function.
 #ifndef EDGEMOE_UNITS_H
 #define EDGEMOE_UNITS_H
 
@@ -62,7 +62,7 @@ Normalised reciprocal_unit(wide_uint_t value);
 // 1 / sqrt(value) of a positive integer; the exponent is half the position.
 Normalised rsqrt_unit(wide_uint_t value);
 
-// relu(x) - delta(|x|), with GELU_FRAC fraction bits: GELU and its approximations, each with a table of its own.
+// relu(x) - delta(|x|), with GELU_FRAC fraction bits: GELU and its approximations, each with its own table.
 gelu_t gelu_unit(gelu_input_t x);
 
 // The same without a table.
