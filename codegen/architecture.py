@@ -76,13 +76,13 @@ def stored_bytes(width: int) -> int:
     return 1 << (ceil_div(width, 8) - 1).bit_length()
 
 
-def attention_steps(tokens: int, rows_per_block: int) -> int:
+def attention_steps(tokens: int, attention_rows: int) -> int:
     """Steps of an attention head, each with one key.
 
     Every block takes two turns through the keys, the second while the next block takes its first; then the rows
     of the last block leave.
     """
-    return (ceil_div(tokens, rows_per_block) + 1) * tokens + (tokens - 1) % rows_per_block + 1
+    return (ceil_div(tokens, attention_rows) + 1) * tokens + (tokens - 1) % attention_rows + 1
 
 
 def norm_lag(token_words: int, latency: int) -> int:

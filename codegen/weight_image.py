@@ -266,7 +266,7 @@ class _RequantisePacker(_Packer):
                     found["gate_shift"] = self.design.scalar(op.gate_shift or op.shift)
                 case Attention():
                     found["score_shift"] = self.design.scalar(op.score_shift)
-                    found["attention_shift"] = self.design.scalar(op.out_shift)
+                    found["attention_shift"] = self.design.scalar(op.attention_shift)
         for linear in linears(block):
             if linear.activation is not None:
                 found |= self._hidden(linear.activation)

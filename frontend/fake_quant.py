@@ -224,9 +224,9 @@ class FakeBlock(nn.Module):
         ]
         result = attention(
             *whole,
-            rows_per_block=design.attention_rows,
+            attention_rows=design.attention_rows,
             score_shift=design.scalar(op.score_shift),
-            out_shift=design.scalar(op.out_shift),
+            attention_shift=design.scalar(op.attention_shift),
             out=op.output.format,
         )
         mixed = (

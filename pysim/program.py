@@ -312,7 +312,7 @@ class Attention(_Operation):
         output: (tokens, dim), head-major.
         heads: heads.
         score_shift: (1,), from products of queries and keys to scores; None where the arithmetic fixes it.
-        out_shift: (1,), from the units of the values to those of the output; None likewise.
+        attention_shift: (1,), from the units of the values to those of the output; None likewise.
     """
 
     query: Value
@@ -322,7 +322,7 @@ class Attention(_Operation):
     output: Value
     heads: int
     score_shift: Tensor | None
-    out_shift: Tensor | None
+    attention_shift: Tensor | None
 
     @property
     def tokens(self) -> int:
@@ -624,7 +624,7 @@ class _Builder:
             output=mixed,
             heads=heads,
             score_shift=self.scale("score_shift", np.uint8),
-            out_shift=self.scale("attention_shift", np.int8),
+            attention_shift=self.scale("attention_shift", np.int8),
         )
         proj = self.linear(
             "proj",

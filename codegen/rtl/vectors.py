@@ -256,9 +256,9 @@ class _EngineChecks:
             self.kernels["attention"],
             op.name,
             *(self.machine.heads(value) for value in op.inputs),
-            rows_per_block=rows,
+            attention_rows=rows,
             score_shift=self.design.scalar(op.score_shift),
-            attention_shift=self.design.scalar(op.out_shift),
+            attention_shift=self.design.scalar(op.attention_shift),
         )
 
         def extract(values: Values) -> dict[str, IntArray]:
