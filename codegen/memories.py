@@ -8,6 +8,7 @@ from typing import Final
 from codegen.architecture import PRODUCT_SHIFT, RECORD_BYTES, ROUTER_LANES, Architecture, ceil_div
 from codegen.context import function_tables, storage
 from codegen.schedule import job_count
+from pysim.arithmetic import ICCAD23
 from pysim.datapath import (
     ACCUMULATOR_LIMIT,
     EXPONENTIAL,
@@ -123,7 +124,7 @@ class Widths:
     def of(cls, architecture: Architecture) -> Widths:
         """The widths of an architecture's arithmetic."""
         precision = architecture.precision
-        if architecture.arithmetic == "iccad23":
+        if architecture.network.arithmetic is ICCAD23:
             feature = FEATURE.width
             return cls(
                 activation=feature,
@@ -238,7 +239,9 @@ def _attention(architecture: Architecture) -> list[Memory]:
 def _layernorm(architecture: Architecture) -> list[Memory]:
     parameters = architecture.lanes * (NORM_WEIGHT_WIDTH + ACCUMULATOR_LIMIT)
     total = architecture.network.residual_width + architecture.spec.dim.bit_length()
-    statistics = 2 * FEATURE.width if architecture.arithmetic == "iccad23" else total + MANTISSA_FRAC + 1 + 6
+    statistics = (
+        2 * FEATURE.width if architecture.network.arithmetic is ICCAD23 else total + MANTISSA_FRAC + 1 + 6
+    )
     return [
         Memory("norm parameters", 1, architecture.token_words, parameters, "norm", "lutram"),
         Memory("norm statistics", 1, architecture.norm_lag + 1, statistics, "statistics", "lutram"),

@@ -107,11 +107,13 @@ class Arithmetic(ABC):
         name: as a `design.toml` has it.
         exact: whether sums must fit their accumulators; otherwise they wrap by definition.
         activations: names of the activation functions that it has.
+        most_experts: experts whose exponentials it can sum for a token; None where any number is as good.
     """
 
     name: str
     exact: bool
     activations: frozenset[str]
+    most_experts: int | None = None
 
     @abstractmethod
     def residual(self, precision: Precision, frac: int, dim: int) -> Format:
@@ -193,6 +195,8 @@ class Iccad23(Arithmetic):
     name = "iccad23"
     exact = False
     activations = frozenset(("gelu",))
+    # Each exponential is at most 1, and their sum is a feature.
+    most_experts = (1 << (FEATURE.width - 1 - FEATURE.frac)) - 1
 
     PARAMETERS: ClassVar[Mapping[Role, str]] = {
         Role.PATCH_WEIGHT: "patch_weight",
