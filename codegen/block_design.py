@@ -24,7 +24,6 @@ class _Context:
     """What the templates know beside what all scripts do."""
 
     instance: str
-    hardware_id: str
     title: str
     board_part: str
     port_width: int
@@ -60,7 +59,6 @@ def write_block_design(architecture: Architecture, folder: Path, board: Board) -
         return False
     own = _Context(
         INSTANCE,
-        architecture.hardware_id,
         board.title,
         board.board_part,
         board.port_width,
