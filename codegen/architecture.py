@@ -42,7 +42,7 @@ RECORD_BYTES = 8
 NORM_RECORD_BYTES = 16
 """gamma and beta of one channel."""
 HEADER_BYTES = 8
-"""What all layers share."""
+"""Bytes of the header of the weight image, which all layers share."""
 HEADER_BEATS = 1
 SETTING_BYTES = 4
 POSITION_BYTES = 4
@@ -76,13 +76,13 @@ def stored_bytes(width: int) -> int:
     return 1 << (ceil_div(width, 8) - 1).bit_length()
 
 
-def attention_steps(tokens: int, rows_per_block: int) -> int:
+def attention_steps(tokens: int, attention_rows: int) -> int:
     """Steps of an attention head, each with one key.
 
     Every block takes two turns through the keys, the second while the next block takes its first; then the rows
     of the last block leave.
     """
-    return (ceil_div(tokens, rows_per_block) + 1) * tokens + (tokens - 1) % rows_per_block + 1
+    return (ceil_div(tokens, attention_rows) + 1) * tokens + (tokens - 1) % attention_rows + 1
 
 
 def norm_lag(token_words: int, latency: int) -> int:
@@ -265,7 +265,7 @@ class Architecture:
 
     @property
     def arithmetic(self) -> str:
-        """What the engines compute with: requantise or iccad23."""
+        """Name of the arithmetic of the engines: requantise or iccad23."""
         return self.precision.arithmetic
 
     @property
@@ -363,7 +363,7 @@ class Architecture:
 
     @property
     def pixel_offset(self) -> int:
-        """What the kernel takes off every pixel."""
+        """Number that the kernel subtracts from every pixel."""
         (embed,) = of_type(self.program, Embed)
         return -embed.patch.input.format.min
 
@@ -487,7 +487,7 @@ class Architecture:
 
     @property
     def softmax_sum_bits(self) -> int:
-        """Of the sum of a row's exponentials, each at most 1."""
+        """Bits of the sum of a row's exponentials, each at most 1."""
         return EXPONENTIAL.width + self.softmax_keys.bit_length()
 
     @property

@@ -21,7 +21,7 @@ COUNT_BITS: Final = 64
 
 @dataclass(frozen=True)
 class _Context:
-    """What the templates know beside what all scripts do."""
+    """Objects that the templates know beside those of all scripts."""
 
     instance: str
     title: str
@@ -32,7 +32,7 @@ class _Context:
 
 
 def memory_masters(architecture: Architecture, board: Board) -> list[list[str]]:
-    """Which of the kernel's memory interfaces share which high-performance port.
+    """The kernel's memory interfaces by the high-performance port that they share.
 
     Weights first, each on a port of its own as long as there are any: they are nearly all of the traffic.
     """

@@ -1,4 +1,4 @@
-"""What templates know: frozen objects, whose attributes they name."""
+"""Objects that templates know: frozen ones, whose attributes they name."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Storage:
-    """What holds each memory: `lutram` or `bram`, as `bind_storage` spells them (UG1399)."""
+    """Kind of each memory: `lutram` or `bram`, as `bind_storage` spells them (UG1399)."""
 
     weights: str
     operands: str
@@ -78,7 +78,7 @@ class Storage:
     scores: str
     jobs: str
     tables: dict[str, str]
-    """Of each function table, by its name."""
+    """Kind of memory of each function table, by its name."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Original:
 
 @dataclass(frozen=True)
 class Context:
-    """What every template of C++ and SystemVerilog knows.
+    """Objects that every template of C++ and SystemVerilog knows.
 
     Attributes:
         architecture: sizes, beats and jobs of the network on its hardware.
@@ -127,7 +127,7 @@ class Context:
 
     @classmethod
     def of(cls, architecture: Architecture) -> Context:
-        """That of a network on its hardware."""
+        """The context of a network on its hardware."""
         spec = architecture.spec
         return cls(
             architecture,
@@ -152,7 +152,7 @@ class Context:
 
 @dataclass(frozen=True)
 class ScriptContext:
-    """What the scripts for tools know beside.
+    """Objects that the scripts for tools know beside those of all templates.
 
     Attributes:
         top: name of the kernel.
@@ -182,7 +182,7 @@ class ScriptContext:
 
     @classmethod
     def of(cls, architecture: Architecture, board: Board, sources: tuple[str, ...] = ()) -> ScriptContext:
-        """That of a project for a board."""
+        """The context of a project for a board."""
         clock_mhz = architecture.hardware.clock_mhz
         return cls(
             TOP,
@@ -195,7 +195,7 @@ class ScriptContext:
 
 
 def storage(architecture: Architecture) -> Storage:
-    """What holds each memory."""
+    """Kind of each memory."""
     return Storage(
         weights="bram",
         operands="bram",
@@ -209,7 +209,7 @@ def storage(architecture: Architecture) -> Storage:
 
 
 def table_storage(functions: Iterable[PiecewiseLinear]) -> dict[str, str]:
-    """What holds each function table, by its name."""
+    """Kind of memory of each function table, by its name."""
     return {table.name: "lutram" if len(table.base) <= SMALL_TABLE else "bram" for table in functions}
 
 

@@ -28,7 +28,7 @@ class ArgumentTable(_Table):
 
 
 class ImagesTable(_Table):
-    """How images are prepared, and how they lie in memory."""
+    """Preparation of images, and their layout in memory."""
 
     channels: int
     height: int
@@ -42,7 +42,7 @@ class ImagesTable(_Table):
 
 
 class OutputTable(_Table):
-    """How final tokens lie in memory."""
+    """Layout of final tokens in memory."""
 
     tokens: int
     dim: int

@@ -108,15 +108,15 @@ class Widths:
     gate: int
     exponential: int
     product: int
-    """Of an operand of the linear engine, as it enters a multiplier."""
+    """Bits of an operand of the linear engine, as it enters a multiplier."""
     score: int
     maximum: int
-    """Of a running maximum of scores."""
+    """Bits of a running maximum of scores."""
     softmax_sum: int
     weighted: int
-    """Of a value of the attention engine, as far as it is summed."""
+    """Bits of a value of the attention engine, as far as it is summed."""
     divisor: int
-    """Of what a token's exponentials are divided by."""
+    """Bits of the number by which a token's exponentials are divided."""
     probability: int
 
     @classmethod

@@ -32,7 +32,7 @@ BLACKBOX_FILES = ("blackbox.h", "blackbox.cpp")
 """Files that a project with blackboxes has in `src` beside the others."""
 
 STYLE = "{BasedOnStyle: Google, ColumnLimit: 110}"
-"""Of the C++, for clang-format; `.clang-format` says the same to editors."""
+"""Style of the C++, for clang-format; `.clang-format` says the same to editors."""
 
 
 class ReplacedUnit(Protocol):
@@ -70,7 +70,7 @@ def _stored(value: Value) -> str:
 
 @dataclass(frozen=True)
 class ProjectContext:
-    """What the templates of the HLS project know beside what all templates do.
+    """Objects that the templates of the HLS project know beside those of all templates.
 
     Attributes:
         counters: engines whose trip counts are counted.
@@ -90,7 +90,7 @@ class ProjectContext:
 
     @classmethod
     def of(cls, architecture: Architecture, blackboxes: Sequence[ReplacedUnit]) -> ProjectContext:
-        """That of a network on its hardware."""
+        """The context of a network on its hardware."""
         batch, port_bytes = architecture.hardware.max_batch, architecture.port_bytes
         return cls(
             COUNTERS,
@@ -116,7 +116,7 @@ def _sources(arithmetic: str) -> dict[Path, Path]:
 
 
 def unit_functions(replaced: Iterable[str] = ()) -> Callable[[str], str]:
-    """What the engines call for a function unit: the unit, or the blackbox in its place."""
+    """Function that the engines call for a function unit: the unit, or the blackbox in its place."""
     names = frozenset(replaced)
     return lambda name: f"{name}_{'rtl' if name in names else 'unit'}"
 

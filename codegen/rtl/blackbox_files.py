@@ -35,7 +35,7 @@ def write_blackboxes(architecture: Architecture, boxes: Sequence[Blackbox], fold
 
 @dataclass(frozen=True)
 class BlackboxRun:
-    """What cocotb saw of a blackbox.
+    """Results of a cocotb run of a blackbox.
 
     Attributes:
         outputs: by name, for each argument: in a free run, then in one with stalls.

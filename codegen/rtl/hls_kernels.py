@@ -97,7 +97,7 @@ def _widest_stream(kernels: Iterable[Kernel]) -> int:
 
 @dataclass(frozen=True)
 class _Context:
-    """What this script needs to know beside what all scripts do.
+    """Objects that this script knows beside those of all scripts.
 
     Attributes:
         kernels: top function of each kernel, by its name.
@@ -117,6 +117,6 @@ class _Context:
 
     @classmethod
     def of(cls, kernels: Mapping[str, Kernel], blackboxes: Sequence[Blackbox]) -> _Context:
-        """That of some kernels."""
+        """The context of some kernels."""
         tops = {name: kernel.top for name, kernel in kernels.items()}
         return cls(tops, _widest_stream(kernels.values()), blackboxes)

@@ -63,7 +63,7 @@ def _beat(stream: Stream, **signals: str) -> str:
 
 @dataclass(frozen=True)
 class RtlContext:
-    """What every template of SystemVerilog knows beside what all templates do.
+    """Objects that every template of SystemVerilog knows beside those of all templates.
 
     Attributes:
         sum_bits: of the sum of a row's exponentials.
@@ -83,7 +83,7 @@ class RtlContext:
 
 
 def rtl_contexts(architecture: Architecture) -> tuple[Context, RtlContext]:
-    """What every template of SystemVerilog knows."""
+    """Objects that every template of SystemVerilog knows."""
     return Context.of(architecture), RtlContext(architecture.softmax_sum_bits, LATENCY)
 
 
