@@ -21,7 +21,6 @@ class _Context:
     """Objects that the templates know beside those of all scripts."""
 
     instance: str
-    hardware_id: str
     title: str
     board_part: str
     port_width: int
@@ -57,7 +56,6 @@ def write_block_design(architecture: Architecture, folder: Path, board: Board) -
         return False
     own = _Context(
         INSTANCE,
-        architecture.hardware_id,
         board.title,
         board.board_part,
         board.port_width,
