@@ -206,7 +206,7 @@ def compile_sources(
     """Objects of C++ files, from the cache where they are there: `build` without the linking.
 
     Args:
-        sources: C++ files, which include nothing but the headers (`*.h`) in `includes` and system headers.
+        sources: C++ files, which include nothing but the headers (`*.h`) beside them, in `includes` and of the system.
         includes: folders of headers.
         compiled: called after each file.
         flags: of the compiler, beside those that all C++ is compiled with.
@@ -234,7 +234,9 @@ def compile_sources(
 
     def target_of(source: Path) -> Path:
         digest = common.copy()
-        digest.update(source.name.encode() + source.read_bytes())
+        beside = sorted(source.parent.glob("*.h")) if source.parent not in includes else []
+        for file in (*beside, source):
+            digest.update(file.name.encode() + file.read_bytes())
         return cache / f"{digest.hexdigest()[:32]}.o"
 
     def compile_one(source: Path, target: Path) -> Path:

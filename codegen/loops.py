@@ -114,8 +114,8 @@ def loops_of(architecture: Architecture) -> dict[str, Loop]:
     found = [
         Loop("LOAD_POSITIONS", "load_header_and_positions", "load", 5, port="weights"),
         Loop("COPY_POSITIONS", "load_header_and_positions", "load", 5),
-        Loop("LOAD_PIXELS", "load_patches", "image", 5, ("LOAD_PATCHES", "LOAD_PATCH_WORDS"), port="image"),
-        Loop("PATCH_TOKENS", "queue_patches", "image", 3, ("PATCH_IMAGES",)),
+        Loop("LOAD_PIXELS", "load_patches", "image", 5, port="image"),
+        Loop("PATCH_TOKENS", "queue_patches", "image", 3),
         Loop("LOAD_SETTINGS", "load_norm", "load", 4, port="weights"),
         Loop("LOAD_NORM", "load_norm", "load", 4, port="weights"),
         Loop("LOAD_GROUP", "load_group", "load", 5, port="weights"),

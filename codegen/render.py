@@ -103,7 +103,7 @@ class ProjectContext:
 
 
 def _sources(arithmetic: str) -> dict[Path, Path]:
-    """Source of every file; those in an arithmetic's folder, if any, replace the ones of the same name in `src`."""
+    """Source of every file; those in an arithmetic's folder, if any, replace those of that name in `src` or `tb`."""
     found = {
         # The tool scripts stand beside the folders whose files they name.
         Path("" if folder == "scripts" else folder) / file_name(source): source
@@ -111,8 +111,10 @@ def _sources(arithmetic: str) -> dict[Path, Path]:
         for source in (TEMPLATES / folder).iterdir()
     }
     own = TEMPLATES / arithmetic
-    replacing = own.iterdir() if own.is_dir() else ()
-    return found | {Path("src") / file_name(source): source for source in replacing}
+    for folder, place in (("src", own), ("tb", own / "tb")):
+        replacing = [path for path in place.iterdir() if path.is_file()] if place.is_dir() else []
+        found |= {Path(folder) / file_name(source): source for source in replacing}
+    return found
 
 
 def unit_functions(replaced: Iterable[str] = ()) -> Callable[[str], str]:

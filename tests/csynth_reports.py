@@ -290,14 +290,14 @@ def as_assumed(architecture: Architecture) -> Reports:
     return Reports(
         modules,
         bursts=[
-            ("m_axi_gmem_image", "LOAD_PATCHES", "read", "variable", "128", place),
+            ("m_axi_gmem_image", "LOAD_PIXELS", "read", "variable", "128", place),
             ("m_axi_gmem_output", "STORE_TOKENS", "write", "variable", "128", place),
         ],
         missed=[
             (
                 "m_axi_gmem_image",
                 "image",
-                "LOAD_PATCHES",
+                "LOAD_PIXELS",
                 "Could not widen since type i128 size is greater than or equal to the threshold of 0",
                 "214-353",
                 place,
