@@ -235,6 +235,7 @@ def test_not_a_build_folder(tmp_path: Path) -> None:
     assert main(["verify", str(tmp_path), "--csim"]) == 2
 
 
+@pytest.mark.compile
 def test_precompiled_header_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With `-H`, the compiler marks a precompiled header that it uses with an exclamation mark."""
     commands: list[list[str]] = []
