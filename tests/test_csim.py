@@ -69,16 +69,20 @@ CASES = {
         moe={"layers": "all", "shared_gate": True, "gate_bias": True},
         fields={"activation": "gelu_tanh"},
     ),
-    "every-expert": Case("w8a8", WIDE, moe={"experts": 3, "top_k": 3, "renormalize": True}, task=1),
+    "every-expert": Case(
+        "w8a8", WIDE, moe={"experts": 3, "top_k": 3, "renormalize": True}, task=1, fields={"prefix_tokens": 5}
+    ),
     "plain-one-patch": Case(
         "w8a8", NARROW, moe=None, fields={"image_size": (4, 4), "tasks": ["a"], "depth": 1}
     ),
     "one-expert-no-qkv-bias": Case(
-        "w16a16", SINGLE, moe={"experts": 1, "top_k": 1}, fields={"qkv_bias": False}
+        "w16a16", SINGLE, moe={"experts": 1, "top_k": 1}, fields={"qkv_bias": False, "prefix_tokens": 2}
     ),
     "activations-narrower-than-pixels": Case(FIVE_BITS, NARROW, fields={"depth": 1}, moe=None),
     "original-arithmetic": Case("iccad23", NARROW, batch=2, task=1),
-    "original-arithmetic-single-lane": Case("iccad23", SINGLE, moe={"top_k": 3, "renormalize": True}),
+    "original-arithmetic-single-lane": Case(
+        "iccad23", SINGLE, moe={"top_k": 3, "renormalize": True}, fields={"prefix_tokens": 0}
+    ),
 }
 
 

@@ -40,6 +40,7 @@ DESIGNS = range(10)
 
 
 @pytest.mark.compile
+@pytest.mark.rtl
 @pytest.mark.parametrize("number", DESIGNS)
 def test_a_random_design_is_refused_or_compiles(number: int) -> None:
     outcome = designs.run(SEED, number)
