@@ -24,6 +24,12 @@ from pysim.network import Network
 
 Power = Annotated[int, Field(ge=1, le=1024, strict=True)]
 
+MemoryKind = Literal["lut", "block", "ultra"]
+"""What a memory is built of: LUTs, block RAM or ultra RAM."""
+
+SHALLOW = 256
+"""Most scores of a row that the default hardware keeps in LUTs."""
+
 CLOCK_MHZ = 300.0
 """Clock of the default hardware, on boards whose own default is no lower."""
 
@@ -50,6 +56,24 @@ class Hardware(BaseModel):
     """Memory ports that load weights side by side."""
     weight_rows: Annotated[int, Field(ge=1, le=8192, strict=True)] = 512
     """Depth of each half of the weight buffer, in words of `lanes` x `outputs` weights."""
+    router_lanes: Literal[2, 4, 8, 16, 32] = 4
+    """Experts whose logits the router computes at once."""
+    weight_memory: MemoryKind = "block"
+    """What the weight buffer is built of."""
+    operand_memory: MemoryKind = "block"
+    """What the operands of the linear engine are kept in."""
+    residual_memory: Literal["block", "ultra"] = "block"
+    """What the residual stream is kept in, of which LayerNorm reads two words a cycle."""
+    head_memory: MemoryKind = "block"
+    """What queries, keys and values are kept in."""
+    gate_memory: MemoryKind = "block"
+    """What the router's copy of the tokens is kept in."""
+    score_memory: MemoryKind = "lut"
+    """What attention scores are kept in."""
+    choice_memory: Literal["lut", "block"] = "block"
+    """What the router's logits, choices and sums are kept in."""
+    table_memory: Literal["lut", "block"] = "block"
+    """What tables of more than 256 segments are built of."""
     max_batch: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
     """Images that share each weight while it is on chip."""
     clock_mhz: Annotated[float, Field(ge=1, le=1000)] = CLOCK_MHZ
@@ -178,6 +202,7 @@ def default_hardware(
     hardware = Hardware(
         outputs=32 if narrow and not original else 16,
         token_tile=1 if original else 4,
+        score_memory="lut" if network.spec.tokens <= SHALLOW else "block",
         attention_rows=attention_rows or default_attention_rows(network.spec, precision),
     )
     if board is None:

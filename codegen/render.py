@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ from codegen.architecture import (
     POSITION_BYTES,
     PRODUCT_SHIFT,
     RECORD_BYTES,
-    ROUTER_LANES,
     SETTING_BYTES,
     SHIFT_BITS,
     Architecture,
     attention_steps,
 )
+from codegen.hardware import MemoryKind
 from codegen.rtl.blackbox import Blackbox
 from codegen.sources import Sources, file_name, is_template
 from codegen.testdata import tested_layers
@@ -103,7 +103,7 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "outputs": architecture.outputs,
         "token_tile": hardware.token_tile,
         "attention_rows": hardware.attention_rows,
-        "router_lanes": ROUTER_LANES,
+        "router_lanes": architecture.router_lanes,
         "token_words": architecture.token_words,
         "head_words": architecture.head_words,
         "weight_rows": hardware.weight_rows,
@@ -168,26 +168,33 @@ def context(architecture: Architecture) -> dict[str, Any]:
 
 
 SMALL_TABLE = 256
-"""Most segments of a table that LUTs hold; a larger one takes a block RAM."""
+"""Most segments of a table that LUTs hold in any case."""
+
+IMPLEMENTATIONS: Mapping[MemoryKind, str] = {"lut": "lutram", "block": "bram", "ultra": "uram"}
+"""Kinds of memory, as `bind_storage` spells them (UG1399)."""
 
 
 def storage(architecture: Architecture) -> dict[str, Any]:
-    """What holds each memory: `lutram` or `bram`, as `bind_storage` spells them (UG1399)."""
-    small = "lutram"
-    return {
-        "weights": "bram",
-        "operands": "bram",
-        "residual": "bram",
-        "heads": "bram",
-        "gate_input": "bram",
-        "scores": small if architecture.spec.tokens <= SMALL_TABLE else "bram",
-        "tables": table_storage(function_tables(architecture)),
+    """What holds each memory, as `bind_storage` spells it."""
+    hardware = architecture.hardware
+    kinds: dict[str, MemoryKind] = {
+        "weights": hardware.weight_memory,
+        "operands": hardware.operand_memory,
+        "residual": hardware.residual_memory,
+        "heads": hardware.head_memory,
+        "gate_input": hardware.gate_memory,
+        "scores": hardware.score_memory,
+        "choices": hardware.choice_memory,
     }
+    found = {name: IMPLEMENTATIONS[kind] for name, kind in kinds.items()}
+    return found | {"tables": table_storage(function_tables(architecture), hardware.table_memory)}
 
 
-def table_storage(functions: Iterable[PiecewiseLinear]) -> dict[str, str]:
+def table_storage(functions: Iterable[PiecewiseLinear], large: MemoryKind = "block") -> dict[str, str]:
     """What holds each function table, by its name."""
-    return {table.name: "lutram" if len(table.base) <= SMALL_TABLE else "bram" for table in functions}
+    return {
+        table.name: IMPLEMENTATIONS["lut" if len(table.base) <= SMALL_TABLE else large] for table in functions
+    }
 
 
 def function_tables(architecture: Architecture) -> tuple[PiecewiseLinear, ...]:

@@ -1,0 +1,449 @@
+"""Branch and bound for the hardware with the fewest cycles within limits.
+
+Words and beats (lanes, ports, their width) make a frame. Within one, the cycles of the linear engine depend on outputs,
+token tile and weight rows, those of attention on its rows, those of the router on its lanes; resources add up likewise.
+So each engine's choices are looked at once, in arrays, and whole hardwares only where the sum of the engines' least
+cycles beats the best that was found. Every resource, and some mixes of block RAM, ultra RAM and LUTs, which a memory
+may trade for one another, bound what the other engines can still be. Nothing is left out unless such a bound says that
+it is slower or does not fit; what is found, the estimate confirms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boards import Board
+from codegen.architecture import Architecture
+from codegen.fit.costs import Costs, costs_of
+from codegen.fit.space import (
+    MOST_WEIGHT_ROWS,
+    ROUTER_LANES,
+    Frame,
+    Limits,
+    buffers,
+    engines,
+    frames,
+    limits_of,
+    sizes_of,
+)
+from codegen.fit.times import Layers, Queues, Times
+from codegen.hardware import Hardware, MemoryKind
+from codegen.memories import memories
+from codegen.performance import Performance, beats_per_cycle, evaluate, on_board
+from common.errors import InputError
+from pysim.network import Network
+from pysim.program import linears
+
+Integers = NDArray[np.int64]
+Reals = NDArray[np.float64]
+Progress = Callable[[int, int], Any]
+
+MIXES: Final = (
+    (0, 1, 0, 1),
+    (0, 1, 1, 0),
+    (0, 0, 1, 1),
+    (0, 1, 1, 1),
+    (0, 2, 1, 1),
+    (0, 1, 2, 1),
+    (0, 1, 1, 2),
+    (0, 1, 0, 2),
+    (0, 1, 0, 4),
+    (0, 1, 1, 4),
+    (0, 4, 1, 1),
+    (0, 2, 0, 1),
+)
+"""Weights of block RAM, ultra RAM and LUTs in bounds, as shares of their limits."""
+
+NONE: Final = 1 << 60
+"""Cycles of what does not fit."""
+
+AT_ONCE: Final = 512
+"""Linear engines that are set beside every attention and router at once."""
+
+_OTHERS: Final = ("activations", "write-back", "layernorm", "ports", "addresses")
+"""What neither the linear engine nor attention nor the router is."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The fastest hardware within limits.
+
+    Attributes:
+        hardware: its sizes.
+        performance: its estimate on the board.
+    """
+
+    hardware: Hardware
+    performance: Performance
+
+
+def fit(
+    network: Network,
+    board: Board,
+    *,
+    limits: Limits | None = None,
+    clock_mhz: float | None = None,
+    batch: int = 1,
+    queues: Queues | None = None,
+    attention_rows: int | None = None,
+    progress: Progress | None = None,
+) -> Fitted:
+    """The fastest hardware that fits a board.
+
+    Args:
+        network: shape and precision.
+        board: the board.
+        limits: the most that it may take; what `limits_of` says where it is not given.
+        clock_mhz: its clock; the board's default where it is not given.
+        batch: images that go through together.
+        queues: per MoE layer, the length of each expert's queue; even queues where they are not known.
+        attention_rows: P, if it is given.
+        progress: called with the widths of words that are done, and in total.
+
+    Raises:
+        InputError: nothing fits.
+    """
+    search = Search(
+        network, board, clock_mhz=clock_mhz, batch=batch, queues=queues, attention_rows=attention_rows
+    )
+    found = search.run(limits or limits_of(board), progress=progress)
+    if found is None:
+        raise InputError(
+            f"no hardware for {network.spec.name} in {network.precision.name} fits {board.name}: {search.short}",
+            hint="choose a narrower precision, a larger board, or more of a resource (--margin)",
+        )
+    return found
+
+
+class Search:
+    """The space of a network on a board; what was computed for one search serves the next.
+
+    Args:
+        network: shape and precision.
+        board: the board.
+        clock_mhz: clock; the board's default where it is not given.
+        batch: images that go through together.
+        queues: lengths of the experts' queues, where they are known.
+        attention_rows: P, if it is given.
+        lanes: widths of words to look at; all where they are not given.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        board: Board,
+        *,
+        clock_mhz: float | None = None,
+        batch: int = 1,
+        queues: Queues | None = None,
+        attention_rows: int | None = None,
+        lanes: Sequence[int] | None = None,
+    ) -> None:
+        self.network, self.board, self.batch, self.queues = network, board, batch, queues
+        self.clock_mhz = board.clock_mhz_default if clock_mhz is None else clock_mhz
+        rows = np.arange(1, network.spec.tokens + 1) if attention_rows is None else np.array([attention_rows])
+        self.attention_rows: Integers = rows.astype(np.int64)
+        self.short = ""
+        wanted = [frame for frame in frames(board) if lanes is None or frame.lanes in lanes]
+        widths = [_Width(self, list(group)) for _, group in groupby(wanted, key=lambda frame: frame.lanes)]
+        # Of very narrow words, no weight buffer holds a block of a very wide layer.
+        self.widths = [width for width in widths if width.least_rows <= MOST_WEIGHT_ROWS]
+
+    def run(self, limits: Limits, least_cycles: int = 0, progress: Progress | None = None) -> Fitted | None:
+        """The fastest hardware within limits, or None.
+
+        Args:
+            limits: the most that it may take.
+            least_cycles: what no hardware within the limits beats, if such a bound is known.
+            progress: called with the widths of words that are done, and in total.
+        """
+        state = _State(self, limits, least_cycles)
+        order = sorted(self.widths, key=lambda width: width.bound)
+        for done, width in enumerate(order):
+            if progress is not None:
+                progress(done, len(order))
+            if width.bound >= state.best:
+                break
+            for frame in width.by_bound(state):
+                if frame.bound >= state.best or state.is_least:
+                    break
+                frame.search(state)
+        if progress is not None:
+            progress(len(order), len(order))
+        if state.found is None:
+            self.short = state.short
+            return None
+        performance = evaluate(
+            on_board(self.network, self.board, state.found, self.batch), self.board, self.batch, self.queues
+        )
+        return Fitted(state.found, performance)
+
+    def sizes(self, frame: Frame, **arrays: int | Integers) -> Architecture:
+        """The network on hardware of a frame."""
+        return sizes_of(self.network, self.board, frame, self.batch, clock_mhz=self.clock_mhz, **arrays)
+
+    @cached_property
+    def layers(self) -> Layers:
+        """The network's linear layers."""
+        return Layers.of(self.sizes(Frame(2, 1, 64)), self.batch, self.queues)
+
+    @property
+    def router_lanes(self) -> tuple[int, ...]:
+        """Widths of the router that are of any use."""
+        if not self.network.spec.moe_layers:
+            return (2,)
+        assert self.network.spec.moe is not None
+        experts = self.network.spec.moe.experts
+        return tuple(lanes for lanes in ROUTER_LANES if lanes < 2 * experts) or ROUTER_LANES[:1]
+
+    def times(self, sizes: Architecture) -> Times:
+        """Cycles on such hardware."""
+        return Times(sizes, self.layers, self.batch, beats_per_cycle(sizes, self.board))
+
+    def costs(self, sizes: Architecture, engines: Sequence[str], count: int) -> Costs:
+        """Resources of some engines on such hardware."""
+        return costs_of(sizes, memories(sizes), engines, self.board.uram > 0, count)
+
+
+class _State:
+    """What a search has found so far, and the bounds that it works with."""
+
+    def __init__(self, search: Search, limits: Limits, least_cycles: int) -> None:
+        self.search, self.limits, self.least = search, limits.array, least_cycles
+        self.best = NONE
+        self.found: Hardware | None = None
+        self.least_share = np.inf
+        self.short = ""
+        room = np.maximum(self.limits, 1).astype(np.float64)
+        pure = [np.eye(len(room))[column] / room[column] for column in range(len(room))]
+        mixed = [np.array([0, *weights[1:], 0]) / room for weights in MIXES]
+        self.mixes: Reals = np.array([*pure, *mixed])
+        # Rounding must not make a bound too tight.
+        self.room: Reals = self.mixes @ self.limits + 1e-9
+
+    @property
+    def is_least(self) -> bool:
+        """Whether nothing can be faster."""
+        return self.best <= self.least
+
+    def note_short(self, needs: Reals) -> None:
+        """Remember how far the hardware that comes nearest is beyond the limits."""
+        over = needs[: len(self.limits)] / np.maximum(self.room[: len(self.limits)], 1e-12)
+        if over.max() < self.least_share:
+            self.least_share = float(over.max())
+            name = ("DSP slices", "block RAM", "ultra RAM", "LUTs", "flip-flops")[int(over.argmax())]
+            self.short = f"the least takes {100 * over.max():.0f} % of the {name} that it may have"
+
+
+class _Width:
+    """Frames with words of one width: attention, and the router's resources, are the same in all."""
+
+    def __init__(self, search: Search, frames: list[Frame]) -> None:
+        self.search, self.frames = search, frames
+        self.widest = max(frames, key=lambda frame: (frame.weight_ports * frame.axi_width, frame.axi_width))
+        self.lanes = self.widest.lanes
+
+    @cached_property
+    def outputs_and_tiles(self) -> tuple[Integers, Integers]:
+        """Every linear engine."""
+        return engines(self.lanes, self.search.sizes(self.widest).packed)
+
+    @cached_property
+    def least_rows(self) -> int:
+        """Weight rows that one block of every layer needs."""
+        sizes = self.search.sizes(self.widest)
+        return max(sizes.value_words(op.input) for op in linears(self.search.network.program))
+
+    @cached_property
+    def attention(self) -> tuple[Integers, Costs]:
+        """Cycles and costs of attention, by its rows."""
+        rows = self.search.attention_rows
+        sizes = self.search.sizes(self.widest, attention_rows=rows)
+        return self.search.times(sizes).attention(rows), self.search.costs(sizes, ["attention"], len(rows))
+
+    @cached_property
+    def router(self) -> Costs:
+        """Costs of the router, by its lanes."""
+        found = []
+        for lanes in self.search.router_lanes:
+            sizes = self.search.sizes(self.widest, router_lanes=lanes)
+            found.append(self.search.costs(sizes, ["router"], 1))
+        return Costs.joined(found)
+
+    @cached_property
+    def bound(self) -> int:
+        """Cycles that no hardware with such words beats, on any board with such ports."""
+        outputs, tiles = self.outputs_and_tiles
+        sizes = self.search.sizes(self.widest, outputs=outputs, token_tile=tiles)
+        linear = int(self.search.times(sizes).least_linear().min())
+        return (
+            linear + int(self.attention[0].min()) + self.search.times(self.search.sizes(self.widest)).fixed()
+        )
+
+    def by_bound(self, state: _State) -> Iterator[_Frame]:
+        """Frames, the most promising first."""
+        found = [_Frame(self, frame, state) for frame in self.frames]
+        yield from sorted(found, key=lambda frame: frame.bound)
+
+
+class _Frame:
+    """A frame under some limits."""
+
+    def __init__(self, width: _Width, frame: Frame, state: _State) -> None:
+        search = width.search
+        self.width, self.search_, self.frame = width, search, frame
+        plain = search.sizes(frame)
+        self.others = search.costs(plain, _OTHERS, 1)
+        self.fixed = search.times(plain).fixed()
+        router = [
+            search.times(search.sizes(frame, router_lanes=lanes)).router() for lanes in search.router_lanes
+        ]
+        # Every attention with every router.
+        cycles, attention = width.attention
+        self.pair_times = (cycles[:, None] + np.array(router)).ravel()
+        costs = attention.least(state.mixes)[:, None] + width.router.least(state.mixes)
+        self.pair_costs: Reals = costs.reshape(-1, len(state.mixes))
+        self.left: Reals = state.room - self.others.least(state.mixes)[0]
+        self.order = np.argsort(self.pair_times, kind="stable")
+        self.stairs = [self._stairs(column) for column in range(len(state.mixes))]
+        self._find_engines(state)
+
+    def _stairs(self, column: int) -> tuple[Reals, Integers]:
+        """Least cycles of attention and router, by how much of a mix they may take."""
+        costs = self.pair_costs[:, column]
+        order = np.argsort(costs, kind="stable")
+        return costs[order], np.minimum.accumulate(self.pair_times[order])
+
+    def _least_pairs(self, costs: Reals) -> Integers:
+        """Least cycles of attention and router beside linear engines of such costs; beyond all bounds, none."""
+        found = np.zeros(len(costs), np.int64)
+        for column, (stairs, times) in enumerate(self.stairs):
+            place = np.searchsorted(stairs, self.left[column] - costs[:, column], side="right")
+            found = np.maximum(found, np.where(place > 0, times[place - 1], NONE))
+        return found
+
+    def _least_joint_pairs(self, costs: Reals) -> Integers:
+        """The same, where one attention and one router must be within all bounds."""
+        within = np.ones((len(costs), len(self.pair_times)), bool)
+        for column in range(costs.shape[1]):
+            within &= self.pair_costs[:, column] <= (self.left[column] - costs[:, column])[:, None]
+        return np.where(within, self.pair_times, NONE).min(axis=1)
+
+    def _find_engines(self, state: _State) -> None:
+        """Linear engines that may be faster than the best, whatever their weight buffer."""
+        outputs, tiles = self.width.outputs_and_tiles
+        sizes = self._linear(outputs, tiles, self.width.least_rows)
+        least = self.search_.times(sizes).least_linear()
+        costs = self.search_.costs(sizes, ["linear"], len(outputs)).least(state.mixes)
+        bounds = least + self.fixed + self._least_pairs(costs)
+        self.bound = int(bounds.min())
+        if self.bound >= NONE:
+            state.note_short((state.room - self.left) + costs.min(axis=0) + self.pair_costs.min(axis=0))
+        keep = np.flatnonzero(bounds < state.best)
+        self.outputs, self.tiles, self.bounds = outputs[keep], tiles[keep], bounds[keep]
+
+    def _linear(self, outputs: Integers, tiles: Integers, rows: Integers | int) -> Architecture:
+        return self.search_.sizes(self.frame, outputs=outputs, token_tile=tiles, weight_rows=rows)
+
+    def search(self, state: _State) -> None:
+        """Look at every hardware of the frame that may be faster than the best."""
+        keep = self.bounds < state.best
+        outputs, tiles = self.outputs[keep], self.tiles[keep]
+        if not len(outputs):
+            return
+        choices = {int(each): self._rows(int(each)) for each in np.unique(outputs)}
+        counts = [len(choices[int(each)]) for each in outputs]
+        rows = np.concatenate([choices[int(each)] for each in outputs])
+        outputs, tiles = np.repeat(outputs, counts), np.repeat(tiles, counts)
+        sizes = self._linear(outputs, tiles, rows)
+        times = self.search_.times(sizes).linear() + self.fixed
+        costs = self.search_.costs(sizes, ["linear"], len(rows))
+        least = costs.least(state.mixes)
+        bounds = times + self._least_pairs(least)
+        order = np.argsort(bounds, kind="stable")
+        for start in range(0, len(order), AT_ONCE):
+            some = order[start : start + AT_ONCE]
+            if bounds[some[0]] >= state.best or state.is_least:
+                return
+            joint = times[some] + self._least_joint_pairs(least[some])
+            for place in np.argsort(joint, kind="stable"):
+                each = int(some[place])
+                if joint[place] >= state.best or state.is_least:
+                    break
+                self._try(state, each, int(times[each]), least[each], costs, (outputs, tiles, rows))
+
+    def _rows(self, outputs: int) -> Integers:
+        """Weight rows at which some layer gets other groups."""
+        sizes = self._linear(np.array([outputs]), np.array([1]), MOST_WEIGHT_ROWS)
+        shapes = [sizes.shape(op) for op in self.search_.layers.kinds.values()]
+        found = [buffers(int(np.max(shape.blocks)), int(shape.in_words)) for shape in shapes]
+        rows = np.unique(np.concatenate([*found, [self.width.least_rows]]))
+        return rows[(rows >= self.width.least_rows) & (rows <= MOST_WEIGHT_ROWS)]
+
+    def _try(
+        self,
+        state: _State,
+        engine: int,
+        time: int,
+        least: Reals,
+        costs: Costs,
+        arrays: tuple[Integers, Integers, Integers],
+    ) -> None:
+        """Find the fastest attention and router beside one linear engine for which there is room."""
+        order = self.order[self.pair_times[self.order] + time < state.best]
+        order = order[(self.pair_costs[order] + least <= self.left).all(axis=1)]
+        routers = self.search_.router_lanes
+        for pair in order:
+            row, router = divmod(int(pair), len(routers))
+            parts = [
+                (self.others, 0),
+                (costs, engine),
+                (self.width.attention[1], row),
+                (self.width.router, router),
+            ]
+            kinds = _kinds(parts, state.limits)
+            if kinds is None:
+                continue
+            outputs, tiles, rows = (int(array[engine]) for array in arrays)
+            state.best = int(self.pair_times[pair]) + time
+            state.found = Hardware(
+                lanes=self.frame.lanes,
+                outputs=outputs,
+                token_tile=tiles,
+                attention_rows=int(self.search_.attention_rows[row]),
+                axi_width=self.frame.axi_width,
+                weight_ports=self.frame.weight_ports,
+                weight_rows=rows,
+                router_lanes=routers[router],
+                max_batch=self.search_.batch,
+                clock_mhz=self.search_.clock_mhz,
+                family=self.search_.board.family,
+                **kinds,
+            )
+            return
+
+
+def _kinds(parts: Sequence[tuple[Costs, int]], limits: Integers) -> dict[str, MemoryKind] | None:
+    """What to build each memory of, so that all fit and take the least shares of the limits; None if nothing does."""
+    total = sum(part.base[place] for part, place in parts)
+    names: list[str] = []
+    choices: list[tuple[MemoryKind, ...]] = []
+    sums = np.asarray(total)[None]
+    for part, place in parts:
+        for name, (kinds, uses) in part.kinds.items():
+            names.append(name)
+            choices.append(kinds)
+            sums = (sums[:, None] + uses[place][None]).reshape(-1, len(limits))
+    fits = np.flatnonzero((sums <= limits).all(axis=1))
+    if not len(fits):
+        return None
+    shares = (sums[fits] / np.maximum(limits, 1)).sum(axis=1)
+    places = np.unravel_index(int(fits[shares.argmin()]), [len(kinds) for kinds in choices])
+    return {name: kinds[int(place)] for name, kinds, place in zip(names, choices, places, strict=True)}
