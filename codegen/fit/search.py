@@ -10,7 +10,7 @@ it is slower or does not fit; what is found, the estimate confirms.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -35,6 +35,7 @@ from codegen.fit.space import (
 )
 from codegen.fit.times import Layers, Queues, Times
 from codegen.hardware import Hardware, MemoryKind
+from codegen.loops import Loop, loops_of
 from codegen.memories import memories
 from codegen.performance import Performance, beats_per_cycle, evaluate, on_board
 from common.errors import InputError
@@ -46,18 +47,18 @@ Reals = NDArray[np.float64]
 Progress = Callable[[int, int], Any]
 
 MIXES: Final = (
-    (0, 1, 0, 1),
-    (0, 1, 1, 0),
-    (0, 0, 1, 1),
-    (0, 1, 1, 1),
-    (0, 2, 1, 1),
-    (0, 1, 2, 1),
-    (0, 1, 1, 2),
-    (0, 1, 0, 2),
-    (0, 1, 0, 4),
-    (0, 1, 1, 4),
-    (0, 4, 1, 1),
-    (0, 2, 0, 1),
+    (1, 0, 1),
+    (1, 1, 0),
+    (0, 1, 1),
+    (1, 1, 1),
+    (2, 1, 1),
+    (1, 2, 1),
+    (1, 1, 2),
+    (1, 0, 2),
+    (1, 0, 4),
+    (1, 1, 4),
+    (4, 1, 1),
+    (2, 0, 1),
 )
 """Weights of block RAM, ultra RAM and LUTs in bounds, as shares of their limits."""
 
@@ -171,10 +172,10 @@ class Search:
                 progress(done, len(order))
             if width.bound >= state.best:
                 break
-            for frame in width.by_bound(state):
-                if frame.bound >= state.best or state.is_least:
+            for bound, frame in width.by_bound:
+                if bound >= state.best or state.is_least:
                     break
-                frame.search(state)
+                width.opened(frame).look(state)
         if progress is not None:
             progress(len(order), len(order))
         if state.found is None:
@@ -184,6 +185,17 @@ class Search:
             on_board(self.network, self.board, state.found, self.batch), self.board, self.batch, self.queues
         )
         return Fitted(state.found, performance)
+
+    @cached_property
+    def mixes(self) -> Reals:
+        """(bounds, resources): weights of the resources, each alone and some together, as shares of the board's."""
+        board = self.board
+        room = np.maximum([board.dsp, 2 * board.bram36, board.uram, board.lut, board.ff], 1).astype(
+            np.float64
+        )
+        alone = np.eye(len(room)) / room
+        together = [np.array([0, *weights, 0]) / room for weights in MIXES]
+        return np.array([*alone, *together])
 
     def sizes(self, frame: Frame, **arrays: int | Integers) -> Architecture:
         """The network on hardware of a frame."""
@@ -205,7 +217,12 @@ class Search:
 
     def times(self, sizes: Architecture) -> Times:
         """Cycles on such hardware."""
-        return Times(sizes, self.layers, self.batch, beats_per_cycle(sizes, self.board))
+        return Times(sizes, self.layers, self.loops, self.batch, beats_per_cycle(sizes, self.board))
+
+    @cached_property
+    def loops(self) -> Mapping[str, Loop]:
+        """What is assumed of each loop: the same on all hardware."""
+        return loops_of(self.sizes(Frame(2, 1, 64)))
 
     def costs(self, sizes: Architecture, engines: Sequence[str], count: int) -> Costs:
         """Resources of some engines on such hardware."""
@@ -221,12 +238,8 @@ class _State:
         self.found: Hardware | None = None
         self.least_share = np.inf
         self.short = ""
-        room = np.maximum(self.limits, 1).astype(np.float64)
-        pure = [np.eye(len(room))[column] / room[column] for column in range(len(room))]
-        mixed = [np.array([0, *weights[1:], 0]) / room for weights in MIXES]
-        self.mixes: Reals = np.array([*pure, *mixed])
         # Rounding must not make a bound too tight.
-        self.room: Reals = self.mixes @ self.limits + 1e-9
+        self.room: Reals = search.mixes @ self.limits + 1e-9
 
     @property
     def is_least(self) -> bool:
@@ -235,7 +248,7 @@ class _State:
 
     def note_short(self, needs: Reals) -> None:
         """Remember how far the hardware that comes nearest is beyond the limits."""
-        over = needs[: len(self.limits)] / np.maximum(self.room[: len(self.limits)], 1e-12)
+        over = needs[: len(self.limits)] / np.maximum(self.room[: len(self.limits)], 1e-9)
         if over.max() < self.least_share:
             self.least_share = float(over.max())
             name = ("DSP slices", "block RAM", "ultra RAM", "LUTs", "flip-flops")[int(over.argmax())]
@@ -249,6 +262,7 @@ class _Width:
         self.search, self.frames = search, frames
         self.widest = max(frames, key=lambda frame: (frame.weight_ports * frame.axi_width, frame.axi_width))
         self.lanes = self.widest.lanes
+        self._opened: dict[Frame, _Frame] = {}
 
     @cached_property
     def outputs_and_tiles(self) -> tuple[Integers, Integers]:
@@ -277,43 +291,61 @@ class _Width:
             found.append(self.search.costs(sizes, ["router"], 1))
         return Costs.joined(found)
 
-    @cached_property
-    def bound(self) -> int:
-        """Cycles that no hardware with such words beats, on any board with such ports."""
-        outputs, tiles = self.outputs_and_tiles
-        sizes = self.search.sizes(self.widest, outputs=outputs, token_tile=tiles)
-        linear = int(self.search.times(sizes).least_linear().min())
-        return (
-            linear + int(self.attention[0].min()) + self.search.times(self.search.sizes(self.widest)).fixed()
-        )
+    def opened(self, frame: Frame) -> _Frame:
+        """A frame with its arrays, which are kept."""
+        if frame not in self._opened:
+            self._opened[frame] = _Frame(self, frame)
+        return self._opened[frame]
 
-    def by_bound(self, state: _State) -> Iterator[_Frame]:
-        """Frames, the most promising first."""
-        found = [_Frame(self, frame, state) for frame in self.frames]
-        yield from sorted(found, key=lambda frame: frame.bound)
+    def routers(self, frame: Frame) -> list[int]:
+        """Cycles of all routers in a frame, by their lanes."""
+        search = self.search
+        return [
+            search.times(search.sizes(frame, router_lanes=lanes)).router() for lanes in search.router_lanes
+        ]
+
+    @cached_property
+    def by_bound(self) -> list[tuple[int, Frame]]:
+        """Frames with cycles that none of their hardware beats, the most promising first."""
+        search, (outputs, tiles) = self.search, self.outputs_and_tiles
+        layers, experts = search.times(search.sizes(self.widest, outputs=outputs, token_tile=tiles)).rounds()
+        attention = int(self.attention[0].min())
+        found = []
+        for frame in self.frames:
+            loads = search.times(search.sizes(frame, outputs=outputs)).expert_loads()
+            linear = int((layers + np.maximum(experts, loads)).min())
+            fixed = search.times(search.sizes(frame)).fixed()
+            found.append((linear + attention + fixed + min(self.routers(frame)), frame))
+        return sorted(found, key=lambda found: found[0])
+
+    @property
+    def bound(self) -> int:
+        """Cycles that no hardware with such words beats."""
+        return self.by_bound[0][0]
 
 
 class _Frame:
-    """A frame under some limits."""
+    """A frame, and what it takes whatever the limits."""
 
-    def __init__(self, width: _Width, frame: Frame, state: _State) -> None:
+    def __init__(self, width: _Width, frame: Frame) -> None:
         search = width.search
-        self.width, self.search_, self.frame = width, search, frame
-        plain = search.sizes(frame)
+        self.width, self.search, self.frame = width, search, frame
+        plain, mixes = search.sizes(frame), search.mixes
         self.others = search.costs(plain, _OTHERS, 1)
+        self.least_others: Reals = self.others.least(mixes)[0]
         self.fixed = search.times(plain).fixed()
-        router = [
-            search.times(search.sizes(frame, router_lanes=lanes)).router() for lanes in search.router_lanes
-        ]
         # Every attention with every router.
         cycles, attention = width.attention
-        self.pair_times = (cycles[:, None] + np.array(router)).ravel()
-        costs = attention.least(state.mixes)[:, None] + width.router.least(state.mixes)
-        self.pair_costs: Reals = costs.reshape(-1, len(state.mixes))
-        self.left: Reals = state.room - self.others.least(state.mixes)[0]
+        self.pair_times: Integers = (cycles[:, None] + np.array(width.routers(frame))).ravel()
+        pair_costs = attention.least(mixes)[:, None] + width.router.least(mixes)
+        self.pair_costs: Reals = pair_costs.reshape(-1, len(mixes))
         self.order = np.argsort(self.pair_times, kind="stable")
-        self.stairs = [self._stairs(column) for column in range(len(state.mixes))]
-        self._find_engines(state)
+        self.stairs = [self._stairs(column) for column in range(len(mixes))]
+        # Every linear engine, with the least weight buffer.
+        outputs, tiles = width.outputs_and_tiles
+        sizes = self._linear(outputs, tiles, width.least_rows)
+        self.least_times: Integers = search.times(sizes).least_linear() + self.fixed
+        self.least_costs: Reals = search.costs(sizes, ["linear"], len(outputs)).least(mixes)
 
     def _stairs(self, column: int) -> tuple[Reals, Integers]:
         """Least cycles of attention and router, by how much of a mix they may take."""
@@ -321,41 +353,33 @@ class _Frame:
         order = np.argsort(costs, kind="stable")
         return costs[order], np.minimum.accumulate(self.pair_times[order])
 
-    def _least_pairs(self, costs: Reals) -> Integers:
+    def _least_pairs(self, costs: Reals, left: Reals) -> Integers:
         """Least cycles of attention and router beside linear engines of such costs; beyond all bounds, none."""
         found = np.zeros(len(costs), np.int64)
         for column, (stairs, times) in enumerate(self.stairs):
-            place = np.searchsorted(stairs, self.left[column] - costs[:, column], side="right")
+            place = np.searchsorted(stairs, left[column] - costs[:, column], side="right")
             found = np.maximum(found, np.where(place > 0, times[place - 1], NONE))
         return found
 
-    def _least_joint_pairs(self, costs: Reals) -> Integers:
+    def _least_joint_pairs(self, costs: Reals, left: Reals) -> Integers:
         """The same, where one attention and one router must be within all bounds."""
         within = np.ones((len(costs), len(self.pair_times)), bool)
         for column in range(costs.shape[1]):
-            within &= self.pair_costs[:, column] <= (self.left[column] - costs[:, column])[:, None]
+            within &= self.pair_costs[:, column] <= (left[column] - costs[:, column])[:, None]
         return np.where(within, self.pair_times, NONE).min(axis=1)
 
-    def _find_engines(self, state: _State) -> None:
-        """Linear engines that may be faster than the best, whatever their weight buffer."""
-        outputs, tiles = self.width.outputs_and_tiles
-        sizes = self._linear(outputs, tiles, self.width.least_rows)
-        least = self.search_.times(sizes).least_linear()
-        costs = self.search_.costs(sizes, ["linear"], len(outputs)).least(state.mixes)
-        bounds = least + self.fixed + self._least_pairs(costs)
-        self.bound = int(bounds.min())
-        if self.bound >= NONE:
-            state.note_short((state.room - self.left) + costs.min(axis=0) + self.pair_costs.min(axis=0))
-        keep = np.flatnonzero(bounds < state.best)
-        self.outputs, self.tiles, self.bounds = outputs[keep], tiles[keep], bounds[keep]
-
     def _linear(self, outputs: Integers, tiles: Integers, rows: Integers | int) -> Architecture:
-        return self.search_.sizes(self.frame, outputs=outputs, token_tile=tiles, weight_rows=rows)
+        return self.search.sizes(self.frame, outputs=outputs, token_tile=tiles, weight_rows=rows)
 
-    def search(self, state: _State) -> None:
+    def look(self, state: _State) -> None:
         """Look at every hardware of the frame that may be faster than the best."""
-        keep = self.bounds < state.best
-        outputs, tiles = self.outputs[keep], self.tiles[keep]
+        left = state.room - self.least_others
+        bounds = self.least_times + self._least_pairs(self.least_costs, left)
+        if bounds.min() >= NONE:
+            needs = self.least_others + self.least_costs.min(axis=0) + self.pair_costs.min(axis=0)
+            state.note_short(needs)
+        keep = bounds < state.best
+        outputs, tiles = (array[keep] for array in self.width.outputs_and_tiles)
         if not len(outputs):
             return
         choices = {int(each): self._rows(int(each)) for each in np.unique(outputs)}
@@ -363,26 +387,26 @@ class _Frame:
         rows = np.concatenate([choices[int(each)] for each in outputs])
         outputs, tiles = np.repeat(outputs, counts), np.repeat(tiles, counts)
         sizes = self._linear(outputs, tiles, rows)
-        times = self.search_.times(sizes).linear() + self.fixed
-        costs = self.search_.costs(sizes, ["linear"], len(rows))
-        least = costs.least(state.mixes)
-        bounds = times + self._least_pairs(least)
+        times = self.search.times(sizes).linear() + self.fixed
+        costs = self.search.costs(sizes, ["linear"], len(rows))
+        least = costs.least(self.search.mixes)
+        bounds = times + self._least_pairs(least, left)
         order = np.argsort(bounds, kind="stable")
         for start in range(0, len(order), AT_ONCE):
             some = order[start : start + AT_ONCE]
             if bounds[some[0]] >= state.best or state.is_least:
                 return
-            joint = times[some] + self._least_joint_pairs(least[some])
+            joint = times[some] + self._least_joint_pairs(least[some], left)
             for place in np.argsort(joint, kind="stable"):
                 each = int(some[place])
                 if joint[place] >= state.best or state.is_least:
                     break
-                self._try(state, each, int(times[each]), least[each], costs, (outputs, tiles, rows))
+                self._try(state, each, int(times[each]), left - least[each], costs, (outputs, tiles, rows))
 
     def _rows(self, outputs: int) -> Integers:
         """Weight rows at which some layer gets other groups."""
         sizes = self._linear(np.array([outputs]), np.array([1]), MOST_WEIGHT_ROWS)
-        shapes = [sizes.shape(op) for op in self.search_.layers.kinds.values()]
+        shapes = [sizes.shape(op) for op in self.search.layers.kinds.values()]
         found = [buffers(int(np.max(shape.blocks)), int(shape.in_words)) for shape in shapes]
         rows = np.unique(np.concatenate([*found, [self.width.least_rows]]))
         return rows[(rows >= self.width.least_rows) & (rows <= MOST_WEIGHT_ROWS)]
@@ -392,14 +416,14 @@ class _Frame:
         state: _State,
         engine: int,
         time: int,
-        least: Reals,
+        left: Reals,
         costs: Costs,
         arrays: tuple[Integers, Integers, Integers],
     ) -> None:
         """Find the fastest attention and router beside one linear engine for which there is room."""
         order = self.order[self.pair_times[self.order] + time < state.best]
-        order = order[(self.pair_costs[order] + least <= self.left).all(axis=1)]
-        routers = self.search_.router_lanes
+        order = order[(self.pair_costs[order] <= left).all(axis=1)]
+        routers = self.search.router_lanes
         for pair in order:
             row, router = divmod(int(pair), len(routers))
             parts = [
@@ -417,14 +441,14 @@ class _Frame:
                 lanes=self.frame.lanes,
                 outputs=outputs,
                 token_tile=tiles,
-                attention_rows=int(self.search_.attention_rows[row]),
+                attention_rows=int(self.search.attention_rows[row]),
                 axi_width=self.frame.axi_width,
                 weight_ports=self.frame.weight_ports,
                 weight_rows=rows,
                 router_lanes=routers[router],
-                max_batch=self.search_.batch,
-                clock_mhz=self.search_.clock_mhz,
-                family=self.search_.board.family,
+                max_batch=self.search.batch,
+                clock_mhz=self.search.clock_mhz,
+                family=self.search.board.family,
                 **kinds,
             )
             return

@@ -121,11 +121,14 @@ def frames(board: Board) -> Iterator[Frame]:
                 yield Frame(lanes, ports, width)
 
 
+_DEFAULTS: Final = Hardware().model_dump() | {"weight_rows": MOST_WEIGHT_ROWS}
+
+
 def sizes_of(
     network: Network, board: Board, frame: Frame, batch: int, **arrays: int | float | Integers
 ) -> Architecture:
     """A network on hardware of a frame, of which some sizes are arrays: it is not checked."""
-    fields = {**Hardware().model_dump(), "weight_rows": MOST_WEIGHT_ROWS, **frame.__dict__, **arrays}
+    fields = {**_DEFAULTS, **vars(frame), **arrays}
     fields |= {"family": board.family, "max_batch": batch}
     return Architecture(network, Hardware.model_construct(**fields), checked=False)
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codegen.architecture import Architecture, attention_steps, ceil_div, job_name
 from codegen.estimate import HEADER_BEATS, MEMORY_LATENCY, even_queues
-from codegen.loops import Loop, loops_of
+from codegen.loops import Loop
 from pysim.program import Embed, Experts, Gate, Linear, linears
 
 Integers = NDArray[np.int64]
@@ -80,18 +79,21 @@ class Times:
     Args:
         sizes: the network on it.
         layers: its linear layers.
+        loops: what is assumed of each loop.
         batch: images.
         beats_per_cycle: what the board's memory delivers.
     """
 
-    def __init__(self, sizes: Architecture, layers: Layers, batch: int, beats_per_cycle: float) -> None:
-        self.sizes, self.layers, self.batch = sizes, layers, batch
+    def __init__(
+        self,
+        sizes: Architecture,
+        layers: Layers,
+        loops: Mapping[str, Loop],
+        batch: int,
+        beats_per_cycle: float,
+    ) -> None:
+        self.sizes, self.layers, self.loops, self.batch = sizes, layers, loops, batch
         self.rate = min(beats_per_cycle, 1.0)
-
-    @cached_property
-    def loops(self) -> Mapping[str, Loop]:
-        """What is assumed of each loop."""
-        return loops_of(self.sizes)
 
     def _beats(self, beats: Integers | int) -> Integers:
         """Cycles in which the memory delivers so many beats."""
@@ -177,27 +179,33 @@ class Times:
                     total = total + count * (among + ends + np.where(empty, behind, 0))
         return np.asarray(total, np.int64)
 
-    def least_linear(self) -> Integers:
-        """A bound of `linear` for any depth of the weight buffer.
-
-        All rounds take their time. Experts also take that of their loads, of which no other layer hides any.
-        """
-        sizes, layers = self.sizes, self.layers
-        computed = {True: np.int64(0), False: np.int64(0)}
-        loaded = np.int64(0)
-        expert = layers.is_expert
-        for kind, op in layers.kinds.items():
-            shape = sizes.shape(op)
-            steps = np.maximum(shape.in_words, sizes.write_steps)
-            for (name, rows, _), count in layers.counts.items():
+    def rounds(self) -> tuple[Integers, Integers]:
+        """What all rounds take at least, whatever the weight buffer: of layers of all tokens, and of experts."""
+        expert = self.layers.is_expert
+        found = {True: np.zeros(1, np.int64), False: np.zeros(1, np.int64)}
+        for kind, op in self.layers.kinds.items():
+            shape = self.sizes.shape(op)
+            steps = np.maximum(shape.in_words, self.sizes.write_steps)
+            for (name, rows, _), count in self.layers.counts.items():
                 if name == kind:
-                    tiles = ceil_div(rows, sizes.hardware.token_tile)
-                    rounds = (shape.blocks * tiles + 1) * steps + self.loops["ROUNDS"].depth
-                    computed[kind in expert] = computed[kind in expert] + count * rounds
-                    if kind in expert:
-                        # A rounding may come to half a cycle less for each of at most so many groups.
-                        beats = shape.blocks * shape.block_beats
-                        loaded = loaded + count * np.floor(beats / self.rate - shape.blocks / 2).astype(
-                            np.int64
-                        )
-        return np.asarray(computed[False] + np.maximum(computed[True], loaded), np.int64)
+                    tiles = ceil_div(rows, self.sizes.hardware.token_tile)
+                    cycles = (shape.blocks * tiles + 1) * steps + self.loops["ROUNDS"].depth
+                    found[kind in expert] = found[kind in expert] + count * cycles
+        return found[False], found[True]
+
+    def expert_loads(self) -> Integers:
+        """What the loads of experts take at least: no other layer hides any of them."""
+        loaded = np.zeros(1, np.int64)
+        for kind in self.layers.is_expert:
+            shape = self.sizes.shape(self.layers.kinds[kind])
+            # Rounding may save half a cycle of each group.
+            cycles = np.floor(shape.beats / self.rate - shape.blocks / 2).astype(np.int64)
+            loaded = loaded + cycles * sum(
+                count for (name, _, _), count in self.layers.counts.items() if name == kind
+            )
+        return loaded
+
+    def least_linear(self) -> Integers:
+        """A bound of `linear` for any depth of the weight buffer."""
+        layers, experts = self.rounds()
+        return layers + np.maximum(experts, self.expert_loads())
