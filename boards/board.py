@@ -20,7 +20,7 @@ from pydantic import (
 
 from boards.family import FamilyName
 from common.errors import InputError
-from common.printable import MOST, one_line, printable, shown, shown_key
+from common.printable import one_line, shown, shown_key
 from common.toml import read_toml
 
 _SHIPPED: Final = Path(__file__).parent
@@ -33,17 +33,8 @@ _PARTS: Final = {
 """Per family: how its part numbers begin, and an example of one."""
 
 
-class BoardError(ValueError):
-    """Raised for a board that does not exist, or a board file that cannot be used.
-
-    `message` says what was found and what was expected, `hint` (maybe empty) what to do about it.
-    """
-
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        """Keep `message`, which is also the `str()` of the error, and `hint`."""
-        self.message = printable(message, MOST)
-        self.hint = printable(hint, MOST)
-        super().__init__(self.message)
+class BoardError(InputError):
+    """Raised for a board that does not exist, or a board file that cannot be used."""
 
 
 def _one_line(text: str) -> str:

@@ -33,6 +33,7 @@ from pysim.program import (
     Program,
     Value,
     linears,
+    name_of,
     of_type,
 )
 from pysim.spec import ModelSpec
@@ -43,6 +44,7 @@ NORM_RECORD_BYTES = 16
 """gamma and beta of one channel."""
 HEADER_BYTES = 8
 """What all layers share."""
+HEADER_BEATS = 1
 SETTING_BYTES = 4
 POSITION_BYTES = 4
 OUTPUT_BYTES = 4
@@ -115,6 +117,7 @@ class LinearShape:
         group: blocks in a group.
         pairs: pairs of groups.
         block_beats: beats of a block in the weight image: its records, then its weights.
+        out_words: words of its results for a token.
     """
 
     in_words: int
@@ -122,13 +125,7 @@ class LinearShape:
     group: int
     pairs: int
     block_beats: int
-
-    @property
-    def groups(self) -> list[int]:
-        """Blocks of each group, empty ones included."""
-        return [
-            max(0, min(self.group, self.blocks - number * self.group)) for number in range(2 * self.pairs)
-        ]
+    out_words: int
 
     @property
     def group_beats(self) -> int:
@@ -228,8 +225,7 @@ class Architecture:
                 f"axi_width = {axi_width}, expected at least {8 * RECORD_BYTES}",
                 hint="the record of an output channel must not straddle two ports",
             )
-        for name in self.job_names:
-            self.linear(name)
+        self.shapes  # noqa: B018 - too few weight rows are refused
 
     def _check_sizes(self) -> None:
         """Refuse a network that the numbers in the generated code cannot count."""
@@ -408,25 +404,13 @@ class Architecture:
         blocks = ceil_div(out_words * self.lanes, self.outputs)
         pairs = ceil_div(blocks, 2 * (rows // in_words))
         block_beats = self.record_beats + in_words * self.word_beats
-        return LinearShape(in_words, blocks, ceil_div(blocks, 2 * pairs), pairs, block_beats)
+        return LinearShape(in_words, blocks, ceil_div(blocks, 2 * pairs), pairs, block_beats, out_words)
 
     @cached_property
-    def _jobs(self) -> dict[str, Linear]:
-        """A linear layer of each kind; for a kind that the network has none of, its like."""
-        found = {job_name(op): op for op in linears(self.program)}
-        for part in ("fc1", "fc2"):
-            like = found.get(part) or found[f"expert_{part}"]
-            found = {part: like, f"expert_{part}": like} | found
-        return found
-
-    def linear(self, name: str) -> LinearShape:
-        """Shape of the layers of a kind: patch, qkv, proj, fc1, fc2, expert_fc1 or expert_fc2."""
-        return self.shape(self._jobs[name])
-
-    @property
-    def job_names(self) -> tuple[str, ...]:
-        """Kinds of linear layers."""
-        return ("patch", "qkv", "proj", "fc1", "fc2", "expert_fc1", "expert_fc2")
+    def shapes(self) -> dict[str, LinearShape]:
+        """Shape of each kind of linear layer that the network has: of those that `job_name` gives."""
+        kinds = {job_name(op): op for op in linears(self.program)}
+        return {kind: self.shape(op) for kind, op in kinds.items()}
 
     @property
     def word_beats(self) -> int:
@@ -451,7 +435,7 @@ class Architecture:
     @property
     def max_group(self) -> int:
         """Blocks that half of the weight buffer holds at most."""
-        return largest(*(self.linear(name).group for name in self.job_names))
+        return largest(*(shape.group for shape in self.shapes.values()))
 
     @property
     def packed(self) -> bool:
@@ -563,10 +547,10 @@ class Architecture:
         return tuple(self._layout())
 
     def _layout(self) -> Iterator[Section]:
-        yield Section("header", 1)
+        yield Section("header", HEADER_BEATS)
         for layer, block in groupby(self.program, key=lambda op: op.layer):
             if layer is not None:
-                yield Section(f"blocks.{layer}.settings", self.setting_beats, layer=layer)
+                yield Section(name_of(layer, "settings"), self.setting_beats, layer=layer)
             for op in block:
                 match op:
                     case Embed():

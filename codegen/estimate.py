@@ -9,27 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import assert_never
 
-from codegen.architecture import Architecture
+from codegen.architecture import HEADER_BEATS, Architecture
 from codegen.loops import (
     Loop,
     Run,
     copy_positions_trips,
     keys_trips,
-    load_gate_trips,
-    load_group_trips,
     load_pixels_trips,
-    load_positions_trips,
     loops_of,
     rounds_trips,
     router_runs,
     store_trips,
     words_trips,
 )
+from codegen.schedule import Engine, Job, followers, job_table, running
 
 MEMORY_LATENCY = 80
 """Cycles from a request to its first beat; paid once a burst that nothing hides."""
-HEADER_BEATS = 1
 
 Trips = dict[str, int]
 
@@ -55,14 +54,6 @@ class Stage:
     bound_by: str
     trips: Trips
     runs: tuple[Run, ...]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Blocks of outputs that are computed together, and the load that runs meanwhile, if there is one."""
-
-    compute: Run
-    prefetch: Run | None
 
 
 @dataclass(frozen=True)
@@ -92,8 +83,17 @@ def even_queues(architecture: Architecture, tokens: int) -> list[int]:
     return [total // experts + (expert < total % experts) for expert in range(experts)]
 
 
+@dataclass(frozen=True)
+class _Cost:
+    """What a job takes: runs of loops, hidden or not, beats that no loop loads, and the cycles of all that."""
+
+    runs: Sequence[Run]
+    cycles: int
+    beats: int = 0
+
+
 class Scheduler:
-    """The kernel's schedule, stage by stage, for a batch of images.
+    """Cycles of the job table, stage by stage, for a batch of images.
 
     Args:
         architecture: of the design.
@@ -114,34 +114,31 @@ class Scheduler:
     ) -> None:
         self.architecture = architecture
         self.batch = batch
-        self.tokens = batch * architecture.spec.tokens
         self.beats_per_cycle = beats_per_cycle
         self.loops = loops_of(architecture) if loops is None else loops
         self.overlap = overlap
-        self.stages: list[Stage] = []
 
     def run(self, queues: Mapping[int, Sequence[int]] | None = None) -> list[Stage]:
-        """Schedule the whole network; `queues` gives each MoE layer's queue lengths (even ones where absent)."""
-        spec = self.architecture.spec
-        self._embed()
-        for layer in range(spec.depth):
-            block = f"blocks.{layer}"
-            self._norm(f"{block}.norm1", self.architecture.setting_beats)
-            self._linear(f"{block}.qkv", "qkv", following="proj")
-            self._attention(f"{block}.attention")
-            moe = layer in spec.moe_layers
-            self._linear(f"{block}.proj", "proj", following=None if moe else "fc1")
-            self._norm(f"{block}.norm2", 0)
-            after = "qkv" if layer + 1 < spec.depth else None
-            if moe:
-                lengths = (queues or {}).get(layer, even_queues(self.architecture, self.tokens))
-                self._router(f"{block}.router")
-                self._experts(f"{block}.experts", lengths, after)
-            else:
-                self._linear(f"{block}.fc1", "fc1", following="fc2")
-                self._linear(f"{block}.fc2", "fc2", following=after)
-        self._output()
-        return self.stages
+        """Evaluate the whole table; `queues` gives each MoE layer's queue lengths (even ones where absent)."""
+        architecture, spec = self.architecture, self.architecture.spec
+        even = {layer: even_queues(architecture, self.batch * spec.tokens) for layer in spec.moe_layers}
+        lengths = even | dict(queues or {})
+        jobs = running(job_table(architecture), lengths)
+        costs = [
+            (job, self._cost(job, self._rows(job, lengths), follower))
+            for job, follower in zip(jobs, followers(jobs), strict=True)
+        ]
+        return [
+            self._stage(name, [cost for _, cost in found])
+            for name, found in groupby(costs, key=lambda pair: pair[0].stage)
+        ]
+
+    def _rows(self, job: Job, lengths: Mapping[int, Sequence[int]]) -> int:
+        """Rows of all images."""
+        if job.skips_if_empty:
+            assert job.layer is not None
+            return lengths[job.layer][job.index]
+        return self.batch * job.rows
 
     def _beat_cycles(self, beats: int) -> int:
         """Cycles in which the memory delivers so many beats."""
@@ -156,18 +153,17 @@ class Scheduler:
         asked = run.iterations * run.loop.ii
         return max(asked, self._beat_cycles(run.iterations)) + (run.cycles - asked) + waits
 
-    def _add(self, name: str, runs: Sequence[Run], cycles: int | None = None, header: int = 0) -> None:
-        """Add a stage whose runs follow one another, unless its cycles are given."""
-        runs = [run for run in runs if run.iterations]
-        if cycles is None:
-            cycles = sum(self._run_cycles(run) for run in runs)
+    def _stage(self, name: str, costs: Sequence[_Cost]) -> Stage:
+        """A stage whose jobs follow one another."""
+        runs = [run for cost in costs for run in cost.runs if run.iterations]
+        cycles = sum(cost.cycles for cost in costs)
         trips: Trips = {}
         for run in runs:
             trips[run.loop.engine] = trips.get(run.loop.engine, 0) + run.iterations
-        if header:
-            trips["load"] = trips.get("load", 0) + header
-            cycles += header
-        load = sum(run.iterations for run in runs if _moves(run)) + header
+        beats = sum(cost.beats for cost in costs)
+        if beats:
+            trips["load"] = trips.get("load", 0) + beats
+        load = sum(run.iterations for run in runs if _moves(run)) + beats
         compute = sum(run.iterations for run in runs if not _moves(run))
         busy = max(compute, self._beat_cycles(load))
         bound = (
@@ -177,93 +173,72 @@ class Scheduler:
             if compute >= self._beat_cycles(load)
             else "weights"
         )
-        self.stages.append(Stage(name, compute, load, cycles, bound, trips, tuple(runs)))
+        return Stage(name, compute, load, cycles, bound, trips, tuple(runs))
 
-    def _groups(self, shape: str, tokens: int, following: str | None) -> list[Group]:
-        """The groups of a layer; the last one loads the first group of whatever follows."""
-        layer, rounds = self.architecture.linear(shape), self.loops["ROUNDS"]
-        prefetch = [self._load_group(shape, blocks) for blocks in layer.groups[1:]] + [self._first(following)]
-        return [
-            Group(Run(rounds, rounds_trips(self.architecture, shape, blocks, tokens)), load)
-            for blocks, load in zip(layer.groups, prefetch, strict=True)
+    def _cost(self, job: Job, rows: int, follower: Job | None) -> _Cost:
+        """Of a job with so many rows, behind which the first group of another one loads."""
+        architecture, loops = self.architecture, self.loops
+        match job.engine:
+            case Engine.LINEAR:
+                return self._linear(job, rows, follower)
+            case Engine.POSITIONS:
+                # The header comes with the request of the table behind it.
+                return self._in_turn(
+                    Run(loops["LOAD_POSITIONS"], job.beats, requests=1),
+                    Run(loops["COPY_POSITIONS"], copy_positions_trips(job, self.batch)),
+                    beats=job.settings_beats,
+                )
+            case Engine.PIXELS:
+                return self._in_turn(
+                    Run(loops["LOAD_PIXELS"], load_pixels_trips(architecture, job, rows), requests=1)
+                )
+            case Engine.PATCH_QUEUE:
+                return self._in_turn(Run(loops["PATCH_TOKENS"], rows))
+            case Engine.NORM:
+                # The settings of a layer and the parameters of its first norm are neighbours: one request.
+                return self._in_turn(
+                    Run(loops["LOAD_SETTINGS"], job.settings_beats),
+                    Run(loops["LOAD_NORM"], job.beats, requests=1),
+                    Run(loops["WORDS"], words_trips(architecture, job, rows)),
+                )
+            case Engine.ATTENTION:
+                heads = self.batch * job.count
+                return self._in_turn(Run(loops["CYCLES"], keys_trips(architecture, job), heads))
+            case Engine.ROUTER:
+                gate = Run(loops["LOAD_GATE"], job.beats, requests=1)
+                return self._in_turn(gate, *router_runs(job, loops, rows))
+            case Engine.GATHER:
+                return self._in_turn(Run(loops["GATHER_WORDS"], rows * job.words))
+            case Engine.OUTPUT:
+                return self._in_turn(
+                    Run(loops["STORE_WORD"], store_trips(architecture, job, rows), requests=1)
+                )
+            case _:
+                assert_never(job.engine)
+
+    def _in_turn(self, *runs: Run, beats: int = 0) -> _Cost:
+        """Runs that follow one another, and beats beside them."""
+        return _Cost(runs, sum(self._run_cycles(run) for run in runs if run.iterations) + beats, beats)
+
+    def _linear(self, job: Job, rows: int, follower: Job | None) -> _Cost:
+        """Groups, while each of which the next one loads; the last one loads the first group of whatever follows."""
+        first, *others = job.groups
+        loads = [self._load(job, blocks) for blocks in others]
+        loads.append(self._load(follower, follower.group) if follower is not None else None)
+        rounds = [
+            Run(self.loops["ROUNDS"], rounds_trips(self.architecture, job, blocks, rows))
+            for blocks in (first, *others)
         ]
+        runs = [*rounds, *(load for load in loads if load is not None)]
+        return _Cost(runs, sum(map(self._side_by_side, rounds, loads)))
 
-    def _load_group(self, shape: str, blocks: int) -> Run | None:
-        trips = load_group_trips(self.architecture, shape, blocks)
-        return Run(self.loops["LOAD_GROUP"], trips, requests=1) if trips else None
+    def _load(self, job: Job, blocks: int) -> Run | None:
+        """The load of some blocks of a layer, if there are any."""
+        return Run(self.loops["LOAD_GROUP"], blocks * job.block_beats, requests=1) if blocks else None
 
-    def _first(self, shape: str | None) -> Run | None:
-        """The load of the first group of a layer."""
-        return self._load_group(shape, self.architecture.linear(shape).group) if shape else None
-
-    def _group_cycles(self, group: Group) -> int:
-        load = self._run_cycles(group.prefetch) if group.prefetch else 0
-        return max(group.compute.cycles, load) if self.overlap else group.compute.cycles + load
-
-    def _run_groups(self, name: str, groups: list[Group], before: Sequence[Run | None] = ()) -> None:
-        """Add a stage of groups; what runs before them, nothing hides."""
-        first = [run for run in before if run is not None]
-        cycles = sum(self._run_cycles(run) for run in first) + sum(
-            self._group_cycles(group) for group in groups
-        )
-        loads = [group.prefetch for group in groups if group.prefetch is not None]
-        self._add(name, [*first, *(group.compute for group in groups), *loads], cycles)
-
-    def _linear(self, name: str, shape: str, *, following: str | None) -> None:
-        self._run_groups(name, self._groups(shape, self.tokens, following))
-
-    def _embed(self) -> None:
-        architecture, loops = self.architecture, self.loops
-        # The header comes with the request of the table behind it.
-        positions = Run(loops["LOAD_POSITIONS"], load_positions_trips(architecture), requests=1)
-        copies = Run(loops["COPY_POSITIONS"], copy_positions_trips(architecture, self.batch))
-        self._add("positions", [positions, copies], header=HEADER_BEATS)
-        pixels = load_pixels_trips(architecture, self.batch)
-        self._add("image", [Run(loops["LOAD_PIXELS"], pixels, requests=1)])
-        patches = self.batch * architecture.spec.patches
-        self._run_groups(
-            "embed",
-            self._groups("patch", patches, "qkv"),
-            [self._first("patch"), Run(loops["PATCH_TOKENS"], patches)],
-        )
-
-    def _norm(self, name: str, settings: int) -> None:
-        architecture, loops = self.architecture, self.loops
-        # The settings of a layer and the parameters of its first norm are neighbours: one request.
-        self._add(
-            name,
-            [
-                Run(loops["LOAD_SETTINGS"], settings),
-                Run(loops["LOAD_NORM"], architecture.norm_beats, requests=1),
-                Run(loops["WORDS"], words_trips(architecture, self.tokens)),
-            ],
-        )
-
-    def _attention(self, name: str) -> None:
-        architecture, loops = self.architecture, self.loops
-        heads = self.batch * architecture.spec.heads
-        self._add(name, [Run(loops["CYCLES"], keys_trips(architecture), heads)])
-
-    def _router(self, name: str) -> None:
-        gate = Run(self.loops["LOAD_GATE"], load_gate_trips(self.architecture), requests=1)
-        self._add(name, [gate, *router_runs(self.architecture, self.loops, self.tokens)])
-
-    def _experts(self, name: str, lengths: Sequence[int], after: str | None) -> None:
-        active = [length for length in lengths if length]
-        words = self.architecture.token_words
-        groups: list[Group] = []
-        before: list[Run | None] = [self._first("expert_fc1")]
-        for number, length in enumerate(active):
-            following = "expert_fc1" if number + 1 < len(active) else after
-            groups += self._groups("expert_fc1", length, "expert_fc2")
-            groups += self._groups("expert_fc2", length, following)
-            before.append(Run(self.loops["GATHER_WORDS"], length * words))
-        self._run_groups(name, groups, before)
-
-    def _output(self) -> None:
-        self._add(
-            "output", [Run(self.loops["STORE_WORD"], store_trips(self.architecture, self.tokens), requests=1)]
-        )
+    def _side_by_side(self, compute: Run, load: Run | None) -> int:
+        loading = self._run_cycles(load) if load is not None else 0
+        return max(compute.cycles, loading) if self.overlap else compute.cycles + loading
 
 
 def _moves(run: Run) -> bool:

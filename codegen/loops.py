@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from codegen.architecture import NORM_LATENCY, Architecture, attention_steps, ceil_div
+from codegen.schedule import Job
 from pysim.kernels.iccad23 import FEATURE
 
 DIVIDER_DEPTH = 2 * FEATURE.frac + 4
@@ -137,76 +138,59 @@ def loops_of(architecture: Architecture) -> dict[str, Loop]:
     return {loop.label: loop for loop in found}
 
 
-# Trips of one execution of each loop, in the order in which the kernel comes to them.
+# Trips of one execution of each loop, for a job of the table with so many rows (of all images), in the order in which
+# the kernel comes to them.
 
 
-def load_positions_trips(architecture: Architecture) -> int:
-    """LOAD_POSITIONS: beats of the position table."""
-    return architecture.spec.tokens * architecture.token_words * architecture.position_word_beats
-
-
-def copy_positions_trips(architecture: Architecture, batch: int) -> int:
+def copy_positions_trips(job: Job, batch: int) -> int:
     """COPY_POSITIONS: words of all images but the first."""
-    return (batch - 1) * architecture.spec.tokens * architecture.token_words
+    return (batch - 1) * job.rows * job.out_words
 
 
-def load_pixels_trips(architecture: Architecture, batch: int) -> int:
+def load_pixels_trips(architecture: Architecture, job: Job, rows: int) -> int:
     """LOAD_PIXELS: beats of the images."""
-    return batch * architecture.spec.patches * architecture.patch_words * architecture.pixel_beats
+    return rows * job.out_words * architecture.pixel_beats
 
 
-def rounds_trips(architecture: Architecture, name: str, blocks: int, tokens: int) -> int:
-    """ROUNDS: cycles of the rounds of a group of blocks of a layer, and of the last write-back.
+def rounds_trips(architecture: Architecture, job: Job, blocks: int, rows: int) -> int:
+    """ROUNDS: cycles of the rounds of a group of so many blocks, and of the last write-back.
 
-    A layer has an even number of groups, of which the last may be empty: it takes no time.
+    An empty group takes no time.
     """
     if not blocks:
         return 0
-    tiles = ceil_div(tokens, architecture.hardware.token_tile)
-    return (blocks * tiles + 1) * max(architecture.linear(name).in_words, architecture.write_steps)
+    tiles = ceil_div(rows, architecture.hardware.token_tile)
+    return (blocks * tiles + 1) * max(job.words, architecture.write_steps)
 
 
-def load_group_trips(architecture: Architecture, name: str, blocks: int) -> int:
-    """LOAD_GROUP: beats of a group of blocks of a layer."""
-    return blocks * architecture.linear(name).block_beats
-
-
-def keys_trips(architecture: Architecture) -> int:
+def keys_trips(architecture: Architecture, job: Job) -> int:
     """CYCLES in KEYS: steps of a head."""
-    steps = attention_steps(architecture.spec.tokens, architecture.hardware.attention_rows)
+    steps = attention_steps(job.rows, architecture.hardware.attention_rows)
     return steps * architecture.attention_step
 
 
-def words_trips(architecture: Architecture, tokens: int) -> int:
+def words_trips(architecture: Architecture, job: Job, rows: int) -> int:
     """WORDS in TOKENS of LayerNorm, the tokens that lag behind included."""
-    return (tokens + architecture.norm_lag) * architecture.token_words
+    return (rows + architecture.norm_lag) * job.words
 
 
-def store_trips(architecture: Architecture, tokens: int) -> int:
+def store_trips(architecture: Architecture, job: Job, rows: int) -> int:
     """STORE_WORD in STORE_TOKENS: beats of the result."""
-    return tokens * architecture.token_words * architecture.output_word_beats
+    return rows * job.words * architecture.output_word_beats
 
 
-def load_gate_trips(architecture: Architecture) -> int:
-    """LOAD_GATE: beats of one task's gate, its records and its weights."""
-    return architecture.gate_beats
-
-
-def router_runs(architecture: Architecture, loops: Mapping[str, Loop], tokens: int) -> list[Run]:
+def router_runs(job: Job, loops: Mapping[str, Loop], rows: int) -> list[Run]:
     """Logits, choice, softmax, reciprocals and queues of one layer.
 
     A loop over tokens, whose number the call decides, does not flatten into the loop round it: its depth is paid
     for each group of experts, each expert, each rank.
     """
-    moe = architecture.spec.moe
-    assert moe is not None
-    words = tokens * architecture.token_words
-    selected = [Run(loops["SELECTED_TOKENS"], tokens, moe.top_k)] if moe.normalize_over_selected else []
+    selected = [Run(loops["SELECTED_TOKENS"], rows, job.top_k)] if job.over_selected else []
     return [
-        Run(loops["GATE_WORDS"], words, architecture.gate_groups),
-        Run(loops["CHOOSE_TOKENS"], tokens, moe.experts),
+        Run(loops["GATE_WORDS"], rows * job.words, job.blocks),
+        Run(loops["CHOOSE_TOKENS"], rows, job.count),
         *selected,
-        Run(loops["FIND_DIVISORS"], tokens),
-        Run(loops["FILL_RANKS"], tokens * moe.top_k),
-        Run(loops["FIND_ACTIVE"], moe.experts),
+        Run(loops["FIND_DIVISORS"], rows),
+        Run(loops["FILL_RANKS"], rows * job.top_k),
+        Run(loops["FIND_ACTIVE"], job.count),
     ]

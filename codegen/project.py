@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tomli_w
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from boards import Board
-from codegen.architecture import Architecture
 from codegen.block_design import write_block_design
+from codegen.build import HARDWARE_FILE, VERSION, Build, BuildSpec
 from codegen.hardware import Hardware, default_hardware
 from codegen.host_files import require_model_of, write_host
 from codegen.performance import Performance, evaluate, on_board, require_fit
@@ -24,11 +22,8 @@ from codegen.rtl.blackbox_files import write_blackboxes
 from codegen.rtl.hls_kernels import write_hls_kernels
 from codegen.rtl.project import write_rtl
 from codegen.testdata import write_test_data
-from common.errors import InputError
-from common.toml import read_toml
 from pysim.design import Design
-from pysim.files import new_folder, require_new, validate
-from pysim.folders import require_folder
+from pysim.files import new_folder, require_new
 from pysim.model import Model
 from pysim.program import macs
 
@@ -36,91 +31,6 @@ NETWORK_TEST_MACS = 2_000_000_000
 """Networks with more work than this an image are tested engine by engine only."""
 
 STEPS = 4
-
-VERSION = 2
-"""Version of `build.toml`."""
-
-HARDWARE_FILE = "hardware.toml"
-"""In a build folder: the hardware that it is made of."""
-
-
-class BuildSpec(BaseModel):
-    """`build.toml`: what a build folder was generated from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    version: Literal[2]
-    board: str
-    design_id: str
-    hardware_id: str
-    weights_sha256: str
-    network_tested: bool
-
-
-@dataclass(frozen=True)
-class Build:
-    """A build folder.
-
-    Attributes:
-        folder: the folder.
-        spec: its `build.toml`.
-        design: the Design that it computes, in `design/`.
-        architecture: of the Design's network, on the hardware in `hardware.toml`.
-    """
-
-    folder: Path
-    spec: BuildSpec
-    design: Design = field(repr=False, compare=False)
-    architecture: Architecture = field(repr=False, compare=False)
-
-    @property
-    def hls(self) -> Path:
-        """The HLS project."""
-        return self.folder / "hls"
-
-    @property
-    def host(self) -> Path:
-        """What goes to the board."""
-        return self.folder / "host"
-
-    @property
-    def rtl(self) -> Path:
-        """The SystemVerilog kernels; empty for the original's arithmetic."""
-        return self.folder / "rtl"
-
-    @property
-    def vivado(self) -> Path:
-        """The block design; there is none for a board without a processing system."""
-        return self.folder / "vivado"
-
-    @classmethod
-    def load(cls, folder: Path) -> Build:
-        """Read a build folder; one whose design or hardware was exchanged is refused."""
-        require_folder(folder, "build")
-        path = folder / "build.toml"
-        data = read_toml(path)
-        if data.get("version", VERSION) != VERSION:
-            raise InputError(
-                f"{path}: version {data['version']!r}, expected {VERSION}",
-                hint="`edgemoe generate` the build again: this release reads only builds of its own version",
-            )
-        spec = validate(BuildSpec, data, path)
-        design = Design.load(folder / "design")
-        _require_same(folder, "design_id of design/", design.design_id, spec.design_id)
-        architecture = Architecture(design.network, Hardware.load(folder / HARDWARE_FILE))
-        rows = architecture.hardware.attention_rows
-        _require_same(folder, f"attention_rows of {HARDWARE_FILE}", rows, design.attention_rows)
-        found = architecture.hardware_id
-        _require_same(folder, f"hardware_id of design/ and {HARDWARE_FILE}", found, spec.hardware_id)
-        return cls(folder, spec, design, architecture)
-
-
-def _require_same(folder: Path, what: str, found: object, stated: object) -> None:
-    if found != stated:
-        raise InputError(
-            f"{folder}: {what} is {found}, of the build {stated}",
-            hint="generate the build again from its design",
-        )
 
 
 def generate(

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from boards import Board
+    from codegen.build import Build
     from codegen.csim import CsimResult
     from codegen.hardware import Hardware
     from codegen.performance import Performance
-    from codegen.project import Build
     from edgemoe.accelerator import Accelerator
     from frontend.options import Imported, Options
     from pysim.compare import Comparison
@@ -231,10 +231,10 @@ def generate(
         blackboxes: function units that the HLS project calls as RTL blackboxes: exp2, gelu, reciprocal, rsqrt.
         progress: called with steps done and in total.
     """
+    from boards import load_board
     from codegen.project import generate as run
-    from edgemoe.hardware import find_board
 
-    target = find_board(board)
+    target = load_board(board)
     build, _ = run(
         design,
         Path(folder),
@@ -252,8 +252,8 @@ def generate(
 
 def verify(folder: str | Path, *, progress: Progress | None = None) -> CsimResult:
     """Compile the C++ of a build with g++, run its test bench, and return what it compared."""
+    from codegen.build import Build
     from codegen.csim import run_csim
-    from codegen.project import Build
 
     return run_csim(Build.load(Path(folder)).hls, progress)
 
@@ -273,10 +273,10 @@ def estimate(
         hardware: how much hardware, or a `hardware.toml`; what suits a ZCU102 where it is not given.
         batch: images that go through together.
     """
+    from boards import load_board
     from codegen.performance import estimate as run
-    from edgemoe.hardware import find_board
 
-    target = find_board(board)
+    target = load_board(board)
     return run(design.network, target, batch, hardware=_hardware(design, target, hardware))
 
 
@@ -285,10 +285,10 @@ def default_hardware(design: Design, board: str = "zcu102") -> Hardware:
 
     Another is made from it, as in `default_hardware(design).changed(lanes=8, outputs=16)`.
     """
+    from boards import load_board
     from codegen.hardware import default_hardware as default
-    from edgemoe.hardware import find_board
 
-    return default(design.network, find_board(board), design.attention_rows)
+    return default(design.network, load_board(board), design.attention_rows)
 
 
 def _hardware(design: Design, board: Board, given: Hardware | str | Path | None) -> Hardware:

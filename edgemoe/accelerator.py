@@ -49,8 +49,8 @@ class Accelerator(host.Accelerator):
 
 def emulated_board(build: Path, progress: Callable[[int, int], Any] | None = None) -> Board:
     """An emulated board for a build folder, or for the host folder in one; compiles the kernel."""
+    from codegen.build import Build
     from codegen.csim import build_library
-    from codegen.project import Build
     from common.contract import MANIFEST
     from host.emulated import EmulatedBoard
     from host.manifest import Manifest

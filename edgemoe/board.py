@@ -12,8 +12,8 @@ from common.errors import InputError
 from edgemoe.console import Console
 
 if TYPE_CHECKING:
+    from codegen.build import Build
     from codegen.csim import CsimResult
-    from codegen.project import Build
 
 
 def register(app: typer.Typer) -> None:

@@ -8,10 +8,10 @@ from common.errors import CheckError
 from edgemoe.console import Console
 
 if TYPE_CHECKING:
+    from codegen.build import Build
     from codegen.csim import CsimResult
     from codegen.hls_check import Finding
     from codegen.hls_check.execution import Execution
-    from codegen.project import Build
 
 
 def verify_check(console: Console, build: Build) -> CsimResult:

@@ -23,7 +23,7 @@ from common.errors import CheckError
 from edgemoe import tables
 from edgemoe.console import Console
 from edgemoe.evaluate import TaskRun, run_task
-from edgemoe.hardware import estimate_json, find_board, show_verification, verification_json
+from edgemoe.hardware import estimate_json, show_verification, verification_json
 from frontend import digits
 from pysim.extras import require
 from pysim.files import new_folder, require_new
@@ -254,7 +254,7 @@ def _verify(demo: Demo, build: Path, console: Console) -> None:
 
 def _estimate(demo: Demo, build: Path, console: Console) -> None:
     """Say what the generated hardware would cost."""
-    from codegen.project import HARDWARE_FILE
+    from codegen.build import HARDWARE_FILE
 
     demo.estimate = edgemoe.estimate(
         edgemoe.load_design(build / "design"), BOARD, hardware=build / HARDWARE_FILE
@@ -263,8 +263,10 @@ def _estimate(demo: Demo, build: Path, console: Console) -> None:
         f"{name} {100 * demo.estimate.share(resource):.1f} %"
         for name, resource in {"DSP": "dsp", "BRAM": "bram36", "LUT": "lut"}.items()
     )
+    from boards import load_board
+
     console.show(
-        f"estimate for the {find_board(BOARD).title}, before synthesis: {BUILT_PRESET} takes "
+        f"estimate for the {load_board(BOARD).title}, before synthesis: {BUILT_PRESET} takes "
         f"{demo.estimate.cycles:,} cycles, {demo.estimate.ms:.3f} ms an image; {shares}"
     )
 

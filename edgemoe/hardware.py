@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import edgemoe
-from common.errors import CheckError, InputError
+from common.errors import CheckError
 from edgemoe.board import verify_host
 from edgemoe.checks import verify_check
 from edgemoe.console import Console
@@ -47,16 +47,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     for command in (generate, verify, estimate, boards):
         app.command()(command)
-
-
-def find_board(name: str) -> Board:
-    """A board by name or file; an unknown or malformed one is an `InputError`."""
-    from boards import BoardError, load_board
-
-    try:
-        return load_board(name)
-    except BoardError as error:
-        raise InputError(error.message, hint=error.hint) from None
 
 
 def chosen_hardware(design: Design, board: Board, file: Path | None, settings: Sequence[str]) -> Hardware:
@@ -99,12 +89,13 @@ def generate(
     json: Json = False,
 ) -> None:
     """Generate the hardware of a Design: HLS project, test bench, scripts, and files for the board."""
+    from boards import load_board
     from pysim.files import require_new
 
     console: Console = ctx.obj
     require_new(output)
     design = edgemoe.load_design(design_dir)
-    chosen = chosen_hardware(design, find_board(board), hardware, settings or ())
+    chosen = chosen_hardware(design, load_board(board), hardware, settings or ())
     images = edgemoe.load_images(list(image), design, fit=fit) if image else None
     network = edgemoe.load_model(model) if model is not None else None
     with console.progress("generating") as progress:
@@ -193,8 +184,8 @@ def verify(
     json: Json = False,
 ) -> None:
     """Prove that a build returns the simulator's integers."""
+    from codegen.build import Build
     from codegen.csim import CsimResult
-    from codegen.project import Build
 
     console: Console = ctx.obj
     build = Build.load(build_dir)
@@ -258,8 +249,10 @@ def estimate(
     json: Json = False,
 ) -> None:
     """Estimate cycles, traffic and resources of a Design on a board."""
+    from boards import load_board
+
     console: Console = ctx.obj
-    design, target = edgemoe.load_design(design_dir), find_board(board)
+    design, target = edgemoe.load_design(design_dir), load_board(board)
     chosen = chosen_hardware(design, target, hardware, settings or ())
     performance = edgemoe.estimate(design, board, hardware=chosen, batch=batch)
     _show_estimate(console, performance, target)

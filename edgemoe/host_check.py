@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codegen.build import Build
 from codegen.csim import CsimResult
-from codegen.project import Build
 from host.board import Board
 from host.driver import Accelerator
 from host.result import Result

@@ -9,8 +9,8 @@ import edgemoe
 from edgemoe.console import Console
 
 if TYPE_CHECKING:
+    from codegen.build import Build
     from codegen.csim import CsimResult
-    from codegen.project import Build
     from codegen.rtl.verify import RtlResult, StageCycles
 
 

@@ -11,8 +11,8 @@ from edgemoe.console import Console
 
 if TYPE_CHECKING:
     from boards import Board
+    from codegen.build import Build
     from codegen.csynth_check import LoopRow, SynthesisCheck
-    from codegen.project import Build
 
 STAGES = ("csim", "csynth", "cosim")
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 import edgemoe
 from boards import load_board
+from codegen.build import Build
 from codegen.hardware import Hardware
-from codegen.project import Build
 from emulation import Expected, FaultyKernel, faulty_board
 from host import Accelerator
 from host.emulated import EmulatedBoard

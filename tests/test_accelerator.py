@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import edgemoe
-from codegen.project import Build
+from codegen.build import Build
 from common.contract import DONE
 from common.errors import InputError
 from emulation import Expected, FaultyKernel, check, faulty_board

@@ -14,9 +14,9 @@ import edgemoe
 from blank import on_hardware
 from boards import Board, board_names, load_board
 from codegen.block_design import SCRIPTS, memory_masters, write_block_design
+from codegen.build import Build
 from codegen.hardware import default_hardware
 from codegen.performance import on_board
-from codegen.project import Build
 from edgemoe.cli import main
 from pysim.design import Design
 

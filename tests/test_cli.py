@@ -17,7 +17,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 import edgemoe
-from codegen.project import Build
+from codegen.build import Build
 from common.errors import CheckError
 from common.process import BROKEN_PIPE
 from edgemoe import cli

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 import edgemoe
-from codegen.project import Build
+from codegen.build import Build
 from edgemoe.cli import main
 
 Pixels = NDArray[np.uint8]

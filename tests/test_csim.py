@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ import pytest
 
 import edgemoe
 from boards import load_board
+from codegen import csim
+from codegen.build import Build
 from codegen.csim import CsimResult, run_csim
 from codegen.estimate import Scheduler, total_trips
 from codegen.hardware import Hardware
-from codegen.project import Build, generate
+from codegen.project import generate
 from common.errors import CheckError, InputError
 from conftest import NARROW
 from edgemoe.cli import main
@@ -214,3 +218,20 @@ def test_any_size_generates_what_does_not_fit(folders: Path, tmp_path: Path) -> 
 def test_not_a_build_folder(tmp_path: Path) -> None:
     assert main(["verify", str(tmp_path / "none"), "--csim"]) == 2
     assert main(["verify", str(tmp_path), "--csim"]) == 2
+
+
+def test_precompiled_header_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `-H`, the compiler marks a precompiled header that it uses with an exclamation mark."""
+    commands: list[list[str]] = []
+    check = csim._check
+
+    def recording(command: list[str], failure: str) -> None:
+        commands.append(command)
+        check(command, failure)
+
+    monkeypatch.setattr(csim, "_check", recording)
+    source = tmp_path / "new.cpp"
+    source.write_text(f"// {tmp_path}\n#include <ap_int.h>\nap_int<5> five() {{ return 5; }}\n")
+    csim.compile_sources([source], [tmp_path])
+    told = subprocess.run([*commands[-1][:-1], "/dev/null", "-H"], capture_output=True, text=True, check=True)
+    assert re.search(r"^! .*/ap_int\.h\.gch$", told.stderr, re.MULTILINE), told.stderr

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from blank import on_hardware
 from codegen.architecture import Architecture
+from codegen.build import Build
 from codegen.csynth_check import Finding, SynthesisCheck, check_synthesis, label_of
 from codegen.csynth_report import find_reports, read_synthesis
 from codegen.estimate import Scheduler, loop_totals
 from codegen.loops import GROUP_OVERLAP, loops_of
-from codegen.project import Build
 from common.errors import EdgeMoeError, InputError
 from csynth_reports import COMPUTE, LOAD, TOP, Loops, Module, Reports, as_assumed, table
 from edgemoe.cli import main

@@ -324,10 +324,10 @@ def test_weight_buffer_holds_one_block_at_least(networks: dict[str, Network]) ->
         return Architecture(networks["w16a16"], hardware)
 
     roomy = built(512)
-    words = {name: roomy.linear(name).in_words for name in roomy.job_names}
+    words = {kind: shape.in_words for kind, shape in roomy.shapes.items()}
     most = max(words.values())
     (longest,) = [name for name in ("patch", "fc2") if words[name] == most]
-    assert built(most).linear(longest).group == 1
+    assert built(most).shapes[longest].group == 1
     with pytest.raises(
         InputError, match=f"weight_rows = {most - 1} do not hold one block of layer {longest}, "
     ):

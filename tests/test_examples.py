@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codegen.project import Build
+from codegen.build import Build
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

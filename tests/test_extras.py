@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codegen.project import Build
+from codegen.build import Build
 from common import pictures
 from common.errors import InputError
 from edgemoe.cli import main

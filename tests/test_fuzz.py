@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from blank import blank
 from codegen.architecture import Architecture
-from codegen.project import Build
+from codegen.build import Build
 from codegen.render import render
 from codegen.rtl.kernels.base import Kernel
 from codegen.rtl.render import render as render_rtl

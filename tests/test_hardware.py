@@ -15,9 +15,9 @@ from numpy.testing import assert_array_equal
 import edgemoe
 from boards import FAMILIES, load_board
 from codegen.architecture import Architecture
+from codegen.build import Build
 from codegen.hardware import Hardware, default_hardware, settable
 from codegen.performance import estimate, on_board
-from codegen.project import Build
 from codegen.resources import dsp_by_engine
 from common.errors import InputError
 from edgemoe.cli import main

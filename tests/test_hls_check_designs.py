@@ -12,11 +12,12 @@ import pytest
 
 import edgemoe
 from boards import load_board
+from codegen.build import Build
 from codegen.hardware import Hardware, default_hardware
 from codegen.hls_check import check_project
 from codegen.hls_check.execution import execute
 from codegen.performance import on_board
-from codegen.project import Build, generate
+from codegen.project import generate
 from codegen.render import render
 from codegen.rtl.hls_kernels import write_hls_kernels
 from common.errors import InputError

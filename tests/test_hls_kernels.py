@@ -25,9 +25,9 @@ import edgemoe
 from blank import on_hardware
 from boards import load_board
 from codegen.architecture import Architecture
+from codegen.build import Build
 from codegen.csim import compile_sources, link
 from codegen.performance import on_board
-from codegen.project import Build
 from codegen.render import project_sources, render
 from codegen.rtl.hls_kernels import RESULTS, SCRIPT, write_hls_kernels
 from codegen.rtl.kernels import kernels_of

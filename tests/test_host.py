@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 import edgemoe
 from blank import on_hardware
 from boards import load_board
+from codegen.build import Build
 from codegen.host_files import LEFT_BEHIND, write_host
 from codegen.hwh import control_registers
 from codegen.manifest import kernel_arguments
-from codegen.project import Build
 from codegen.weight_image import pack_weights, port_images
 from common import contract
 from common.contract import EMULATED_HWH, Argument

@@ -18,7 +18,7 @@ from safetensors.numpy import save
 
 import edgemoe
 from boards import BoardError, load_board
-from codegen.project import Build
+from codegen.build import Build
 from common.errors import EdgeMoeError, InputError
 from common.pictures import load_picture
 from common.printable import MOST, one_line, printable, shown

@@ -10,7 +10,8 @@ import pytest
 
 from blank import on_hardware
 from boards import load_board
-from codegen.estimate import HEADER_BEATS, MEMORY_LATENCY, Scheduler, Stage, loop_totals, total_trips
+from codegen.architecture import HEADER_BEATS
+from codegen.estimate import MEMORY_LATENCY, Scheduler, Stage, loop_totals, total_trips
 from codegen.loops import GROUP_OVERLAP, Loop, Run, loops_of
 from codegen.render import render
 from pysim.design import Design

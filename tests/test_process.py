@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen.project import Build
+from codegen.build import Build
 from common.process import BROKEN_PIPE
 
 EDGEMOE = (sys.executable, "-c", "import sys; from edgemoe.cli import main; sys.exit(main())")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -34,3 +36,16 @@ def test_packages_are_typed() -> None:
     assert {path.parent.name for path in ROOT.glob("*/__init__.py")} == packages
     assert {path.parent.name for path in ROOT.glob("*/py.typed")} == packages
     assert setuptools["package-data"]["*"] == ["py.typed"]
+
+
+def test_library_imports_no_command_line(folders: Path) -> None:
+    code = (
+        "import sys, edgemoe\n"
+        "design = edgemoe.load_design(sys.argv[1])\n"
+        "edgemoe.estimate(design, 'zcu102')\n"
+        "edgemoe.simulate(design, edgemoe.random_images(design, 1))\n"
+        "assert not {'typer', 'click', 'rich'} & set(sys.modules), 'the command line came along'\n"
+    )
+    command = [sys.executable, "-c", code, str(folders / "w8a8")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr

@@ -14,8 +14,8 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 import edgemoe
+from codegen.build import Build
 from codegen.host_files import LEFT_BEHIND
-from codegen.project import Build
 
 pytestmark = pytest.mark.compile
 

@@ -20,7 +20,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 import edgemoe
-from codegen.project import Build
+from codegen.build import Build
 from common.contract import EMULATED_HWH
 from common.errors import InputError
 from emulation import FaultyKernel

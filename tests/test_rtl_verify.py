@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 import edgemoe
 from boards import load_board
+from codegen.build import Build
 from codegen.hardware import Hardware
-from codegen.project import Build, generate
+from codegen.project import generate
 from codegen.rtl import verify as module
 from codegen.rtl.blackbox import BLACKBOXES
 from codegen.rtl.blackbox_files import run_blackbox

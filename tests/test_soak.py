@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from codegen.project import Build
+from codegen.build import Build
 from host import Accelerator, Manifest, Result
 from host.emulated import EmulatedBoard, EmulatedMemory
 from scripts import soak_host

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from codegen.project import Build
+from codegen.build import Build
 from emulation import Expected, FaultyKernel, check
 from host import Accelerator, AcceleratorError, Result, driver
 from host import call as host_call

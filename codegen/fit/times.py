@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from codegen.architecture import Architecture, attention_steps, ceil_div, job_name
-from codegen.estimate import HEADER_BEATS, MEMORY_LATENCY, even_queues
+from codegen.architecture import HEADER_BEATS, Architecture, attention_steps, ceil_div, job_name
+from codegen.estimate import MEMORY_LATENCY, even_queues
 from codegen.loops import Loop
 from pysim.program import Embed, Experts, Gate, Linear, linears
 

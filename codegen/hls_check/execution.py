@@ -15,7 +15,8 @@ from codegen.hls_check.model import Loop, Program, load
 from codegen.hls_check.pragma_text import PragmaText
 from common.errors import InputError
 
-_FLAGS = ("-DEDGEMOE_CHECK", "-include", "checked_memory.h", "-w", "-O1")
+_FLAGS = ("-DEDGEMOE_CHECK", "-w", "-O1")
+_FIRST = ("checked_memory.h",)
 _NEVER = -1
 
 RUNS = {
@@ -98,7 +99,7 @@ def execute(project: Path, runs: Sequence[str] = tuple(RUNS)) -> Execution:
         # As one file: most of the time goes into types that all of them use.
         engines = folder / "engines.cpp"
         engines.write_text("".join(f'#line 1 "{path.name}"\n{texts[path]}\n' for path in sources))
-        executable = link(compile_sources([engines, *benches], [folder], flags=_FLAGS), project)
+        executable = link(compile_sources([engines, *benches], [folder], flags=_FLAGS, first=_FIRST), project)
     execution = Execution()
     for run in runs:
         execution.results[run] = run_testbench(executable, project, RUNS[run])

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codegen.architecture import Architecture
+from codegen.build import Build
 from codegen.children import workers
 from codegen.csim import CsimResult
 from codegen.estimate import Scheduler
-from codegen.project import Build
 from codegen.rtl.blackbox import BLACKBOXES
 from codegen.rtl.blackbox_files import run_blackbox
 from codegen.rtl.kernels import kernels_of

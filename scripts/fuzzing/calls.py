@@ -25,8 +25,8 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 import edgemoe
+from codegen.build import Build
 from codegen.csim import build_library
-from codegen.project import Build
 from common.errors import InputError
 from emulation import faulty_board
 from host import Accelerator, AcceleratorError, Result

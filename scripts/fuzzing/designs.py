@@ -19,9 +19,10 @@ import edgemoe
 from blank import blank
 from boards import FAMILIES, Board, load_board
 from codegen.architecture import Architecture
+from codegen.build import Build
 from codegen.csim import FLAGS, find_compiler, header_folder, run_csim
 from codegen.hardware import Hardware
-from codegen.project import Build, generate
+from codegen.project import generate
 from codegen.render import render
 from codegen.rtl.hls_kernels import MOST_AP_INT_BITS, write_hls_kernels
 from codegen.rtl.kernels import has_kernels, kernels_of

@@ -26,7 +26,7 @@ from PIL import Image
 
 import boards
 import edgemoe
-from codegen.project import Build
+from codegen.build import Build
 from common.errors import EdgeMoeError
 from damage import damaged
 from edgemoe.cli import main

@@ -39,7 +39,7 @@ def linear_kernel(architecture: Architecture, *, words: int | None = None) -> Ke
     """
     lanes, precision = architecture.lanes, architecture.precision
     hardware = architecture.hardware
-    shapes = [architecture.linear(name) for name in architecture.job_names]
+    shapes = architecture.shapes.values()
     in_words = words or max(shape.in_words for shape in shapes)
     blocks = max(shape.blocks for shape in shapes) if words is None else max(words, 64)
     group = max_group(architecture)
