@@ -65,9 +65,6 @@ MIXES: Final = (
 NONE: Final = 1 << 60
 """Cycles of what does not fit."""
 
-AT_ONCE: Final = 512
-"""Linear engines that are set beside every attention and router at once."""
-
 _OTHERS: Final = ("activations", "write-back", "layernorm", "ports", "addresses")
 """What neither the linear engine nor attention nor the router is."""
 
@@ -308,12 +305,12 @@ class _Width:
     def by_bound(self) -> list[tuple[int, Frame]]:
         """Frames with cycles that none of their hardware beats, the most promising first."""
         search, (outputs, tiles) = self.search, self.outputs_and_tiles
-        layers, experts = search.times(search.sizes(self.widest, outputs=outputs, token_tile=tiles)).rounds()
+        rounds = search.times(search.sizes(self.widest, outputs=outputs, token_tile=tiles)).rounds()
         attention = int(self.attention[0].min())
         found = []
         for frame in self.frames:
-            loads = search.times(search.sizes(frame, outputs=outputs)).expert_loads()
-            linear = int((layers + np.maximum(experts, loads)).min())
+            loads = search.times(search.sizes(frame, outputs=outputs)).loads()
+            linear = int(Times.bound(rounds, loads).min())
             fixed = search.times(search.sizes(frame)).fixed()
             found.append((linear + attention + fixed + min(self.routers(frame)), frame))
         return sorted(found, key=lambda found: found[0])
@@ -334,39 +331,35 @@ class _Frame:
         self.others = search.costs(plain, _OTHERS, 1)
         self.least_others: Reals = self.others.least(mixes)[0]
         self.fixed = search.times(plain).fixed()
-        # Every attention with every router.
-        cycles, attention = width.attention
-        self.pair_times: Integers = (cycles[:, None] + np.array(width.routers(frame))).ravel()
-        pair_costs = attention.least(mixes)[:, None] + width.router.least(mixes)
-        self.pair_costs: Reals = pair_costs.reshape(-1, len(mixes))
-        self.order = np.argsort(self.pair_times, kind="stable")
-        self.stairs = [self._stairs(column) for column in range(len(mixes))]
+        # More rows of attention always take fewer cycles, and more of everything else.
+        self.attention_times, attention = width.attention
+        self.router_times: Integers = np.array(width.routers(frame), np.int64)
+        self.attention_costs: Reals = attention.least(mixes)
+        self.router_costs: Reals = width.router.least(mixes)
         # Every linear engine, with the least weight buffer.
         outputs, tiles = width.outputs_and_tiles
         sizes = self._linear(outputs, tiles, width.least_rows)
         self.least_times: Integers = search.times(sizes).least_linear() + self.fixed
         self.least_costs: Reals = search.costs(sizes, ["linear"], len(outputs)).least(mixes)
 
-    def _stairs(self, column: int) -> tuple[Reals, Integers]:
-        """Least cycles of attention and router, by how much of a mix they may take."""
-        costs = self.pair_costs[:, column]
-        order = np.argsort(costs, kind="stable")
-        return costs[order], np.minimum.accumulate(self.pair_times[order])
+    def _rows_within(self, room: Reals, router: int) -> Integers:
+        """How many of the choices of rows have room beside one router, in each of some rooms (hardwares, bounds)."""
+        columns = range(room.shape[1])
+        left = room - self.router_costs[router]
+        found = [
+            np.searchsorted(self.attention_costs[:, column], left[:, column], side="right")
+            for column in columns
+        ]
+        return np.minimum.reduce(found)
 
-    def _least_pairs(self, costs: Reals, left: Reals) -> Integers:
-        """Least cycles of attention and router beside linear engines of such costs; beyond all bounds, none."""
-        found = np.zeros(len(costs), np.int64)
-        for column, (stairs, times) in enumerate(self.stairs):
-            place = np.searchsorted(stairs, left[column] - costs[:, column], side="right")
-            found = np.maximum(found, np.where(place > 0, times[place - 1], NONE))
-        return found
-
-    def _least_joint_pairs(self, costs: Reals, left: Reals) -> Integers:
-        """The same, where one attention and one router must be within all bounds."""
-        within = np.ones((len(costs), len(self.pair_times)), bool)
-        for column in range(costs.shape[1]):
-            within &= self.pair_costs[:, column] <= (left[column] - costs[:, column])[:, None]
-        return np.where(within, self.pair_times, NONE).min(axis=1)
+    def _least_others(self, room: Reals) -> Integers:
+        """Least cycles of attention and router in each of some rooms (hardwares, bounds)."""
+        least = np.full(len(room), NONE)
+        for router, cycles in enumerate(self.router_times):
+            rows = self._rows_within(room, router)
+            taken = np.where(rows > 0, self.attention_times[rows - 1] + cycles, NONE)
+            least = np.minimum(least, taken)
+        return least
 
     def _linear(self, outputs: Integers, tiles: Integers, rows: Integers | int) -> Architecture:
         return self.search.sizes(self.frame, outputs=outputs, token_tile=tiles, weight_rows=rows)
@@ -374,10 +367,12 @@ class _Frame:
     def look(self, state: _State) -> None:
         """Look at every hardware of the frame that may be faster than the best."""
         left = state.room - self.least_others
-        bounds = self.least_times + self._least_pairs(self.least_costs, left)
-        if bounds.min() >= NONE:
-            needs = self.least_others + self.least_costs.min(axis=0) + self.pair_costs.min(axis=0)
-            state.note_short(needs)
+        bounds = self.least_times + self.router_times.min() + self.attention_times.min()
+        near = np.flatnonzero(bounds < state.best)
+        bounds[near] = self.least_times[near] + self._least_others(left - self.least_costs[near])
+        if state.best >= NONE and bounds.min() >= NONE:
+            needs = self.least_others + self.least_costs.min(axis=0)
+            state.note_short(needs + self.attention_costs[0] + self.router_costs.min(axis=0))
         keep = bounds < state.best
         outputs, tiles = (array[keep] for array in self.width.outputs_and_tiles)
         if not len(outputs):
@@ -390,18 +385,14 @@ class _Frame:
         times = self.search.times(sizes).linear() + self.fixed
         costs = self.search.costs(sizes, ["linear"], len(rows))
         least = costs.least(self.search.mixes)
-        bounds = times + self._least_pairs(least, left)
-        order = np.argsort(bounds, kind="stable")
-        for start in range(0, len(order), AT_ONCE):
-            some = order[start : start + AT_ONCE]
-            if bounds[some[0]] >= state.best or state.is_least:
+        bounds = times + self.router_times.min() + self.attention_times.min()
+        near = np.flatnonzero(bounds < state.best)
+        bounds[near] = times[near] + self._least_others(left - least[near])
+        for engine in near[np.argsort(bounds[near], kind="stable")]:
+            if bounds[engine] >= state.best or state.is_least:
                 return
-            joint = times[some] + self._least_joint_pairs(least[some], left)
-            for place in np.argsort(joint, kind="stable"):
-                each = int(some[place])
-                if joint[place] >= state.best or state.is_least:
-                    break
-                self._try(state, each, int(times[each]), left - least[each], costs, (outputs, tiles, rows))
+            room = left - least[engine]
+            self._try(state, int(engine), int(times[engine]), room, costs, (outputs, tiles, rows))
 
     def _rows(self, outputs: int) -> Integers:
         """Weight rows at which some layer gets other groups."""
@@ -416,16 +407,19 @@ class _Frame:
         state: _State,
         engine: int,
         time: int,
-        left: Reals,
+        room: Reals,
         costs: Costs,
         arrays: tuple[Integers, Integers, Integers],
     ) -> None:
         """Find the fastest attention and router beside one linear engine for which there is room."""
-        order = self.order[self.pair_times[self.order] + time < state.best]
-        order = order[(self.pair_costs[order] <= left).all(axis=1)]
-        routers = self.search.router_lanes
-        for pair in order:
-            row, router = divmod(int(pair), len(routers))
+        within = [
+            (int(self.attention_times[row] + cycles), row, router)
+            for router, cycles in enumerate(self.router_times)
+            for row in range(int(self._rows_within(room[None], router)[0]))
+        ]
+        for others, row, router in sorted(within):
+            if others + time >= state.best:
+                return
             parts = [
                 (self.others, 0),
                 (costs, engine),
@@ -436,7 +430,7 @@ class _Frame:
             if kinds is None:
                 continue
             outputs, tiles, rows = (int(array[engine]) for array in arrays)
-            state.best = int(self.pair_times[pair]) + time
+            state.best = others + time
             state.found = Hardware(
                 lanes=self.frame.lanes,
                 outputs=outputs,
@@ -445,7 +439,7 @@ class _Frame:
                 axi_width=self.frame.axi_width,
                 weight_ports=self.frame.weight_ports,
                 weight_rows=rows,
-                router_lanes=routers[router],
+                router_lanes=self.search.router_lanes[router],
                 max_batch=self.search.batch,
                 clock_mhz=self.search.clock_mhz,
                 family=self.search.board.family,

@@ -193,19 +193,24 @@ class Times:
                     found[kind in expert] = found[kind in expert] + count * cycles
         return found[False], found[True]
 
-    def expert_loads(self) -> Integers:
-        """What the loads of experts take at least: no other layer hides any of them."""
-        loaded = np.zeros(1, np.int64)
-        for kind in self.layers.is_expert:
-            shape = self.sizes.shape(self.layers.kinds[kind])
+    def loads(self) -> tuple[Integers, Integers]:
+        """What all loads of groups take at least, one for each layer: of layers of all tokens, and of experts."""
+        expert = self.layers.is_expert
+        found = {True: np.zeros(1, np.int64), False: np.zeros(1, np.int64)}
+        for kind, op in self.layers.kinds.items():
+            shape = self.sizes.shape(op)
             # Rounding may save half a cycle of each group.
             cycles = np.floor(shape.beats / self.rate - shape.blocks / 2).astype(np.int64)
-            loaded = loaded + cycles * sum(
-                count for (name, _, _), count in self.layers.counts.items() if name == kind
-            )
-        return loaded
+            cycles = cycles + self.loops["LOAD_GROUP"].depth + MEMORY_LATENCY
+            count = sum(count for (name, _, _), count in self.layers.counts.items() if name == kind)
+            found[kind in expert] = found[kind in expert] + count * cycles
+        return found[False], found[True]
+
+    @staticmethod
+    def bound(rounds: tuple[Integers, Integers], loads: tuple[Integers, Integers]) -> Integers:
+        """What linear layers take at least: their rounds or their loads, and experts hide nobody else's loads."""
+        return np.maximum(rounds[0] + np.maximum(rounds[1], loads[1]), loads[0] + loads[1])
 
     def least_linear(self) -> Integers:
         """A bound of `linear` for any depth of the weight buffer."""
-        layers, experts = self.rounds()
-        return layers + np.maximum(experts, self.expert_loads())
+        return self.bound(self.rounds(), self.loads())
