@@ -216,12 +216,21 @@ def hardware_on(board: Board, hardware: Hardware) -> Hardware:
     Raises:
         InputError: a faster clock than the board may have.
     """
-    if hardware.clock_mhz > board.clock_mhz_max:
+    check_clock(board, hardware.clock_mhz)
+    return hardware.changed(family=board.family)
+
+
+def check_clock(board: Board, clock_mhz: float) -> None:
+    """Refuse a faster clock than a board may have.
+
+    Raises:
+        InputError: it is faster.
+    """
+    if clock_mhz > board.clock_mhz_max:
         raise InputError(
-            f"clock_mhz = {hardware.clock_mhz:g}, expected at most {board.clock_mhz_max:g} on {board.name}",
+            f"clock_mhz = {clock_mhz:g}, expected at most {board.clock_mhz_max:g} on {board.name}",
             hint=f"a slower clock, such as the board's default: clock_mhz = {board.clock_mhz_default:g}",
         )
-    return hardware.changed(family=board.family)
 
 
 def hardware_id(network: Network, hardware: Hardware) -> str:

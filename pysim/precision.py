@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.errors import InputError
+from common.toml import read_toml
+from pysim.files import validate
 
 Width = Annotated[int, Field(ge=4, le=18, strict=True)]
 
@@ -57,5 +60,41 @@ PRESETS = {
 def preset(name: str) -> Precision:
     """The preset of that name."""
     if name not in PRESETS:
-        raise InputError(f"precision {name!r} is unknown", hint=f"choose one of {', '.join(PRESETS)}")
+        raise InputError(
+            f"precision {name!r} is unknown",
+            hint=f"choose one of {', '.join(PRESETS)}, or give the path of a .toml file with widths of your own",
+        )
     return PRESETS[name]
+
+
+def find_precision(name_or_path: str) -> Precision:
+    """The preset of that name, or what a `.toml` file describes.
+
+    The file has one table `[precision]` with fields of `Precision`; `base` names the preset that the others come
+    from (w16a16 where there is none), and `name` is the file's own where it is not given.
+
+    Raises:
+        InputError: no such preset or file, or a file with mistakes.
+    """
+    if not name_or_path.lower().endswith(".toml"):
+        return preset(name_or_path)
+    path = Path(name_or_path)
+    data = read_toml(path, hint=f"without .toml it is a preset: {', '.join(PRESETS)}")
+    table = data.get("precision")
+    if not isinstance(table, dict) or len(data) != 1:
+        raise InputError(
+            f"{path}: expected one table [precision] and nothing else",
+            hint=f"with fields such as attention_width = 10; there are base, {_fields()}",
+        )
+    base = table.pop("base", "w16a16")
+    if not isinstance(base, str) or base not in PRESETS:
+        raise InputError(f"{path}: precision: base is no preset", hint=f"choose one of {', '.join(PRESETS)}")
+    content: dict[str, Any] = PRESETS[base].model_dump() | {"name": path.stem} | table
+    try:
+        return validate(Precision, content, f"{path}: precision")
+    except InputError as error:
+        raise InputError(error.message, hint=f"the fields are base, {_fields()}") from None
+
+
+def _fields() -> str:
+    return ", ".join(Precision.model_fields)

@@ -65,6 +65,11 @@ MIXES: Final = (
 NONE: Final = 1 << 60
 """Cycles of what does not fit."""
 
+FAR: Final = 8
+"""How many times as much of a resource is tried to see whether it alone is short."""
+NEAR: Final = 0.02
+"""How closely what is needed of it is found."""
+
 _OTHERS: Final = ("activations", "write-back", "layernorm", "ports", "addresses")
 """What neither the linear engine nor attention nor the router is."""
 
@@ -111,13 +116,7 @@ def fit(
     search = Search(
         network, board, clock_mhz=clock_mhz, batch=batch, queues=queues, attention_rows=attention_rows
     )
-    found = search.run(limits or limits_of(board), progress=progress)
-    if found is None:
-        raise InputError(
-            f"no hardware for {network.spec.name} in {network.precision.name} fits {board.name}: {search.short}",
-            hint="choose a narrower precision, a larger board, or more of a resource (--margin)",
-        )
-    return found
+    return search.fastest(limits or limits_of(board), progress)
 
 
 class Search:
@@ -148,11 +147,43 @@ class Search:
         self.clock_mhz = board.clock_mhz_default if clock_mhz is None else clock_mhz
         rows = np.arange(1, network.spec.tokens + 1) if attention_rows is None else np.array([attention_rows])
         self.attention_rows: Integers = rows.astype(np.int64)
-        self.short = ""
         wanted = [frame for frame in frames(board) if lanes is None or frame.lanes in lanes]
         widths = [_Width(self, list(group)) for _, group in groupby(wanted, key=lambda frame: frame.lanes)]
         # Of very narrow words, no weight buffer holds a block of a very wide layer.
         self.widths = [width for width in widths if width.least_rows <= MOST_WEIGHT_ROWS]
+
+    def fastest(self, limits: Limits, progress: Progress | None = None) -> Fitted:
+        """The fastest hardware within limits.
+
+        Raises:
+            InputError: nothing fits.
+        """
+        found = self.run(limits, progress=progress)
+        if found is None:
+            network = self.network
+            raise InputError(
+                f"no hardware for {network.spec.name} in {network.precision.name} fits {self.board.name}: "
+                f"{self._missing(limits)}",
+                hint="choose a narrower precision, a larger board, or more of a resource (--margin)",
+            )
+        return found
+
+    def _missing(self, limits: Limits) -> str:
+        """Which resource is short, if it is one alone, and by how much."""
+        for name in ("bram36", "lut", "dsp", "uram"):
+            there = getattr(limits, name)
+            most = FAR * max(there, 1)
+            if self.run(limits.but(**{name: most}), NONE) is None:
+                continue
+            low, high = float(there), float(most)
+            while high - low > max(1, NEAR * high):
+                middle = (low + high) / 2
+                if self.run(limits.but(**{name: int(middle)}), NONE) is None:
+                    low = middle
+                else:
+                    high = middle
+            return f"{name} is short: about {high:,.0f} would do, {there:,g} may be used"
+        return "more than one resource is short"
 
     def run(self, limits: Limits, least_cycles: int = 0, progress: Progress | None = None) -> Fitted | None:
         """The fastest hardware within limits, or None.
@@ -176,7 +207,6 @@ class Search:
         if progress is not None:
             progress(len(order), len(order))
         if state.found is None:
-            self.short = state.short
             return None
         performance = evaluate(
             on_board(self.network, self.board, state.found, self.batch), self.board, self.batch, self.queues
@@ -233,8 +263,6 @@ class _State:
         self.search, self.limits, self.least = search, limits.array, least_cycles
         self.best = NONE
         self.found: Hardware | None = None
-        self.least_share = np.inf
-        self.short = ""
         # Rounding must not make a bound too tight.
         self.room: Reals = search.mixes @ self.limits + 1e-9
 
@@ -242,14 +270,6 @@ class _State:
     def is_least(self) -> bool:
         """Whether nothing can be faster."""
         return self.best <= self.least
-
-    def note_short(self, needs: Reals) -> None:
-        """Remember how far the hardware that comes nearest is beyond the limits."""
-        over = needs[: len(self.limits)] / np.maximum(self.room[: len(self.limits)], 1e-9)
-        if over.max() < self.least_share:
-            self.least_share = float(over.max())
-            name = ("DSP slices", "block RAM", "ultra RAM", "LUTs", "flip-flops")[int(over.argmax())]
-            self.short = f"the least takes {100 * over.max():.0f} % of the {name} that it may have"
 
 
 class _Width:
@@ -370,9 +390,6 @@ class _Frame:
         bounds = self.least_times + self.router_times.min() + self.attention_times.min()
         near = np.flatnonzero(bounds < state.best)
         bounds[near] = self.least_times[near] + self._least_others(left - self.least_costs[near])
-        if state.best >= NONE and bounds.min() >= NONE:
-            needs = self.least_others + self.least_costs.min(axis=0)
-            state.note_short(needs + self.attention_costs[0] + self.router_costs.min(axis=0))
         keep = bounds < state.best
         outputs, tiles = (array[keep] for array in self.width.outputs_and_tiles)
         if not len(outputs):
