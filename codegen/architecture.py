@@ -217,7 +217,7 @@ class Architecture:
             precision = self.precision
             raise InputError(
                 f"outputs = {outputs} is odd: two outputs share a DSP slice where weights have "
-                f"{precision.weight_width} bits and operands {precision.activation_width}",
+                f"{precision.weight_width} bits and operands {self.operand_width}",
                 hint=f"choose an even value for outputs, such as {2 * lanes}, or an even one for lanes",
             )
         if axi_width < 8 * RECORD_BYTES:
@@ -338,10 +338,10 @@ class Architecture:
         Pixels, attention's output and hidden values follow each other: what one layer reads, the next one no
         longer needs. They share a region.
         """
-        norm, queue = self.token_words, self.token_words if self.spec.moe_layers else 0
+        norm, gathered = self.token_words, self.token_words if self.spec.moe_layers else 0
         shared = max(self.hidden_words, self.patch_words, self.mixed_words)
-        starts = {"norm": 0, "queue": norm, "hidden": norm + queue, "mixed": norm + queue}
-        return starts | {"row": norm + queue + shared}
+        starts = {"norm": 0, "gathered": norm, "hidden": norm + gathered, "mixed": norm + gathered}
+        return starts | {"row": norm + gathered + shared}
 
     @property
     def max_tokens(self) -> int:
@@ -438,12 +438,18 @@ class Architecture:
         return largest(*(shape.group for shape in self.shapes.values()))
 
     @property
+    def operand_width(self) -> int:
+        """Bits of an operand of the linear engine, which takes the pixels too: activations may have fewer."""
+        (embed,) = of_type(self.program, Embed)
+        return max(self.precision.activation_width, embed.patch.input.format.width)
+
+    @property
     def packed(self) -> bool:
         """Whether two products share a DSP slice: both weights on its wide port, `PACK_BITS` apart."""
         precision = self.precision
         return (
             precision.weight_width + PACK_BITS + 1 <= self.hardware.device.wide_port
-            and precision.weight_width + precision.activation_width <= PACK_BITS
+            and precision.weight_width + self.operand_width <= PACK_BITS
         )
 
     @property
@@ -452,8 +458,7 @@ class Architecture:
 
         A product of extremes has `2**(weight + activation - 2)`; the lower field holds less than `2**(PACK_BITS - 1)`.
         """
-        precision = self.precision
-        largest = 1 << (precision.weight_width + precision.activation_width - 2)
+        largest = 1 << (self.precision.weight_width + self.operand_width - 2)
         return min(MAX_CHAIN, ((1 << (PACK_BITS - 1)) - 1) // largest)
 
     @property

@@ -110,9 +110,9 @@ def loops_of(architecture: Architecture) -> dict[str, Loop]:
         Loop("LOAD_POSITIONS", "load_header_and_positions", "load", 5, port="weights"),
         Loop("COPY_POSITIONS", "load_header_and_positions", "load", 5),
         Loop("LOAD_PIXELS", "load_patches", "image", 5, ("LOAD_PATCHES", "LOAD_PATCH_WORDS"), port="image"),
-        Loop("PATCH_TOKENS", "embed", "image", 3, ("PATCH_IMAGES",)),
-        Loop("LOAD_SETTINGS", "load_settings_and_norm", "load", 4, port="weights"),
-        Loop("LOAD_NORM", "read_norm", "load", 4, port="weights"),
+        Loop("PATCH_TOKENS", "queue_patches", "image", 3, ("PATCH_IMAGES",)),
+        Loop("LOAD_SETTINGS", "load_norm", "load", 4, port="weights"),
+        Loop("LOAD_NORM", "load_norm", "load", 4, port="weights"),
         Loop("LOAD_GROUP", "load_group", "load", 5, port="weights"),
         # The write-back is the longest way: a wide product, a shift, the GELU table, a product, a shift. 45 to 50.
         Loop("ROUNDS", "linear_group", "linear", 50),

@@ -58,6 +58,8 @@ class TaskTable(_Table):
     kind: str
     norm: bool
     norm_eps: float
+    fc_norm: bool
+    prefix_tokens: int
     out_channels: int | None
 
 

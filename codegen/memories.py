@@ -8,6 +8,7 @@ from typing import Final
 from codegen.architecture import PRODUCT_SHIFT, RECORD_BYTES, Architecture, ceil_div, smallest
 from codegen.hardware import MemoryKind
 from codegen.render import IMPLEMENTATIONS, SMALL_TABLE, function_tables, storage
+from codegen.schedule import Engine, Job, job_table
 from pysim.datapath import (
     ACCUMULATOR_LIMIT,
     EXPONENTIAL,
@@ -171,11 +172,11 @@ class Widths:
                 probability=feature,
             )
         return cls(
-            activation=precision.activation_width,
+            activation=architecture.operand_width,
             attention=precision.attention_width,
             gate=precision.gate_width,
             exponential=EXPONENTIAL.width + 1,
-            product=precision.activation_width,
+            product=architecture.operand_width,
             score=SCORE.width,
             maximum=SCORE.width - SCORE.frac + 1,
             softmax_sum=architecture.softmax_sum_bits,
@@ -206,6 +207,11 @@ def memories(architecture: Architecture) -> dict[str, list[Memory]]:
 
     What several engines read and write is under `activations`, the buffers of the AXI ports under `ports`.
     """
+    return engine_memories(architecture) | {"jobs": [job_memory(architecture)]}
+
+
+def engine_memories(architecture: Architecture) -> dict[str, list[Memory]]:
+    """The same but for the job table."""
     found = {
         "activations": _activations(architecture),
         "linear": _linear(architecture),
@@ -316,6 +322,26 @@ def _layernorm(architecture: Architecture) -> list[Memory]:
         Memory("norm parameters", 1, architecture.token_words, parameters, "norm", "lutram"),
         Memory("norm statistics", 1, architecture.norm_lag + 1, statistics, "statistics", "lutram"),
     ]
+
+
+def job_memory(architecture: Architecture) -> Memory:
+    """The job table, of whose columns the tool keeps the bits that vary."""
+    jobs = job_table(architecture)
+    columns = zip(*map(_columns, jobs), strict=True)
+    bits = sum(max(column).bit_length() for column in columns if len(set(column)) > 1)
+    return Memory("job table", 1, len(jobs), bits, "JOBS", "lutram")
+
+
+def _columns(job: Job) -> tuple[int, ...]:
+    """What the C++ has of a job."""
+    linear = (
+        *(job.out_words, job.words, job.blocks, job.group, job.pairs, job.block_beats),
+        *(job.group * job.block_beats, job.beats, job.source_word, job.results, job.scattered),
+    )
+    return (
+        *(job.engine, job.rows, job.first, job.settings_beats, job.setting, job.task_beats, job.index),
+        *(job.skips_if_empty, *(linear if job.engine is Engine.LINEAR else (0,) * len(linear))),
+    )
 
 
 def _router(architecture: Architecture) -> list[Memory]:

@@ -25,8 +25,9 @@ from codegen.architecture import (
     attention_steps,
 )
 from codegen.hardware import MemoryKind
+from codegen.schedule import job_table
 from codegen.sources import Sources, file_name, is_template
-from codegen.testdata import tested_layers
+from codegen.testdata import job_tests
 from codegen.weight_image import image_layout, output_bytes
 from common.errors import InputError
 from hls import TEMPLATES
@@ -34,6 +35,7 @@ from pysim import datapath, tables
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic
 from pysim.iccad23_quantizer import PARAMETER_WIDTH
 from pysim.kernels import iccad23
+from pysim.program import Value
 from pysim.spec import ModelSpec
 from pysim.tables import PiecewiseLinear
 
@@ -77,20 +79,23 @@ def project_sources(architecture: Architecture) -> Sources:
         return ", ".join(f"{prefix}WeightPort weights_{port}" for port in range(ports))
 
     env.filters["prefix"] = lambda value, prefix: prefix + value
+    env.filters["stored"] = _stored
     env.filters["quoted"] = lambda value: f'"{value}"'
     env.globals["weight_ports_declared"] = declared
     env.globals["weight_ports_passed"] = lambda: ", ".join(f"weights_{port}" for port in range(ports))
     return sources
 
 
+def _stored(value: Value) -> str:
+    """A value of the simulator as the test bench names it."""
+    return f'{{"{value.name}", {value.kind.name}, {value.channels}}}'
+
+
 def context(architecture: Architecture) -> dict[str, Any]:
     """Every name that the templates use."""
     network, spec = architecture.network, architecture.spec
     hardware, precision, moe = architecture.hardware, architecture.precision, spec.moe
-    jobs = architecture.shapes
-    for part in ("fc1", "fc2"):
-        like = jobs.get(part) or jobs[f"expert_{part}"]
-        jobs = {part: like, f"expert_{part}": like} | jobs
+    shapes = architecture.shapes.values()
     port_bytes = architecture.port_bytes
     sections = architecture.sections
     return {
@@ -106,7 +111,7 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "experts": architecture.experts,
         "top_k": moe.top_k if moe else 1,
         "tasks": architecture.gates,
-        "normalize_over_selected": _bool(moe is not None and moe.normalize_over_selected),
+        "normalize_over_selected": moe is not None and moe.normalize_over_selected,
         "max_batch": hardware.max_batch,
         "lanes": architecture.lanes,
         "softmax_sum_bits": architecture.softmax_sum_bits,
@@ -115,19 +120,21 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "attention_rows": hardware.attention_rows,
         "router_lanes": architecture.router_lanes,
         "token_words": architecture.token_words,
+        "patch_words": architecture.patch_words,
         "head_words": architecture.head_words,
         "weight_rows": hardware.weight_rows,
         "max_group": architecture.max_group,
-        "max_pairs": max(shape.pairs for shape in jobs.values()),
+        "max_pairs": max(shape.pairs for shape in shapes),
         "packed": architecture.packed,
         "packed_chain": architecture.packed_chain,
         "pack_bits": PACK_BITS,
         "dsp_port_bits": hardware.device.wide_port,
         "storage": storage(architecture),
-        "max_blocks": max(shape.blocks for shape in jobs.values()),
+        "max_blocks": max(shape.blocks for shape in shapes),
         "regions": architecture.regions,
         "weight_bits": precision.weight_width,
         "activation_bits": precision.activation_width,
+        "operand_bits": architecture.operand_width,
         "attention_bits": precision.attention_width,
         "gate_bits": precision.gate_width,
         "residual_bits": network.residual_width,
@@ -141,7 +148,7 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "pixel_offset": architecture.pixel_offset,
         "accumulator_bits": datapath.ACCUMULATOR_LIMIT,
         "bias_bits": architecture.bias_bits,
-        "multipliers": _bool(precision.multipliers),
+        "multipliers": precision.multipliers,
         "multiplier_bits": datapath.MULTIPLIER_WIDTH if precision.multipliers else 1,
         "shift_bits": SHIFT_BITS,
         "axi_bits": hardware.axi_width,
@@ -161,16 +168,15 @@ def context(architecture: Architecture) -> dict[str, Any]:
         "gate_word_beats": architecture.gate_word_beats,
         "gate_groups": architecture.gate_groups,
         "sections": sections,
-        "jobs": jobs,
-        "layer_beats": [sections[f"blocks.{layer}.settings"] for layer in range(spec.depth)],
-        "layer_has_experts": [_bool(layer in spec.moe_layers) for layer in range(spec.depth)],
+        "shapes": architecture.shapes,
+        "jobs": job_table(architecture),
         "settings": list(architecture.settings),
         "attention_step": architecture.attention_step,
         "attention_steps": attention_steps(spec.tokens, hardware.attention_rows),
         "norm_lag": architecture.norm_lag,
         "image_depth": hardware.max_batch * image_layout(architecture).image_bytes // port_bytes,
         "ports_data": ", ".join(f"weights_{port}_words.data()" for port in range(hardware.weight_ports)),
-        "tested_layers": tested_layers(architecture),
+        "job_tests": job_tests(architecture),
         "output_depth": output_bytes(architecture, hardware.max_batch) // port_bytes,
         "arithmetic": architecture.arithmetic,
         "tables": function_tables(architecture),
@@ -243,10 +249,6 @@ _ARITHMETIC_CONTEXTS: dict[Arithmetic, Callable[[ModelSpec], dict[str, Any]]] = 
     REQUANTISE: lambda spec: {},
     ICCAD23: _iccad23_context,
 }
-
-
-def _bool(value: bool) -> str:
-    return "true" if value else "false"
 
 
 def script_context(architecture: Architecture, board: Board, sources: Sequence[str]) -> dict[str, Any]:

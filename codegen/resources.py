@@ -25,7 +25,7 @@ FF_FACTOR = 1.5
 """Flip-flops for each LUT of logic."""
 
 ADDRESS_PRODUCTS = 15
-"""Products in addresses and bounds: a token by the words of its row, an expert by its beats, rounds by their steps.
+"""Products in addresses and bounds: a token by the words of its row, a task by its gate's beats, rounds by their steps.
 
 All are narrow: a slice each, unless the tool makes shifts and additions of those with a constant."""
 
@@ -66,8 +66,7 @@ def packed_sum_luts(architecture: Architecture, chain: int) -> int:
     """
     if not architecture.packed:
         return 0
-    precision = architecture.precision
-    width = precision.weight_width + precision.activation_width + (chain - 1).bit_length()
+    width = architecture.precision.weight_width + architecture.operand_width + (chain - 1).bit_length()
     sums = architecture.outputs * architecture.hardware.token_tile
     return sums * ceil_div(architecture.lanes, chain) * (width + 1)
 

@@ -196,6 +196,13 @@ class Job:
         ]
 
     @property
+    def results(self) -> Destination:
+        """What becomes of the results of the linear engine."""
+        if self.destination is Region.STREAM:
+            return Destination.EXPERT if self.weighted else Destination.RESIDUAL
+        return Destination.HEADS if self.destination is Region.HEADS else Destination.HIDDEN
+
+    @property
     def is_fill(self) -> bool:
         """Whether it computes nothing, and only loads the first group of the job that comes next."""
         return self.engine is Engine.LINEAR and not self.blocks
@@ -283,6 +290,14 @@ class Job:
 
 JobTable = tuple[Job, ...]
 
+BEFORE_EMBED = ("positions", "image")
+"""Stages that come before the one of the embedding."""
+
+
+def stage_name(op: Operation) -> str:
+    """Stage of an operation's jobs."""
+    return name_of(op.layer, "router") if isinstance(op, Gate) else op.name
+
 
 def job_table(architecture: Architecture) -> JobTable:
     """Every job of a network on its hardware, for one call, in order."""
@@ -350,7 +365,7 @@ class _Maker:
         self.first_words = {
             Region.NORM: starts["norm"],
             Region.MIXED: starts["mixed"],
-            Region.GATHERED: starts["queue"],
+            Region.GATHERED: starts["gathered"],
             Region.HIDDEN: starts["hidden"],
         }
         # The settings of a block lie before the parameters of its first operation.
@@ -474,7 +489,7 @@ class _Maker:
 
     def _router(self, op: Gate) -> Job:
         architecture = self.architecture
-        name = name_of(op.layer, "router")
+        name = stage_name(op)
         return Job(
             engine=Engine.ROUTER,
             layer=op.layer,

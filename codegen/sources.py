@@ -35,6 +35,7 @@ class Sources:
         )
         self.environment.filters["literals"] = _literals
         self.environment.filters["camel"] = _camel
+        self.environment.filters["boolean"] = _boolean
 
     def text(self, name: str, names: Mapping[str, Any]) -> str:
         """Text of a file, such as `src/types.h`: as it is, or what its template gives with these names."""
@@ -54,6 +55,10 @@ def file_name(source: Path) -> str:
 def is_template(source: Path) -> bool:
     """Whether a source is rendered, not copied."""
     return source.suffix == TEMPLATE
+
+
+def _boolean(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def _camel(name: str) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codegen.architecture import Architecture
+from codegen.schedule import BEFORE_EMBED, Job, job_table, stage_name
 from codegen.weight_image import image_layout, pack_weights, port_images
 from common.packing import pack_images
 from pysim.arithmetic import ICCAD23, REQUANTISE, Kind
@@ -17,7 +20,20 @@ from pysim.design import Design
 from pysim.kernels import iccad23
 from pysim.kernels.gelu import gelu
 from pysim.kernels.units import exp2, reciprocal, rsqrt
-from pysim.program import Embed, Experts, Gate, Linear, Program, Value, blocks, of_type
+from pysim.program import (
+    Attention,
+    Destination,
+    Embed,
+    Experts,
+    Gate,
+    Linear,
+    Norm,
+    Operation,
+    Program,
+    Value,
+    blocks,
+    of_type,
+)
 from pysim.simulator import Machine, simulate
 
 ENGINE_TOKENS = 64
@@ -34,6 +50,94 @@ def tested_layers(architecture: Architecture) -> list[int]:
     layers = range(architecture.spec.depth)
     dense = [layer for layer in layers if layer not in architecture.spec.moe_layers][:1]
     return sorted(dense + sorted(architecture.spec.moe_layers)[:1])
+
+
+def _ends_whole_images(op: Operation) -> bool:
+    """Whether tokens do not depend on each other any more from here on, so that a part of them is enough."""
+    return isinstance(op, Linear) and op.input.kind is Kind.MIXED
+
+
+def _saved(values: Iterable[Value]) -> tuple[Value, ...]:
+    return tuple(value for value in values if value.kind not in _UNSAVED)
+
+
+@dataclass(frozen=True)
+class JobTest:
+    """A job that the test bench runs alone.
+
+    Attributes:
+        number: its place in the table.
+        job: the job.
+        engine: under which its comparisons are counted.
+        rows: rows of the image that it works on; those of an expert's job are its queue's.
+        compared: rows of its outputs that are compared.
+        inputs: values that it is given.
+        outputs: values that it has to give.
+    """
+
+    number: int
+    job: Job
+    engine: str
+    rows: int
+    compared: int
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+
+
+def job_tests(architecture: Architecture) -> list[JobTest]:
+    """Every job of the embedding, and of one layer of each kind, in the order of the table."""
+    stages: dict[str, list[tuple[int, Job]]] = {}
+    for number, job in enumerate(job_table(architecture)):
+        stages.setdefault(job.stage, []).append((number, job))
+    tested, tokens = tested_layers(architecture), min(architecture.spec.tokens, ENGINE_TOKENS)
+    (embed,) = of_type(architecture.program, Embed)
+    before = [(number, job) for stage in BEFORE_EMBED for number, job in stages[stage]]
+    found = list(_tests(embed, [*before, *stages[stage_name(embed)]], architecture.spec.tokens))
+    for layer, block in blocks(architecture.program).items():
+        whole = True
+        for op in block if layer in tested else ():
+            rows = architecture.spec.tokens if whole and not isinstance(op, Linear) else tokens
+            found += _tests(op, stages[stage_name(op)], rows)
+            whole = whole and not _ends_whole_images(op)
+    return found
+
+
+def _tests(op: Operation, jobs: Sequence[tuple[int, Job]], rows: int) -> Iterator[JobTest]:
+    """Of an operation's jobs the first is given its inputs, and the last has to give its outputs."""
+    engine, last = _engine(op), len(jobs) - 1
+    inputs = () if isinstance(op, Embed) else _saved(op.inputs)
+    outputs = _saved(op.outputs[-1:] if isinstance(op, Experts) else op.outputs)
+    for place, (number, job) in enumerate(jobs):
+        given, gives = inputs if place == 0 else (), outputs if place == last else ()
+        # Patches are fewer than the tokens that they become a part of.
+        yield JobTest(number, job, engine, min(rows, job.rows), rows, given, gives)
+
+
+def _engine(op: Operation) -> str:
+    """Under which the values of an operation are counted."""
+    match op:
+        case Embed():
+            return "embed"
+        case Norm():
+            return "layernorm"
+        case Linear():
+            return _LINEAR[op.destination]
+        case Attention():
+            return "attention"
+        case Gate():
+            return "router"
+        case Experts():
+            return "experts"
+        case _:
+            assert_never(op)
+
+
+_LINEAR = {
+    Destination.HEADS: "linear_heads",
+    Destination.HIDDEN: "linear_gelu",
+    Destination.RESIDUAL: "linear_residual",
+    Destination.EXPERT: "linear_expert",
+}
 
 
 def write_test_data(
@@ -66,7 +170,7 @@ def write_test_data(
     batch = len(images) if network else 0
     if network:
         writer.save("network", simulate(design, images, task).integers.reshape(-1, design.spec.dim))
-    writer.save("run", np.array([batch, task, writer.tokens]))
+    writer.save("run", np.array([batch, task]))
 
 
 class _Writer:
@@ -88,36 +192,33 @@ class _Writer:
         operations, tested = self.architecture.program, tested_layers(self.architecture)
         machine, (embed,) = Machine(self.design, images, task), of_type(operations, Embed)
         machine.step(embed)
-        self.save("embed_out", machine[embed.output])
+        self._save_values(machine, embed.outputs)
         for layer, block in blocks(operations).items():
             if layer in tested:
-                self._layer(machine.fork(), layer, block)
+                self._layer(machine.fork(), block)
             if layer == tested[-1]:
                 return
             for op in block:
                 machine.step(op)
 
-    def _layer(self, machine: Machine, layer: int, block: Program) -> None:
-        (stream,) = block[0].inputs
-        self._save_value(machine, layer, stream, "x")
+    def _layer(self, machine: Machine, block: Program) -> None:
+        self._save_values(machine, block[0].inputs)
         for op in block:
             machine.step(op)
-            if isinstance(op, Linear) and op.input.kind is Kind.MIXED:
-                # From here on, tokens do not depend on each other.
-                machine.values[op.output.name] = machine[op.output][: self.tokens]
-            for value in op.outputs[-1:] if isinstance(op, Experts) else op.outputs:
-                if value.kind not in _UNSAVED:
-                    self._save_value(
-                        machine, layer, value, "mixed" if value.kind is Kind.MIXED else value.part
-                    )
+            if _ends_whole_images(op):
+                for value in op.outputs:
+                    machine.values[value.name] = machine[value][: self.tokens]
+            self._save_values(machine, op.outputs[-1:] if isinstance(op, Experts) else op.outputs)
             if isinstance(op, Gate):
-                routing = machine.routing[layer]
+                assert op.layer is not None
+                routing, name = machine.routing[op.layer], stage_name(op)
                 queues = [np.stack(routing.queue(expert), axis=1) for expert in range(routing.count)]
-                self.save(f"layer{layer}_queue_lengths", routing.lengths)
-                self.save(f"layer{layer}_queues", np.concatenate(queues))
+                self.save(f"{name}.lengths", routing.lengths)
+                self.save(f"{name}.queues", np.concatenate(queues))
 
-    def _save_value(self, machine: Machine, layer: int, value: Value, name: str) -> None:
-        self.save(f"layer{layer}_{name}", machine[value])
+    def _save_values(self, machine: Machine, values: Iterable[Value]) -> None:
+        for value in _saved(values):
+            self.save(value.name, machine[value])
 
 
 Arrays = dict[str, NDArray[Any]]

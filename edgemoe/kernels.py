@@ -35,10 +35,7 @@ def _show_cycles(console: Console, result: RtlResult) -> None:
 
     together: dict[tuple[str, str], list[StageCycles]] = {}
     for stage in result.stages:
-        head, _, tail = stage.stage.rpartition(".")
-        # blocks.1.fc1.7 is one layer of one of many experts.
-        name = f"{head.rpartition('.')[0]}.experts" if tail.isdigit() else stage.stage
-        together.setdefault((stage.kernel, name), []).append(stage)
+        together.setdefault((stage.kernel, stage.part_of), []).append(stage)
     rows = []
     for (kernel, name), stages in together.items():
         computed = [stage.computed for stage in stages if stage.computed is not None]

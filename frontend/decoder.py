@@ -37,11 +37,12 @@ class Decoder(nn.Module):
     Attributes:
         grid: rows and columns of patches.
         image_size: height and width of the result.
+        prefix: tokens in front of the patch tokens.
     """
 
     def __init__(self, spec: ModelSpec, width: int, channels: int) -> None:
         super().__init__()
-        self.grid, self.image_size = spec.grid, spec.image_size
+        self.grid, self.image_size, self.prefix = spec.grid, spec.image_size, spec.prefix_tokens
         self.norm = nn.LayerNorm(spec.dim, eps=spec.norm_eps)
         for stage in range(STAGES):
             inputs = width if stage else spec.dim
@@ -50,8 +51,8 @@ class Decoder(nn.Module):
         self.add_module(f"conv_{STAGES}", nn.Conv2d(width, channels, 1))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Map tokens (images, tokens, dim), the class token first, to (images, channels, H, W)."""
-        x = self.norm(tokens[:, 1:]).transpose(1, 2).unflatten(2, self.grid)
+        """Map tokens (images, tokens, dim), prefix tokens first, to (images, channels, H, W)."""
+        x = self.norm(tokens[:, self.prefix :]).transpose(1, 2).unflatten(2, self.grid)
         for stage in range(STAGES):
             x = functional.relu(
                 self.get_submodule(f"syncbn_fc_{stage}")(self.get_submodule(f"conv_{stage}")(x))

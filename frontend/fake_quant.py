@@ -315,7 +315,8 @@ class FakeQuantized(nn.Module):
         patches = functional.unfold(images, spec.patch_size, stride=spec.patch_size).transpose(1, 2)
         embedded = self.patch(patches, network.patch_embed.weight.flatten(1), network.patch_embed.bias)
         position = self.stream(network.pos_embed)
-        x = torch.cat([position[:1].expand(len(images), 1, -1), self.stream(embedded + position[1:])], dim=1)
+        prefix, patched = position.tensor_split([spec.prefix_tokens])
+        x = torch.cat([prefix.expand(len(images), -1, -1), self.stream(embedded + patched)], dim=1)
         for fake, block in zip(self.blocks, network.blocks, strict=True):
             x = fake(x, block, number)
         return x

@@ -37,7 +37,6 @@ TRAINING_ONLY = {
 """Parameters that inference never reads, by what they are."""
 
 REASONS = {
-    r"dist_token": "the second token of a distilled network, which the accelerator does not have",
     r"\.gate\.(\d+\.)?head\.": "a classifier on the gate's logits, which only semantic regularisation reads",
 }
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from common.errors import InputError
+from common.heads import MEANS
 from pysim.extras import missing
 from pysim.model import Model, tensor_shapes
 from pysim.spec import ModelSpec, MoeSpec
@@ -21,8 +22,8 @@ try:
 except ModuleNotFoundError as error:
     raise missing(error.name, "the network as a torch module") from None
 
-INITIAL_CLASS_TOKEN = 0.5
-"""Standard deviation of a fresh class token; fresh patches have no position yet."""
+INITIAL_PREFIX_TOKEN = 0.5
+"""Standard deviation of fresh prefix tokens, such as the class token; fresh patches have no position yet."""
 
 
 def exporting() -> bool:
@@ -185,19 +186,29 @@ class Block(nn.Module):
 
 
 class Head(nn.Linear):
-    """A task head: a LayerNorm of its own, if any, then a linear layer."""
+    """A task head: a LayerNorm of its own, if any, then a linear layer on the tokens that its kind names."""
 
     def __init__(self, spec: ModelSpec, task: str) -> None:
-        head = spec.head(task)
-        assert head.out_channels is not None
-        super().__init__(spec.dim, head.out_channels)
-        self.on_cls = head.kind == "cls-linear"
-        self.norm = nn.LayerNorm(spec.dim, eps=spec.norm_eps) if head.norm else None
+        head, channels = spec.decoder(task), spec.head(task).out_channels
+        assert channels is not None
+        super().__init__(spec.dim, channels)
+        self.kind, self.prefix = head.kind, head.prefix_tokens
+        self.norm = nn.LayerNorm(spec.dim, eps=head.norm_eps) if head.norm else None
+        self.fc_norm = nn.LayerNorm(spec.dim, eps=head.norm_eps) if head.fc_norm else None
+        self.dist = nn.Linear(spec.dim, channels) if head.kind == "distilled-linear" else None
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Map (images, tokens, dim) to (images, channels) of the class token, or (images, patches, channels)."""
-        read = tokens[:, 0] if self.on_cls else tokens[:, 1:]
-        return super().forward(read if self.norm is None else self.norm(read))
+        """Map (images, tokens, dim) to (images, patches, channels), or to (images, channels) of the whole image."""
+        x = tokens if self.norm is None else self.norm(tokens)
+        if self.dist is not None:
+            return (super().forward(x[:, 0]) + self.dist(x[:, 1])) / 2
+        if self.kind == "cls-linear":
+            x = x[:, 0]
+        elif self.kind != "mean-all-linear":
+            x = x[:, self.prefix :]
+        if self.kind in MEANS:
+            x = x.mean(1)
+        return super().forward(x if self.fc_norm is None else self.fc_norm(x))
 
 
 class Network(nn.Module):
@@ -212,8 +223,8 @@ class Network(nn.Module):
         super().__init__()
         self.spec = spec
         self.patch_embed = nn.Conv2d(spec.in_channels, spec.dim, spec.patch_size, stride=spec.patch_size)
-        class_token = INITIAL_CLASS_TOKEN * torch.randn(1, spec.dim)
-        self.pos_embed = nn.Parameter(torch.cat([class_token, torch.zeros(spec.patches, spec.dim)]))
+        prefix = INITIAL_PREFIX_TOKEN * torch.randn(spec.prefix_tokens, spec.dim)
+        self.pos_embed = nn.Parameter(torch.cat([prefix, torch.zeros(spec.patches, spec.dim)]))
         self.blocks = nn.ModuleList(Block(spec, layer) for layer in range(spec.depth))
         self.heads = nn.ModuleDict(
             {task: Head(spec, task) for task in spec.tasks if spec.head(task).kind != "none"}
@@ -255,8 +266,12 @@ class Network(nn.Module):
                     f"task {task!r} is unknown", hint=f"the tasks are {', '.join(self.spec.tasks)}"
                 )
             task = self.spec.tasks.index(task)
-        patches = self.patch_embed(images).flatten(2).transpose(1, 2) + self.pos_embed[1:]
-        tokens = torch.cat([self.pos_embed[:1].expand(images.shape[0], 1, -1), patches], dim=1)
+        tokens = (
+            self.patch_embed(images).flatten(2).transpose(1, 2) + self.pos_embed[self.spec.prefix_tokens :]
+        )
+        if self.spec.prefix_tokens:
+            prefix = self.pos_embed[: self.spec.prefix_tokens].expand(images.shape[0], -1, -1)
+            tokens = torch.cat([prefix, tokens], dim=1)
         for block in self.blocks:
             tokens = block(tokens, task)
         return tokens

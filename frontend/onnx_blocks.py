@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from frontend.onnx_eval import Array, softmax
+from frontend.onnx_eval import softmax
 from frontend.onnx_experts import read_experts
 from frontend.onnx_graph import Node
-from frontend.onnx_match import LINEAR, FloatArray, LinearLayer, Matcher, Norm
+from frontend.onnx_match import LAYOUT, LINEAR, SELECTION, FloatArray, LinearLayer, Matcher, Norm
 from pysim.files import Tensors
 
 
@@ -23,7 +23,8 @@ class Embedding:
         node: the convolution.
         weight: (dim, channels, patch, patch).
         bias: (dim,).
-        position: (tokens, dim), the class token in row 0.
+        position: (tokens, dim), prefix tokens, such as the class token, in the first rows.
+        prefix: how many prefix tokens there are.
         output: name of the tokens.
     """
 
@@ -31,6 +32,7 @@ class Embedding:
     weight: FloatArray
     bias: FloatArray
     position: FloatArray
+    prefix: int
     output: str
 
 
@@ -46,49 +48,35 @@ def read_embedding(matcher: Matcher, image: str) -> Embedding:
     if weight.ndim != 4 or weight.shape[2] != weight.shape[3]:
         raise matcher.mismatch(node, f"expected square patches, found weights of shape {weight.shape}")
     bias = matcher.value(rest[0]) if rest and rest[0] else np.zeros(len(weight), np.float32)
-    dim, patches = len(weight), matcher.value(node.outputs[0])[0, 0].size
-    position, x, last = np.zeros((patches + 1, dim), np.float32), node.outputs[0], node
-    joined = False
-    while True:
-        x = matcher.forward(x)
-        readers = matcher.readers(x)
-        if len(readers) != 1 or readers[0].op not in ("Add", "Concat"):
-            break
-        last = readers[0]
-        if last.op == "Add":
-            other = matcher.constant_operand(last, of=x)
-            if other is None:
-                raise matcher.mismatch(last, "expected positions, a constant added to the tokens")
-            position[0 if joined else 1 :] += _rows(
-                matcher, last, matcher.value(other), patches + joined, dim
-            )
-        else:
-            front = list(last.inputs)
-            if joined or len(front) != 2 or front[1] != x or not matcher.is_constant(front[0]):
-                raise matcher.mismatch(last, "expected one constant class token in front of the patches")
-            position[0] = _rows(matcher, last, matcher.value(front[0])[:1], 1, dim)[0]
-            joined = True
-        x = last.outputs[0]
-    if not joined:
-        reader = readers[0] if readers else last
-        raise matcher.mismatch(reader, "expected a class token in front of the patches")
-    # The tokens once more, from what was read.
-    maps = matcher.value(node.outputs[0])
-    tokens = np.concatenate(
-        [np.zeros((len(maps), 1, dim), np.float32), maps.reshape(len(maps), dim, -1).swapaxes(1, 2)], 1
-    )
-    matcher.prove(
-        last, matcher.value(x), tokens + position, "patches in rows with a class token and positions"
-    )
-    return Embedding(node, weight, bias, position, x)
-
-
-def _rows(matcher: Matcher, node: Node, value: Array, rows: int, dim: int) -> Array:
-    if value.size not in (rows * dim, dim) or value.shape[-1] != dim:
+    x = _first_stream(matcher, node)
+    for step in (path := matcher.between(node.outputs[0], x)):
+        added = step.op == "Add" and any(map(matcher.is_constant, step.inputs))
+        moved = step.op in LAYOUT | SELECTION and all(map(matcher.is_constant, step.inputs[1:]))
+        if not (added or moved or step.op == "Concat"):
+            raise matcher.mismatch(step, "expected positions, a constant added to the tokens, or more tokens")
+    maps, last = matcher.value(node.outputs[0]), path[-1] if path else node
+    patches = maps.reshape(len(maps), len(weight), -1).swapaxes(1, 2)
+    tokens = matcher.value(x)
+    if tokens.ndim != 3 or tokens.shape[2] != len(weight) or tokens.shape[1] < patches.shape[1]:
         raise matcher.mismatch(
-            node, f"a constant of shape {value.shape}, expected {rows} rows of {dim} channels"
+            last, f"values of shape {tokens.shape}, expected {patches.shape[1]} patches or more tokens"
         )
-    return value.reshape(-1, dim)
+    # All steps select and add: what they make of patches that are zero is the constant part of all tokens.
+    position = matcher.value.given({node.outputs[0]: np.zeros_like(maps)}, x)[0]
+    prefix, expected = tokens.shape[1] - patches.shape[1], np.zeros_like(tokens)
+    expected[:, prefix:] = patches
+    matcher.prove(last, tokens, expected + position, "constant tokens, then patches in rows, with positions")
+    return Embedding(node, weight, bias, position, prefix, x)
+
+
+def _first_stream(matcher: Matcher, convolution: Node) -> str:
+    """The tokens that the first LayerNorm reads."""
+    after = matcher.after(convolution.outputs[0])
+    norm = next(filter(matcher.is_norm, after), None)
+    if norm is None:
+        node = after[0] if after else convolution
+        raise matcher.mismatch(node, "expected the LayerNorm of a transformer block somewhere behind it")
+    return norm.inputs[0]
 
 
 def read_attention(matcher: Matcher, norm: Norm, branch: Node, block: str, weights: Tensors) -> int:
@@ -135,6 +123,7 @@ def read_attention(matcher: Matcher, norm: Norm, branch: Node, block: str, weigh
     output = (expected @ v).swapaxes(1, 2).reshape(y.shape)
     projection = matcher.linear(mixed.outputs[0], "the projection of attention")
     _shaped(matcher, projection, (dim, dim))
+    projection = _with_layer_scale(matcher, end, projection)
     weights[f"{block}.attn.proj.weight"] = projection.weight
     weights[f"{block}.attn.proj.bias"] = projection.bias_or_zero
     matcher.prove(branch, matcher.value(end), projection(output), "the residual sum of projected attention")
@@ -147,6 +136,19 @@ def _branch_end(branch: Node, matcher: Matcher, norm: Norm) -> str:
         if matcher.between(norm.output, name):
             return name
     raise matcher.mismatch(branch, "expected a residual sum of a block that starts with its norm")
+
+
+def _with_layer_scale(matcher: Matcher, end: str, layer: LinearLayer) -> LinearLayer:
+    """The layer that ends a branch, times the layer scale behind it, if there is one."""
+    node = matcher.graph.producer.get(matcher.backward(end, matcher.is_layout))
+    if node is None or node.op != "Mul":
+        return layer
+    images = [name for name in node.inputs if name in matcher.tainted]
+    other = matcher.constant_operand(node, of=images[0]) if len(images) == 1 else None
+    scale = None if other is None else matcher.value(other)
+    if scale is None or scale.size not in (1, len(layer.weight)):
+        raise matcher.mismatch(node, "expected a layer scale, a constant factor for each channel")
+    return layer.scaled(np.broadcast_to(scale.astype(np.float32).ravel(), len(layer.weight)))
 
 
 def _projection(matcher: Matcher, name: str, norm: Norm) -> LinearLayer:
@@ -204,6 +206,7 @@ def read_mlp(
     hidden = len(first.weight)
     _shaped(matcher, first, (hidden, dim))
     _shaped(matcher, second, (dim, hidden))
+    second = _with_layer_scale(matcher, end, second)
     for name, layer in (("fc1", first), ("fc2", second)):
         weights[f"{block}.mlp.{name}.weight"] = layer.weight
         weights[f"{block}.mlp.{name}.bias"] = layer.bias_or_zero

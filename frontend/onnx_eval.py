@@ -40,6 +40,10 @@ class Evaluator:
             self._run(node)
         return self._get(name)
 
+    def given(self, feeds: dict[str, Array], name: str) -> Array:
+        """Value of a tensor in another run, in which some tensors have these values."""
+        return Evaluator(self.graph, self.feeds | feeds)(name)
+
     def forget(self) -> None:
         """Drop all values but those that were kept: a whole run would not fit into memory."""
         self._values.clear()

@@ -14,7 +14,8 @@ from frontend.onnx_blocks import read_attention, read_embedding, read_mlp
 from frontend.onnx_eval import Array
 from frontend.onnx_export import IMAGE, METADATA, TASK, TOKENS, output_of
 from frontend.onnx_graph import Graph, GraphInput, Node, read_graph
-from frontend.onnx_match import LINEAR, Matcher, Norm
+from frontend.onnx_heads import read_head
+from frontend.onnx_match import Matcher, Norm
 from frontend.options import Imported, Options, model_name
 from frontend.pixels import NONE, fold_normalization
 from frontend.vit import TASK as PLAIN_TASK
@@ -140,7 +141,7 @@ class _Importer:
 
     def _norm(self, x: str, name: str, what: str) -> Norm:
         norm = self.matcher.norm(x, what)
-        self.weights[f"{name}.weight"], self.weights[f"{name}.bias"] = norm.weight, norm.bias
+        self.weights[f"{name}.weight"], self.weights[f"{name}.bias"] = norm.weight, norm.bias_or_zero
         self._note_epsilon(norm)
         return norm
 
@@ -153,7 +154,7 @@ class _Importer:
             )
 
     def _finish(self, embedding: Any, layers: list[dict[str, Any]], x: str, dim: int) -> Imported:
-        self.place = "a task head"
+        self.place, self.prefix = "a task head", embedding.prefix
         outputs = self._read_heads(x)
         spec = self._spec(layers, outputs, dim, embedding.weight.shape)
         own = self._own_spec(spec)
@@ -193,40 +194,21 @@ class _Importer:
         return heads
 
     def _read_head(self, x: str, rows: str, output: str) -> dict[str, Any] | None:
-        """A norm, if any, and a linear layer between the last tokens and a result; None for a norm alone."""
-        matcher = self.matcher
-        path = matcher.between(x, rows)
-        products = [node for node in path if node.op in LINEAR]
-        norms = [node for node in path if node.op in ("LayerNormalization", "ReduceMean")]
-        tokens, norm = matcher.value(x), None
-        if norms:
-            with matcher.along(path):
-                norm = matcher.norm(norms[0].inputs[0], "the LayerNorm of a head")
-            self._note_epsilon(norm)
-            tokens = norm(tokens)
-        if not products and norm is not None and norm.output == rows:
+        """Norms, if any, and a linear layer between the last tokens and a result; None for a norm alone."""
+        found = read_head(self.matcher, x, rows, output, self._task_name(output), self.prefix)
+        if found is None:
             self.remarks.append(f"output {output}: the final norm is left to whoever reads the tokens")
             return None
-        if len(products) != 1:
-            node = products[1] if products else self.graph.producer[rows]
-            raise matcher.mismatch(node, f"expected {output!r} to be one linear layer on the last tokens")
-        layer = matcher.linear_at(products[0], products[0].inputs[0], "a linear task head")
-        if layer.output != rows:
-            raise matcher.mismatch(
-                self.graph.producer[rows], f"expected {output!r} to be a linear layer's result"
-            )
-        result, found = layer(tokens), matcher.value(rows)
-        if matcher.agree(found, result[:, 0]):
-            kind = "cls-linear"
-        elif matcher.agree(found, result[:, 1:]):
-            kind = "token-linear"
-        else:
-            raise matcher.mismatch(layer.node, "reads neither the class token alone nor all patch tokens")
-        name = f"heads.{self._task_name(output)}"
-        self.weights[f"{name}.weight"], self.weights[f"{name}.bias"] = layer.weight, layer.bias_or_zero
-        if norm is not None:
-            self.weights[f"{name}.norm.weight"], self.weights[f"{name}.norm.bias"] = norm.weight, norm.bias
-        return {"kind": kind, "out_channels": len(layer.weight), "norm": norm is not None}
+        self.weights |= found.weights
+        head = found.head
+        own = (head.norm or head.fc_norm) and head.norm_eps not in self.epsilons
+        return {
+            "kind": head.kind,
+            "out_channels": len(self.weights[f"heads.{self._task_name(output)}.weight"]),
+            "norm": head.norm,
+            "norm_eps": head.norm_eps if own else None,
+            "fc_norm": head.fc_norm,
+        }
 
     def _task_name(self, output: str) -> str:
         if self.options.tasks is not None and len(self.graph.outputs) == len(self.options.tasks) == 1:
@@ -261,6 +243,7 @@ class _Importer:
                 "image_size": self.shape[2:],
                 "in_channels": patch[1],
                 "patch_size": patch[2],
+                "prefix_tokens": self.prefix,
                 "dim": dim,
                 "depth": len(layers),
                 "heads": layers[0]["heads"],
@@ -324,4 +307,5 @@ def _numbers(spec: ModelSpec) -> tuple[Any, ...]:
     """What shapes do not show but results depend on."""
     moe = spec.moe
     gate = None if moe is None else (moe.top_k, moe.normalize_over_selected, sorted(spec.moe_layers))
-    return spec.image_size, spec.patch_size, spec.heads, spec.norm_eps, gate
+    heads = [spec.decoder(task) for task in spec.tasks]
+    return spec.image_size, spec.patch_size, spec.prefix_tokens, spec.heads, spec.norm_eps, gate, heads

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from frontend.onnx_eval import OPERATIONS, Array, Evaluator, gelu, image_dependent, layer_norm
 from frontend.onnx_graph import Graph, Node
+from frontend.transformer import fold_scale
 
 FloatArray = NDArray[np.float32]
 
@@ -77,6 +78,11 @@ class LinearLayer:
             else product + (self.bias[..., None, :] if self.weight.ndim == 3 else self.bias)
         )
 
+    def scaled(self, scale: FloatArray) -> LinearLayer:
+        """The layer whose results are multiplied by (outputs,) factors."""
+        weight, bias = fold_scale(scale, self.weight, self.bias_or_zero)
+        return replace(self, weight=weight, bias=bias)
+
     @property
     def bias_or_zero(self) -> FloatArray:
         """The bias, zeros where there is none."""
@@ -89,13 +95,13 @@ class Norm:
 
     node: Node
     weight: FloatArray
-    bias: FloatArray
+    bias_or_zero: FloatArray
     epsilon: float
     output: str
 
     def __call__(self, x: Array) -> Array:
         """The norm of (..., channels)."""
-        return layer_norm(x, self.weight, self.bias, self.epsilon)
+        return layer_norm(x, self.weight, self.bias_or_zero, self.epsilon)
 
 
 class Matcher:
@@ -239,10 +245,16 @@ class Matcher:
         else:
             found = self._decomposed_norm(x, what)
         channels = self.value(x).shape[-1]
-        if found.weight.shape != (channels,) or found.bias.shape != (channels,):
+        if found.weight.shape != (channels,) or found.bias_or_zero.shape != (channels,):
             raise self.mismatch(found.node, f"expected {what} with parameters for {channels} channels")
         self.prove(found.node, self.value(found.output), found(self.value(x)), what)
         return found
+
+    def is_norm(self, node: Node) -> bool:
+        """True for a LayerNorm, or the first of the operations that older exporters make of it."""
+        if node.op != "ReduceMean":
+            return node.op == "LayerNormalization"
+        return any(reader.op == "Sub" for reader in self.readers(node.outputs[0]))
 
     def _decomposed_norm(self, x: str, what: str) -> Norm:
         mean = self.next(x, "ReduceMean", what=what)
@@ -265,15 +277,19 @@ class Matcher:
             raise self.mismatch(shifted, f"expected the epsilon of {what}")
         return Norm(mean, weight, bias, _epsilon(epsilon.ravel()[0]), moved.outputs[0])
 
-    def between(self, first: str, last: str) -> list[Node]:
-        """Nodes on a path from one tensor to another, in order."""
+    def after(self, first: str) -> list[Node]:
+        """Nodes that depend on a tensor, in order."""
         after, nodes = {first}, []
         for node in self.graph.nodes:
             if node.op != "Shape" and after.intersection(node.inputs):
                 after.update(node.outputs)
                 nodes.append(node)
+        return nodes
+
+    def between(self, first: str, last: str) -> list[Node]:
+        """Nodes on a path from one tensor to another, in order."""
         wanted, kept = {last}, []
-        for node in reversed(nodes):
+        for node in reversed(self.after(first)):
             if wanted.intersection(node.outputs):
                 wanted.update(node.inputs)
                 kept.append(node)

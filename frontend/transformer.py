@@ -18,6 +18,22 @@ from pysim.files import Tensors
 
 MOST_LAYERS = 1024
 
+REGISTERS = "reg_token"
+PREFIX_TOKENS = {"cls_token": "class token", "dist_token": "distillation token", REGISTERS: "register token"}
+"""Tensors of tokens in front of the patches, in their order, and what they hold."""
+
+
+PARTS = ("weight", "bias")
+"""Tensors of a linear layer."""
+
+
+def fold_scale(scale: FloatArray, weight: FloatArray, bias: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Weight (outputs, inputs) and bias (outputs,) of a layer whose results are multiplied by (outputs,) factors.
+
+    Each product is rounded to float32 once: the layer computes what both did.
+    """
+    return weight * scale[:, None], bias * scale
+
 
 class TransformerReader:
     """Reads the tensors of a ViT one group after the other, and keeps them by our names.
@@ -27,9 +43,11 @@ class TransformerReader:
         dim: channels of a token.
         channels: channels of an image.
         patch_size: rows and columns of a patch.
+        prefix: names of the tensors of tokens in front of the patches, and how many each of them holds.
         patches: patches of an image.
         depth: number of blocks.
         qkv_bias: whether queries, keys and values have biases.
+        has_layer_scale: whether branches end with a factor for each channel.
     """
 
     def __init__(self, state: State, options: Options) -> None:
@@ -42,14 +60,30 @@ class TransformerReader:
             )
         self.depth = self._count_blocks()
         self.qkv_bias = any(f"blocks.0.attn.{name}.bias" in state for name in ("qkv", "q", "k", "v"))
-        tokens = state.shape("pos_embed", 3)[1]
-        self.patches = tokens - 1
+        self.prefix = {name: state.shape(name, 3)[1] for name in PREFIX_TOKENS if name in state}
+        self.patches = self._count_patches()
         if options.heads is None:
             raise InputError(
                 f"{state.source}: --heads needed: the file does not say",
                 hint=f"ViT and DeiT of dim {self.dim} have {max(self.dim // 64, 1)}",
             )
         self.heads = options.heads
+        scales = (f"blocks.{layer}.ls{number}.gamma" for layer in range(self.depth) for number in (1, 2))
+        self.has_layer_scale = any(key in state for key in scales)
+
+    def _count_patches(self) -> int:
+        """Patches of an image, by the rows of the position table, which prefix tokens may have none of."""
+        rows, prefix = self.state.shape("pos_embed", 3)[1], self.prefix
+        all_tokens = sum(prefix.values())
+        without_registers = all_tokens - prefix.get(REGISTERS, 0)
+        counts = [rows - own for own in (without_registers, 0, all_tokens) if own < rows]
+        return next(filter(self._makes_an_image, counts), counts[0])
+
+    def _makes_an_image(self, patches: int) -> bool:
+        """Whether so many patches are an image of the size that was given, or of a square one."""
+        if self.options.image_size is None:
+            return math.isqrt(patches) ** 2 == patches
+        return math.prod(side // self.patch_size for side in self.options.image_size) == patches
 
     def _count_blocks(self) -> int:
         numbers = {
@@ -72,6 +106,7 @@ class TransformerReader:
         return {
             "in_channels": self.channels,
             "patch_size": self.patch_size,
+            "prefix_tokens": sum(self.prefix.values()),
             "dim": self.dim,
             "depth": self.depth,
             "heads": self.heads,
@@ -101,7 +136,7 @@ class TransformerReader:
         return given
 
     def read_embedding(self) -> str:
-        """Patch embedding with the image normalisation folded in, position with the class token; says what."""
+        """Patch embedding with the image normalisation folded in, position with prefix tokens; says what."""
         weight = self._take(
             "patch_embed.proj.weight", self.dim, self.channels, self.patch_size, self.patch_size
         )
@@ -111,10 +146,23 @@ class TransformerReader:
         folded = normalization.fold(weight.astype(np.float64), bias.astype(np.float64))
         self._keep("patch_embed.weight", folded[0])
         self._keep("patch_embed.bias", folded[1])
-        position = self._take("pos_embed", 1, self.patches + 1, self.dim)[0].copy()
-        position[0] += self._take("cls_token", 1, 1, self.dim)[0, 0]
-        self._keep("pos_embed", position)
-        return f"{shown}; class token into position row 0"
+        rows = self.state.shape("pos_embed", 3)[1]
+        position, own = self._take("pos_embed", 1, rows, self.dim)[0], rows - self.patches
+        tokens = [self._take(name, 1, count, self.dim)[0] for name, count in self.prefix.items()]
+        prefix = np.concatenate([np.zeros((0, self.dim), np.float32), *tokens])
+        prefix[:own] += position[:own]
+        self._keep("pos_embed", np.concatenate([prefix, position[own:]]))
+        return f"{shown}; {self._folded_prefix()}"
+
+    def _folded_prefix(self) -> str:
+        if not self.prefix:
+            return "no class token"
+        names = ", ".join(
+            f"{count} {PREFIX_TOKENS[name]}s" if count > 1 else PREFIX_TOKENS[name]
+            for name, count in self.prefix.items()
+        )
+        last = sum(self.prefix.values()) - 1
+        return f"{names} into position row{f's 0 to {last}' if last else ' 0'}"
 
     def read_attention(self, layer: int) -> None:
         """Both norms and the attention of a block, with q, k and v joined or apart."""
@@ -132,12 +180,21 @@ class TransformerReader:
                     f"{block}.attn.qkv.{part}", 3 * dim, *tail
                 )
         self.read_linear(f"{block}.attn.proj", f"{block}.attn.proj", (dim, dim))
+        self._fold_scale(f"{block}.ls1.gamma", f"{block}.attn.proj")
 
     def read_mlp(self, layer: int, hidden: int) -> None:
         """The dense MLP of a block."""
-        block = f"blocks.{layer}.mlp"
-        self.read_linear(f"{block}.fc1", f"{block}.fc1", (hidden, self.dim))
-        self.read_linear(f"{block}.fc2", f"{block}.fc2", (self.dim, hidden))
+        block = f"blocks.{layer}"
+        self.read_linear(f"{block}.mlp.fc1", f"{block}.mlp.fc1", (hidden, self.dim))
+        self.read_linear(f"{block}.mlp.fc2", f"{block}.mlp.fc2", (self.dim, hidden))
+        self._fold_scale(f"{block}.ls2.gamma", f"{block}.mlp.fc2")
+
+    def _fold_scale(self, key: str, name: str) -> None:
+        """Layer scale, a factor for each channel of a branch, into the layer that ends the branch."""
+        if self.has_layer_scale:
+            scaled = fold_scale(self._take(key, self.dim), *(self.weights[f"{name}.{p}"] for p in PARTS))
+            for part, tensor in zip(PARTS, scaled, strict=True):
+                self.weights[f"{name}.{part}"] = tensor
 
     def read_linear(self, name: str, key: str, shape: tuple[int, ...]) -> None:
         """Weight of this shape and the bias that belongs to it, kept as `name`."""

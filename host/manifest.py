@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from common.contract import MANIFEST, VERSION, Argument
 from common.errors import InputError
-from common.heads import Head
+from common.heads import HEAD_KINDS, LEAST_PREFIX, Head
 from common.packing import ImageLayout, OutputLayout
 from common.pictures import RESAMPLE
 from common.printable import shown
@@ -25,7 +25,6 @@ from common.reading import read_bytes, read_json, require_file
 MOST_BYTES = 4 << 30
 """Of weights and heads: the DRAM that a board of this kind has."""
 
-_HEAD_KINDS = ("token-linear", "cls-linear", "none")
 _COPY_AGAIN = "copy the whole host folder of the build again"
 
 _MOST_MEMORY = 1 << 40
@@ -191,16 +190,11 @@ class Manifest:
 
     def _head_shapes(self) -> dict[str, tuple[int | None, ...]]:
         """Shapes of the tensors that `run_head` reads, by name."""
-        shapes: dict[str, tuple[int | None, ...]] = {}
-        dim = self.output.dim
-        for task in self.tasks:
-            if task.head.kind == "none":
-                continue
-            head = f"heads.{task.name}"
-            shapes |= {f"{head}.weight": (task.out_channels, dim), f"{head}.bias": (task.out_channels,)}
-            if task.head.norm:
-                shapes |= {f"{head}.norm.weight": (dim,), f"{head}.norm.bias": (dim,)}
-        return shapes
+        return {
+            tensor.name: tensor.shape
+            for task in self.tasks
+            for tensor in task.head.tensors(task.name, self.output.dim, task.out_channels)
+        }
 
     def _check(self) -> None:
         """What must agree, or differ, or be less than a board has."""
@@ -236,7 +230,9 @@ class Manifest:
         words = (images.word_bytes, output.word_bytes)
         return {
             "images.shape and images.patch_size": height % size == 0 and width % size == 0,
-            "output.tokens and images": output.tokens == images.patches + 1,
+            "output.tokens, images and prefix_tokens": all(
+                output.tokens == images.patches + task.head.prefix_tokens for task in self.tasks
+            ),
             "images.lanes and output.lanes": images.lanes == output.lanes,
             "images.patch_words and images.lanes": images.patch_words == -(-values // images.lanes),
             "output.token_words and output.lanes": output.token_words == -(-output.dim // output.lanes),
@@ -351,9 +347,17 @@ def _argument(reader: _Reader) -> Argument:
 
 def _task(reader: _Reader) -> Task:
     kind = reader.get("kind", str)
-    if kind not in _HEAD_KINDS:
-        raise reader.wrong("kind", kind, f"one of {', '.join(_HEAD_KINDS)}")
+    if kind not in HEAD_KINDS:
+        raise reader.wrong("kind", kind, f"one of {', '.join(HEAD_KINDS)}")
     head = Head(kind, reader.get("norm", bool), reader.number("norm_eps", 1.0))
+    # Builds of older releases have neither of these keys.
+    if "fc_norm" in reader.data:
+        head = head._replace(fc_norm=reader.get("fc_norm", bool))
+    if "prefix_tokens" in reader.data:
+        head = head._replace(prefix_tokens=reader.integer("prefix_tokens", 0, _MOST))
+    least = LEAST_PREFIX.get(kind, 0)
+    if head.prefix_tokens < least:
+        raise reader.wrong("prefix_tokens", head.prefix_tokens, f"at least {least} for {kind}")
     given = kind != "none" or reader.data.get("out_channels") is not None
     return Task(reader.text("name", _NAME), head, reader.count("out_channels") if given else None)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from common.heads import run_head
+from common.heads import MEANS, run_head
 from host.manifest import Task
 
 
@@ -21,7 +21,7 @@ class Result:
 
     Attributes:
         task: name of the task.
-        integers: (tokens, dim) int32, as the hardware returned them; token 0 is the class token.
+        integers: (tokens, dim) int32, as the hardware returned them; prefix tokens, such as the class token, first.
         cycles: clock cycles of the call, by the hardware's own counter; None on an emulated board, whose counter
             goes by this computer's clock.
         images: images of the same call, which share its cycles.
@@ -47,7 +47,7 @@ class Result:
     def output(self) -> NDArray[np.float64] | None:
         """What the task's head returns; None where the task has no head, or the build came without its weights.
 
-        (out_channels,) for a head on the class token; (rows, columns, out_channels) for one on the patches.
+        (rows, columns, out_channels) for a head on each patch token; (out_channels,) for one of the whole image.
         """
         if self._task.head.kind == "none" or not self._weights:
             return None
@@ -57,8 +57,8 @@ class Result:
 
     @property
     def label(self) -> int:
-        """The class of the image: the largest output of a head on the class token."""
-        return int(self._of_kind("cls-linear").argmax())
+        """The class of the image: the largest output of a head of the whole image."""
+        return int(self._of_kind("cls-linear", *MEANS, "distilled-linear").argmax())
 
     @property
     def map(self) -> NDArray[np.float64] | NDArray[np.int64]:
@@ -66,12 +66,14 @@ class Result:
         output = self._of_kind("token-linear")
         return output[..., 0] if output.shape[-1] == 1 else output.argmax(-1)
 
-    def _of_kind(self, kind: str) -> NDArray[np.float64]:
+    def _of_kind(self, *kinds: str) -> NDArray[np.float64]:
         if self.output is None:
             raise InputError(
                 f"task {self.task} has no head to decode its tokens with",
                 hint="`edgemoe generate --model MODEL_DIR` takes heads along; tokens and integers are there without",
             )
-        if self._task.head.kind != kind:
-            raise InputError(f"the head of task {self.task} is {self._task.head.kind}, not {kind}")
+        if self._task.head.kind not in kinds:
+            raise InputError(
+                f"the head of task {self.task} is {self._task.head.kind}, not {' or '.join(kinds)}"
+            )
         return self.output

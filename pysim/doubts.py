@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pysim import reference
+from pysim.arithmetic import Kind
 from pysim.design import Design
 from pysim.kernels.iccad23 import FEATURE
 from pysim.model import Model
+from pysim.program import Gate, of_type, values
 from pysim.reports import TensorReport, sqnr_db
 from pysim.simulator import Simulation, simulate
 
@@ -41,8 +43,7 @@ def doubts(model: Model, design: Design, images: NDArray[np.uint8]) -> tuple[str
     """
     few = images[: max(1, CHECKED_TOKENS // design.spec.tokens)]
     simulation = simulate(design, few, trace=True)
-    layers = range(design.spec.depth)
-    stream = ["embed", *(f"blocks.{i}.{part}" for i in layers for part in ("attn_residual", "output"))]
+    stream = [value.name for value in values(design.program).values() if value.kind is Kind.STREAM]
     figures: dict[str, float] = {}
 
     def tap(name: str, exact: FloatArray) -> None:
@@ -53,9 +54,9 @@ def doubts(model: Model, design: Design, images: NDArray[np.uint8]) -> tuple[str
     forced = {layer: routing.experts for layer, routing in simulation.routing.items()}
     run = reference.run(model, few, experts=forced, tap=tap)
     agreement = {layer: _agreement(forced[layer], own) for layer, own in run.experts.items()}
-    noisy = tuple(_noisy(design, simulation, figures))
+    noisy = tuple(_noisy(design, simulation, figures, final=stream[-1]))
     # Noise sends tokens to other experts, too: that needs no sentence of its own.
-    return (*_empty(design.reports), *noisy, *(() if noisy else _misrouted(agreement)))
+    return (*_empty(design.reports), *noisy, *(() if noisy else _misrouted(design, agreement)))
 
 
 def _empty(reports: Sequence[TensorReport]) -> Iterator[str]:
@@ -76,7 +77,7 @@ def _vanished(report: TensorReport) -> bool:
     return max(-report.low, report.high) > 0 and abs(report.sqnr_db) < 1e-6
 
 
-def _noisy(design: Design, simulation: Simulation, figures: dict[str, float]) -> Iterator[str]:
+def _noisy(design: Design, simulation: Simulation, figures: dict[str, float], *, final: str) -> Iterator[str]:
     """The first stage of the residual stream that is mostly noise, by the signal to noise of each."""
     name = next((name for name, figure in figures.items() if figure < LEAST_SQNR_DB), None)
     if name is None:
@@ -87,10 +88,9 @@ def _noisy(design: Design, simulation: Simulation, figures: dict[str, float]) ->
         cause = "; all its values round to 0"
     elif wrapped:
         cause = f"; {wrapped:.2%} of its values are beyond {FEATURE.max * FEATURE.lsb:.0f} and wrap"
-    final = figures[f"blocks.{design.spec.depth - 1}.output"]
     yield (
         f"{name}: signal to noise of the residual stream is {figures[name]:.1f} dB, expected at least "
-        f"{LEAST_SQNR_DB:.0f}{cause}; the final tokens have {final:.1f} dB"
+        f"{LEAST_SQNR_DB:.0f}{cause}; the final tokens have {figures[final]:.1f} dB"
     )
 
 
@@ -99,11 +99,14 @@ def _agreement(chosen: IntArray, own: IntArray) -> float:
     return float((chosen[:, :, None] == own[:, None, :]).any(axis=2).mean())
 
 
-def _misrouted(agreement: dict[int, float]) -> Iterator[str]:
+def _misrouted(design: Design, agreement: dict[int, float]) -> Iterator[str]:
     """The first layer whose tokens go to other experts, by the share of each that agrees."""
-    layer = next((layer for layer, share in sorted(agreement.items()) if share < LEAST_AGREEMENT), None)
-    if layer is not None:
+    shares = {
+        gate.name: agreement[gate.layer] for gate in of_type(design.program, Gate) if gate.layer is not None
+    }
+    name = next((name for name, share in shares.items() if share < LEAST_AGREEMENT), None)
+    if name is not None:
         yield (
-            f"blocks.{layer}.gate: {agreement[layer]:.1%} of the experts chosen are those of the float network, "
+            f"{name}: {shares[name]:.1%} of the experts chosen are those of the float network, "
             f"expected at least {LEAST_AGREEMENT:.0%}; logits that are too close round to the same score"
         )

@@ -29,15 +29,8 @@ def _sources(spec: ModelSpec, operations: Iterable[Operation]) -> Iterator[tuple
         if tensor.source is not None and tensor.role is not None:
             yield tensor.source, tensor.role
     for task in spec.tasks:
-        head = spec.head(task)
-        if head.kind == "none" or head.out_channels is None:
-            continue
-        name, channels = f"heads.{task}", (spec.dim,)
-        if head.norm:
-            yield Source(f"{name}.norm.weight", channels), Role.GAMMA
-            yield Source(f"{name}.norm.bias", channels), Role.BETA
-        yield Source(f"{name}.weight", (head.out_channels, spec.dim)), Role.LINEAR_WEIGHT
-        yield Source(f"{name}.bias", (head.out_channels,)), Role.LINEAR_BIAS
+        for part in spec.decoder(task).tensors(task, spec.dim, spec.head(task).out_channels):
+            yield Source(part.name, tuple(size or 0 for size in part.shape)), Role(part.role)
 
 
 @dataclass(frozen=True)

@@ -578,7 +578,7 @@ class _Builder:
             position=self.parameter(
                 "position", Role.POSITION, POSITION_WIDTH, shape, Source("pos_embed", shape)
             ),
-            prefix=spec.tokens - spec.patches,
+            prefix=spec.prefix_tokens,
             patch_size=spec.patch_size,
             output=output,
         )

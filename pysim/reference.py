@@ -93,7 +93,7 @@ class _Reference:
         kernel = self.model["patch_embed.weight"].reshape(spec.dim, spec.patch_values)
         embedded = pixels.reshape(len(images), spec.patches, -1) @ kernel.T + self.model["patch_embed.bias"]
         x = np.repeat(self.model["pos_embed"][None], len(images), axis=0)
-        x[:, 1:] += embedded
+        x[:, spec.prefix_tokens :] += embedded
         return x.reshape(-1, spec.dim)
 
     def _norm(self, name: str, x: FloatArray) -> FloatArray:

@@ -109,6 +109,7 @@ def pure_shift(factor: FloatArray, name: str) -> NDArray[np.int64]:
         raise OverflowRiskError(
             f"{name}: a requantisation shift of {int(shift.min())} to {int(shift.max())}, "
             f"expected 0 to {MAX_SHIFT}",
-            hint="the layer's weights or activations are far out of proportion: check the checkpoint",
+            hint="weights or activations far out of proportion, or narrow ones whose products have fewer fraction bits "
+            "than the result: check the checkpoint, or choose a precision with multipliers = true",
         )
     return shift

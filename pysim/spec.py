@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from common.heads import Head
+from common.heads import LEAST_PREFIX, MEANS, Head, HeadKind
 from common.toml import read_toml
 from pysim.files import validate
 
@@ -53,22 +53,31 @@ class MoeSpec(_Strict):
 class HeadSpec(_Strict):
     """A task head, run in float on the backbone's tokens by the host."""
 
-    kind: Literal["token-linear", "cls-linear", "none"] = "none"
+    kind: HeadKind = "none"
+    """Which tokens it reads: see `common.heads.HEAD_KINDS`."""
     out_channels: Annotated[int, Field(ge=1, strict=True)] | None = None
     norm: bool = True
-    """A LayerNorm in front of the linear layer (M3ViT's task heads have their own)."""
+    """A LayerNorm before all else: the network's final norm, which task heads of M3ViT have one each of."""
+    norm_eps: Annotated[float, Field(gt=0, le=0.1)] | None = None
+    """Epsilon of the head's LayerNorms, where it is not that of the blocks."""
+    fc_norm: bool = False
+    """A LayerNorm between a mean of tokens and the linear layer."""
 
     @model_validator(mode="after")
     def _channels_given(self) -> HeadSpec:
         if self.kind != "none" and self.out_channels is None:
             raise ValueError(f"kind = {self.kind!r} needs out_channels")
+        if self.fc_norm and self.kind not in MEANS:
+            raise ValueError(f"fc_norm is a norm of a mean of tokens, but kind = {self.kind!r} has none")
+        if self.norm_eps is not None and not (self.norm or self.fc_norm):
+            raise ValueError(f"norm_eps = {self.norm_eps:g} is given, but the head has no norm")
         return self
 
 
 class ModelSpec(_Strict):
     """The shape of a multi-task (mixture-of-experts) Vision Transformer.
 
-    One class token and one token a patch; pre-norm blocks; no norm after the last block (task heads have
+    Prefix tokens and one token a patch; pre-norm blocks; no norm after the last block (task heads have
     their own). Pixels are 8-bit and stand for `p / 256`; any normalisation is folded into the patch weights.
     """
 
@@ -77,6 +86,8 @@ class ModelSpec(_Strict):
     """Height and width in pixels."""
     in_channels: Count = 3
     patch_size: Count
+    prefix_tokens: Annotated[int, Field(ge=0, le=1024, strict=True)] = 1
+    """Tokens in front of the patches: 0, or a class token, then others such as distillation and registers."""
     dim: Count
     depth: Annotated[int, Field(ge=1, le=1024, strict=True)]
     heads: Count
@@ -112,6 +123,13 @@ class ModelSpec(_Strict):
         unknown = sorted(set(self.task_heads) - set(self.tasks))
         if unknown:
             raise ValueError(f"task_heads.{unknown[0]} is not one of the tasks {self.tasks}")
+        for task, head in self.task_heads.items():
+            least = LEAST_PREFIX.get(head.kind, 0)
+            if self.prefix_tokens < least:
+                raise ValueError(
+                    f"task_heads.{task}.kind = {head.kind!r} reads {least} prefix token{'s' * (least > 1)}, "
+                    f"but prefix_tokens = {self.prefix_tokens}"
+                )
         return self
 
     @property
@@ -131,8 +149,8 @@ class ModelSpec(_Strict):
 
     @property
     def tokens(self) -> int:
-        """Tokens of one image: the class token and the patches."""
-        return self.patches + 1
+        """Tokens of one image: prefix tokens, then one a patch."""
+        return self.prefix_tokens + self.patches
 
     @property
     def patch_values(self) -> int:
@@ -162,12 +180,15 @@ class ModelSpec(_Strict):
     def decoder(self, task: str) -> Head:
         """What decodes the tokens of a task."""
         head = self.head(task)
-        return Head(head.kind, head.norm, self.norm_eps)
+        epsilon = self.norm_eps if head.norm_eps is None else head.norm_eps
+        return Head(head.kind, head.norm, epsilon, head.fc_norm, self.prefix_tokens)
 
     def shape(self) -> dict[str, Any]:
         """What decides sizes and results, as JSON values: names, heads and notes do not."""
         fields = {"image_size", "in_channels", "patch_size", "dim", "depth", "heads", "mlp_dim", "moe"}
-        return self.model_dump(include=fields, mode="json") | {"tasks": len(self.tasks)}
+        # Fields that came later count where they differ from their defaults: identities of older Designs stay.
+        later = self.model_dump(include={"prefix_tokens"}, exclude_defaults=True)
+        return self.model_dump(include=fields, mode="json") | later | {"tasks": len(self.tasks)}
 
     def to_toml(self) -> dict[str, Any]:
         """The spec as `model.toml` holds it, defaults that carry no information left out."""

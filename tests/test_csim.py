@@ -26,6 +26,8 @@ from conftest import NARROW
 from edgemoe.cli import main
 from pysim.design import Design
 from pysim.model import Model
+from pysim.precision import Precision, preset
+from pysim.quantizer import quantize
 from pysim.simulator import simulate
 from pysim.tables import GELU_DELTA
 
@@ -42,13 +44,15 @@ WIDE = Hardware(lanes=16, outputs=32, token_tile=16, attention_rows=64, weight_r
 class Case:
     """A network, a precision and hardware; `moe` and `fields` change the micro network."""
 
-    precision: str
+    precision: str | Precision
     hardware: Hardware
     batch: int = 1
     task: int = 0
     moe: dict[str, Any] | None = dataclasses.field(default_factory=dict)
     fields: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+
+FIVE_BITS = Precision(name="five bits", weight_width=5, activation_width=5, multipliers=True)
 
 CASES = {
     "narrow-8-bit-batch": Case("w8a8", NARROW, batch=2, task=1),
@@ -64,6 +68,7 @@ CASES = {
     "one-expert-no-qkv-bias": Case(
         "w16a16", SINGLE, moe={"experts": 1, "top_k": 1}, fields={"qkv_bias": False}
     ),
+    "activations-narrower-than-pixels": Case(FIVE_BITS, NARROW, fields={"depth": 1}, moe=None),
     "original-arithmetic": Case("iccad23", NARROW, batch=2, task=1),
     "original-arithmetic-single-lane": Case("iccad23", SINGLE, moe={"top_k": 3, "renormalize": True}),
 }
@@ -71,8 +76,8 @@ CASES = {
 
 def design_of(case: Case, micro_with: Callable[..., Model]) -> Design:
     model = micro_with(case.moe, **case.fields)
-    design = edgemoe.quantize(model, edgemoe.random_images(model, 6), case.precision)
-    return design
+    precision = preset(case.precision) if isinstance(case.precision, str) else case.precision
+    return quantize(model, edgemoe.random_images(model, 6), precision, case.hardware.attention_rows)
 
 
 @pytest.mark.compile
@@ -107,10 +112,8 @@ def _check_trip_counts(build: Build, images: Any, task: int, result: CsimResult)
     by_name = {stage.name: stage.trips for stage in stages}
     for step, counts in result.counts.items():
         # Engines that are tested alone on a whole image: the others run on part of one, or load by themselves.
-        if step.endswith(("_attention", "_norm1")) and len(images) == 1:
-            layer, engine = step.removeprefix("layer").split("_")
-            kind = "attention" if engine == "attention" else "norm"
-            assert counts[kind] == by_name[f"blocks.{layer}.{engine}"][kind]
+        if step.endswith((".attention", ".norm1")) and len(images) == 1:
+            assert counts == by_name[step]
 
 
 @pytest.fixture(scope="module")

@@ -140,7 +140,7 @@ class TestCheck:
         failure = only(result)
         assert (failure.where, failure.text[:5]) == ("LOAD_NORM", "II 2,")
         row = next(row for row in result.rows if row.total.loop.label == "LOAD_NORM")
-        assert row.modules == ("read_norm_Pipeline_LOAD_NORM", "load_norm_Pipeline_LOAD_NORM2")
+        assert row.modules == ("load_norm_Pipeline_LOAD_NORM", "load_norm_Pipeline_LOAD_NORM2")
 
     def test_missing_loop(self, reports: Reports, checked: Checked) -> None:
         reports.without("ROUNDS")

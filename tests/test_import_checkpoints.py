@@ -258,6 +258,48 @@ def test_normalisation_is_folded(vit: Model, tmp_path: Path, normalize: str) -> 
     assert_allclose(embedded["embed"].reshape(2, 9, -1)[:, 1:], expected, atol=1e-5)
 
 
+LAYER_SCALE = {
+    "timm": ("blocks.{}.ls1.gamma", "blocks.{}.ls2.gamma"),
+    "DeiT": ("blocks.{}.gamma_1", "blocks.{}.gamma_2"),
+    "Hugging Face": ("encoder.layer.{}.layer_scale1.lambda1", "encoder.layer.{}.layer_scale2.lambda1"),
+}
+
+
+def dinov2_state(model: Model) -> StateDict:
+    """DINOv2 of Hugging Face, with the names of its norms and MLPs, and with a token that only training reads."""
+    renamed = {"layernorm_before": "norm1", "layernorm_after": "norm2", "intermediate.dense": "mlp.fc1"}
+    state: StateDict = {"embeddings.mask_token": np.zeros((1, 24), np.float32)}
+    for key, tensor in hugging_face_state(model).items():
+        name = key.removeprefix("vit.")
+        for theirs, ours in renamed.items():
+            name = name.replace(theirs, ours)
+        if ".attention." not in name:
+            name = name.replace("output.dense", "mlp.fc2")
+        state[name] = tensor
+    return state
+
+
+@pytest.mark.parametrize("layout", LAYER_SCALE)
+def test_layer_scale_is_folded(micro_with: MakeModel, tmp_path: Path, layout: str) -> None:
+    """Each product is rounded once; every other tensor stays."""
+    model = micro_with(moe=None, tasks=["a"], task_heads={})
+    state = dinov2_state(model) if layout == "Hugging Face" else timm_state(model)
+    rng, expected = np.random.default_rng(0), dict(model.weights)
+    for layer in range(model.spec.depth):
+        for key, name in zip(LAYER_SCALE[layout], ("attn.proj", "mlp.fc2"), strict=True):
+            scale = state[key.format(layer)] = rng.normal(0, 0.1, 24).astype(np.float32)
+            for part, factor in (("weight", scale[:, None]), ("bias", scale)):
+                exact = model.weights[f"blocks.{layer}.{name}.{part}"].astype(float) * factor
+                expected[f"blocks.{layer}.{name}.{part}"] = exact.astype(np.float32)
+    options = dataclasses.replace(PLAIN, tasks=("a",))
+    imported = import_model(saved(tmp_path / "net.pth", state), options)
+    assert_same_weights(imported.model, Model(model.spec, expected))
+    assert any("layer scale" in remark for remark in imported.remarks)
+    missing = LAYER_SCALE[layout][1].format(2)
+    del state[missing]
+    fails(saved(tmp_path / "some.pth", state), options, f"missing tensor {missing}")
+
+
 # Number types
 
 
@@ -361,15 +403,17 @@ def changed(state: StateDict, **changes: Any) -> StateDict:
         ("blocks.0.norm2.bias", np.full(24, np.nan, np.float32), "blocks.0.norm2.bias: 24 of 24 values"),
         ("blocks.0.norm2.bias", np.zeros(24, np.int64), "blocks.0.norm2.bias: type"),
         ("extra.weight", np.zeros(3, np.float32), "unexpected tensor: extra.weight"),
-        ("dist_token", np.zeros((1, 1, 24), np.float32), "dist_token: a distilled DeiT"),
-        ("blocks.0.ls1.gamma", np.zeros(24, np.float32), "blocks.0.ls1.gamma: layer scale"),
+        ("dist_token", np.zeros((1, 2, 24), np.float32), "pos_embed: 6 patches, but 8x16 pixels make 8"),
+        ("head_dist.weight", np.zeros((10, 24), np.float32), "missing tensor head_dist.bias"),
+        ("blocks.0.ls1.gamma", np.zeros(23, np.float32), "blocks.0.ls1.gamma: shape (23,), expected (24,)"),
         (
             "blocks.0.attn.q_norm.weight",
             np.zeros(12, np.float32),
             "blocks.0.attn.q_norm.weight: norms of queries",
         ),
-        ("reg_token", np.zeros((1, 4, 24), np.float32), "reg_token: register tokens"),
-        ("fc_norm.weight", np.zeros(24, np.float32), "fc_norm.weight: a head on pooled tokens"),
+        ("reg_token", np.zeros((1, 4, 23), np.float32), "reg_token: shape (1, 4, 23), expected (1, 4, 24)"),
+        ("fc_norm.weight", np.zeros(24, np.float32), "missing tensor fc_norm.bias"),
+        ("attn_pool.q.weight", np.zeros(24, np.float32), "attn_pool.q.weight: a head on tokens pooled"),
         ("blocks.9.norm1.weight", np.zeros(24, np.float32), "missing tensor blocks.4.norm1.weight"),
         ("other.patch_embed.proj.weight", np.zeros(3, np.float32), "several networks in one file"),
     ],

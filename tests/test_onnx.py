@@ -172,6 +172,73 @@ def assert_imports(vit: ForeignVit, folder: Path, **how: Any) -> Model:
     return half
 
 
+class MeanAsToken(ForeignVit):
+    """The class token is made of the image."""
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.patch(images).flatten(2).transpose(1, 2)
+        return self.blocks(torch.cat([x.mean(1, keepdim=True), x], dim=1) + self.position)
+
+
+class MovedPatches(ForeignVit):
+    """The patches stand in front of the class token."""
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.patch(images).flatten(2).transpose(1, 2)
+        assert self.cls is not None
+        return self.blocks(torch.cat([x, self.cls.expand(images.shape[0], -1, -1)], dim=1) + self.position)
+
+
+class SumPooled(ForeignVit):
+    """The classifier reads half the sum of two patches."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.features(images))
+        return self.head(x[:, 2:4].mean(1))
+
+
+TOKENS_AND_HEADS: dict[str, dict[str, Any]] = {
+    "no class token": {"cls_token": False, "pool": "patches"},
+    "registers, mean of all": {"registers": 4, "pool": "all"},
+    "registers, norm of the mean": {"registers": 2, "pool": "patches", "fc_norm": True},
+    "distilled": {"distilled": True},
+    "another last norm": {"head_eps": 1e-3},
+}
+
+
+@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+@pytest.mark.parametrize("name", TOKENS_AND_HEADS)
+def test_tokens_and_heads_of_others(tmp_path: Path, name: str, dynamo: bool) -> None:
+    how = TOKENS_AND_HEADS[name]
+    model = assert_imports(ForeignVit("fused", **how), tmp_path, dynamo=dynamo)
+    prefix = how.get("cls_token", True) + how.get("distilled", False) + how.get("registers", 0)
+    assert model.spec.prefix_tokens == prefix
+    assert model.spec.head("classify").norm_eps == how.get("head_eps")
+    assert model.spec.head("classify").fc_norm == how.get("fc_norm", False)
+
+
+@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+@pytest.mark.parametrize("style", ["fused", "torchvision"])
+def test_layer_scale_is_folded(tmp_path: Path, style: str, dynamo: bool) -> None:
+    vit = ForeignVit(style, layer_scale=True)
+    model, state = assert_imports(vit, tmp_path, dynamo=dynamo), vit.state_dict()
+    attention = "attn.proj" if style == "fused" else "attn.attention.out_proj"
+    for name, scale, layer in (("attn.proj", "ls1", attention), ("mlp.fc2", "ls2", "mlp.2")):
+        factor = state[f"blocks.1.{scale}.gamma"].numpy()
+        for part, each in (("weight", factor[:, None]), ("bias", factor)):
+            expected = state[f"blocks.1.{layer}.{part}"].numpy() * each
+            assert_array_equal(model.weights[f"blocks.1.{name}.{part}"], expected)
+
+
+class ScaledByToken(ForeignVit):
+    """Factors for the tokens of a branch, of which there are as many as channels."""
+
+    def __init__(self) -> None:
+        super().__init__("fused", dim=9, heads=3, layer_scale=True)
+        for block in self.blocks:
+            block.ls1.gamma = nn.Parameter(torch.linspace(0.5, 2, 9)[:, None])
+
+
 @pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
 @pytest.mark.parametrize(
     ("vit", "node", "why"),
@@ -180,11 +247,17 @@ def assert_imports(vit: ForeignVit, folder: Path, **how: Any) -> Model:
         (lambda: ForeignVit(activation=nn.GELU("tanh")), "(", ""),
         (lambda: ForeignVit(activation=nn.Sequential(nn.GELU(), nn.GELU())), "(", "exact GELU"),
         (lambda: ForeignVit("wrong-scale"), "(Softmax)", "something else than softmax(q k / sqrt(head_dim))"),
-        (lambda: ForeignVit(cls_token=False), "(", "expected a class token"),
         (lambda: ForeignVit(norm_pre=True), "(", "expected"),
-        (lambda: ForeignVit(pool=True), "(", ""),
+        (lambda: MeanAsToken(), "(", "expected positions"),
+        (lambda: MovedPatches(), "(", "something else than constant tokens, then patches in rows"),
+        (lambda: ScaledByToken(), "(Add)", "something else than the residual sum of projected attention"),
+        (
+            lambda: SumPooled(),
+            "(Gemm)",
+            "reads neither the class token alone nor all patch tokens, nor a mean",
+        ),
     ],
-    ids=["relu", "tanh", "twice", "scale", "no class token", "norm before", "pooled"],
+    ids=["relu", "tanh", "twice", "scale", "norm before", "image token", "moved", "token scale", "sum"],
 )
 def test_graphs_that_do_not_fit(tmp_path: Path, vit: Any, node: str, why: str, dynamo: bool) -> None:
     path = export(vit(), tmp_path / "vit.onnx", (torch.zeros(1, 3, 8, 16),), dynamo=dynamo)

@@ -61,11 +61,29 @@ class TorchAttention(nn.Module):
         return self.attention(x, x, x, need_weights=False)[0]
 
 
+class LayerScale(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.rand(dim) - 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
 class ForeignBlock(nn.Module):
     def __init__(
-        self, dim: int, heads: int, hidden: int, style: str, activation: nn.Module, eps: float
+        self,
+        dim: int,
+        heads: int,
+        hidden: int,
+        style: str,
+        activation: nn.Module,
+        eps: float,
+        *,
+        layer_scale: bool = False,
     ) -> None:
         super().__init__()
+        self.ls1, self.ls2 = (LayerScale(dim) if layer_scale else nn.Identity() for _ in range(2))
         self.norm1, self.norm2 = nn.LayerNorm(dim, eps=eps), nn.LayerNorm(dim, eps=eps)
         if style == "torchvision":
             self.attn: nn.Module = TorchAttention(dim, heads)
@@ -76,12 +94,21 @@ class ForeignBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), activation, nn.Linear(hidden, dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        x = x + self.ls1(self.attn(self.norm1(x)))
+        return x + self.ls2(self.mlp(self.norm2(x)))
 
 
 class ForeignVit(nn.Module):
-    """A ViT with a classifier on the normalised class token."""
+    """A ViT with a classifier on the normalised class token, or on a mean of tokens.
+
+    Args:
+        registers: tokens between the class token and the patches, put there behind the positions.
+        distilled: a second token with a classifier of its own, whose result is averaged with the first.
+        pool: `patches` or `all`: the tokens whose mean is classified.
+        fc_norm: the norm comes behind the mean.
+        head_eps: epsilon of the last norm.
+        layer_scale: each branch ends with a factor for each channel.
+    """
 
     def __init__(
         self,
@@ -91,21 +118,32 @@ class ForeignVit(nn.Module):
         eps: float = 1e-6,
         cls_token: bool = True,
         norm_pre: bool = False,
-        pool: bool = False,
+        registers: int = 0,
+        distilled: bool = False,
+        pool: str = "",
+        fc_norm: bool = False,
+        head_eps: float | None = None,
+        layer_scale: bool = False,
         dim: int = 24,
         heads: int = 2,
     ) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.patch = nn.Conv2d(3, dim, 4, stride=4)
-        self.cls = nn.Parameter(torch.randn(1, 1, dim))
-        self.has_cls, self.pool = cls_token, pool
-        self.position = nn.Parameter(torch.randn(1, 8 + cls_token, dim))
+        embedded = cls_token + distilled
+        self.cls = nn.Parameter(torch.randn(1, embedded, dim)) if embedded else None
+        self.registers = nn.Parameter(torch.randn(1, registers, dim)) if registers else None
+        self.prefix, self.pool, self.fc_norm = embedded + registers, pool, fc_norm
+        self.position = nn.Parameter(torch.randn(1, 8 + embedded, dim))
         self.norm_pre = nn.LayerNorm(dim) if norm_pre else nn.Identity()
-        blocks = (ForeignBlock(dim, heads, 40, style, activation or nn.GELU(), eps) for _ in range(2))
+        blocks = (
+            ForeignBlock(dim, heads, 40, style, activation or nn.GELU(), eps, layer_scale=layer_scale)
+            for _ in range(2)
+        )
         self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.LayerNorm(dim, eps=eps)
+        self.norm = nn.LayerNorm(dim, eps=eps if head_eps is None else head_eps)
         self.head = nn.Linear(dim, 5)
+        self.second = nn.Linear(dim, 5) if distilled else None
         with torch.no_grad():  # fresh norms and biases would hide what is mixed up
             for name, parameter in self.named_parameters():
                 if "norm" in name or name.endswith("bias"):
@@ -113,13 +151,23 @@ class ForeignVit(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         x = self.patch(images).flatten(2).transpose(1, 2)
-        if self.has_cls:
+        if self.cls is not None:
             x = torch.cat([self.cls.expand(images.shape[0], -1, -1), x], dim=1)
-        return self.blocks(self.norm_pre(x + self.position))
+        x = x + self.position
+        if self.registers is not None:
+            x = torch.cat([x[:, :1], self.registers.expand(images.shape[0], -1, -1), x[:, 1:]], dim=1)
+        return self.blocks(self.norm_pre(x))
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.norm(self.features(images))
-        return self.head(x.mean(1) if self.pool else x[:, 0])
+        x = self.features(images)
+        if not self.fc_norm:
+            x = self.norm(x)
+        if self.second is not None:
+            return (self.head(x[:, 0]) + self.second(x[:, 1])) / 2
+        if not self.pool:
+            return self.head(x[:, 0])
+        x = (x[:, self.prefix :] if self.pool == "patches" else x).mean(1)
+        return self.head(self.norm(x) if self.fc_norm else x)
 
 
 def export(module: nn.Module, path: Path, example: Any, *, dynamo: bool, **options: Any) -> Path:

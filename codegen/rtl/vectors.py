@@ -17,6 +17,7 @@ from codegen.architecture import Architecture, section_name
 from codegen.rtl.kernels import attention, layernorm, linear, router, softmax, units
 from codegen.rtl.kernels.base import Check, Kernel, Values
 from codegen.rtl.streams import Bytes, IntArray
+from codegen.schedule import stage_name
 from codegen.testdata import tested_layers
 from codegen.weight_image import in_lanes, pack_weights
 from pysim.datapath import GELU_INPUT, MANTISSA_FRAC, PROBABILITY, SCORE
@@ -202,7 +203,7 @@ class _EngineChecks:
             self.machine.step(op)
             if op.layer in numbers:
                 for name, check in self._checks(op, before):
-                    yield name, replace(check, layer=op.layer)
+                    yield name, replace(check, layer=op.layer, stage=stage_name(op))
 
     def _checks(self, op: Operation, before: Machine) -> Iterator[tuple[str, Check]]:
         match op:
@@ -320,7 +321,7 @@ class _EngineChecks:
         beats, size = self.section(op.name), self.architecture.gate_beats
         call = router.call(
             self.kernels["router"],
-            f"blocks.{op.layer}.router",
+            stage_name(op),
             gate_input,
             beats[self.task * size : (self.task + 1) * size],
             experts=op.experts,

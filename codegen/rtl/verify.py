@@ -40,7 +40,8 @@ class StageCycles:
 
     Attributes:
         kernel: its name.
-        stage: for example `blocks.0.qkv`.
+        stage: for example `blocks.1.fc1.7`.
+        part_of: stage of the estimate that it is part of, for example `blocks.1.experts`.
         values: numbers that were compared.
         measured: from the first beat in to the last beat out, without stalls.
         computed: what the formula says; None where there is none.
@@ -48,6 +49,7 @@ class StageCycles:
 
     kernel: str
     stage: str
+    part_of: str
     values: int
     measured: int
     computed: int | None
@@ -269,7 +271,8 @@ def _verify_kernel(
 
 
 def _cycles(kernel: Kernel, check: Check, outcome: Result) -> StageCycles:
-    return StageCycles(kernel.name, check.call.name, check.values, outcome.cycles, check.cycles)
+    name = check.call.name
+    return StageCycles(kernel.name, name, check.stage or name, check.values, outcome.cycles, check.cycles)
 
 
 def _record(kernel: Kernel, sources: Sequence[Path], scenario: Scenario, waves: Path) -> Path:

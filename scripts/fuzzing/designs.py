@@ -121,7 +121,8 @@ def draw(generator: random.Random, *, small: bool = False) -> Drawn:
 
 def _spec(generator: random.Random, tokens: Sequence[int]) -> ModelSpec:
     any_of = generator.choice
-    patches = any_of(tokens) - 1
+    prefix = any_of((0, 1, 1, 1, 2, 5))
+    patches = any_of([count for count in tokens if count > prefix]) - prefix
     rows = any_of([size for size in SIZES if patches % size == 0])
     patch = any_of((1, 1, 2, 3, 4))
     heads, depth = any_of((1, 1, 2, 3, 4, 5)), any_of((1, 2, 2, 3))
@@ -142,6 +143,7 @@ def _spec(generator: random.Random, tokens: Sequence[int]) -> ModelSpec:
             "image_size": (rows * patch, patches // rows * patch),
             "in_channels": any_of((1, 3, 3, 4)),
             "patch_size": patch,
+            "prefix_tokens": prefix,
             "dim": heads * any_of([size for size in SIZES if size > 1]),
             "depth": depth,
             "heads": heads,

@@ -166,6 +166,7 @@ class Check:
         extract: the same arrays from the values of a result; it only moves values, and leaves out padding.
         cycles: that the call takes without stalls; None where no formula is given.
         layer: number of the layer that the call is of; None for one of no layer.
+        stage: stage of the estimate that the call is part of; None for one of no layer.
     """
 
     call: Call
@@ -173,6 +174,7 @@ class Check:
     extract: Callable[[Values], Mapping[str, IntArray]]
     cycles: int | None = None
     layer: int | None = None
+    stage: str | None = None
 
     @property
     def values(self) -> int:

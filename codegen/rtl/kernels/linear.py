@@ -49,7 +49,7 @@ def linear_kernel(architecture: Architecture, *, words: int | None = None) -> Ke
     widest = max(residual, precision.attention_width, precision.activation_width)
     hidden_multiplier_bits = MULTIPLIER_WIDTH if precision.multipliers else 1
     streams = (
-        Stream("x", "in", (Field("x", precision.activation_width, True, lanes),)),
+        Stream("x", "in", (Field("x", architecture.operand_width, True, lanes),)),
         Stream("weights", "in", (Field("byte", 8, False, architecture.beat_bytes),)),
         Stream("old", "in", (Field("old", residual, True, lanes), Field("score", PROBABILITY.width, False))),
         Stream("y", "out", (Field("y", widest, True, lanes),)),
