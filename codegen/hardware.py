@@ -103,17 +103,7 @@ class Hardware(BaseModel):
         Raises:
             InputError: no `=`, no such key, a key given twice, or a value out of its range.
         """
-        changes: dict[str, Any] = {}
-        for setting in settings:
-            name, equals, text = (part.strip() for part in setting.partition("="))
-            if not equals:
-                raise InputError(f"--set {setting}: expected key=value, such as lanes=8", hint=_keys())
-            if name not in settable():
-                raise _no_key(f"--set {setting}", name)
-            if name in changes:
-                raise InputError(f"--set {setting}: {name} is set twice", hint="give each key once")
-            changes[name] = _number(text)
-        return _changed(self, changes, "--set")
+        return _changed(self, parse_settings(settings), "--set")
 
     def save(self, path: Path) -> None:
         """Write a `hardware.toml`."""
@@ -139,6 +129,25 @@ class Hardware(BaseModel):
                 hint=f"such as the hardware.toml of a build; {_keys()}",
             )
         return _changed(default or cls(), table, f"{path}: hardware")
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Values by key of the settings of a command line, each as `key=value`; their ranges are not looked at.
+
+    Raises:
+        InputError: no `=`, no such key, or a key given twice.
+    """
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = (part.strip() for part in setting.partition("="))
+        if not equals:
+            raise InputError(f"--set {setting}: expected key=value, such as lanes=8", hint=_keys())
+        if name not in settable():
+            raise _no_key(f"--set {setting}", name)
+        if name in changes:
+            raise InputError(f"--set {setting}: {name} is set twice", hint="give each key once")
+        changes[name] = _number(text)
+    return changes
 
 
 def settable() -> dict[str, str]:

@@ -72,7 +72,7 @@ class Wish:
 def chosen_hardware(
     console: Console, source: Source, board: Board, wish: Wish, *, must_fit: bool = True
 ) -> Hardware:
-    """The fastest hardware that fits, or that of a file, with what single settings say instead.
+    """The fastest hardware that fits of those with the given settings, or that of a file with the settings instead.
 
     Args:
         console: where one line says what was chosen.
@@ -85,34 +85,36 @@ def chosen_hardware(
         InputError: no such key, a value out of its range, or nothing fits.
     """
     from codegen.fit import fitted
-    from codegen.hardware import Hardware, check_clock, default_hardware
+    from codegen.hardware import Hardware, check_clock, default_hardware, parse_settings
 
     network, design = source
     rows = None if design is None else design.attention_rows
     hardware = default_hardware(network, board, rows)
     settings = [*wish.settings]
     if wish.clock_mhz is not None:
-        check_clock(board, wish.clock_mhz)
         settings.append(f"clock_mhz={wish.clock_mhz:g}")
-    # Mistakes are told before anything is searched for.
-    hardware.with_settings(settings)
     if wish.file is not None:
         return Hardware.load(wish.file, hardware).with_settings(settings)
+    # Mistakes are told before anything is searched for.
+    hardware, fixed = hardware.with_settings(settings), parse_settings(settings)
+    clock_mhz, batch = fixed.pop("clock_mhz", None), max(wish.batch, fixed.pop("max_batch", 1))
+    check_clock(board, hardware.clock_mhz)
     try:
         with console.progress("searching for the fastest hardware that fits") as progress:
-            found = fitted(network, board, clock_mhz=wish.clock_mhz, batch=wish.batch, progress=progress)
+            found = fitted(network, board, clock_mhz=clock_mhz, batch=batch, fixed=fixed, progress=progress)
     except InputError as error:
-        if must_fit:
+        if must_fit and not fixed:
             raise
-        console.warn(f"{error.message}; the hardware that suits a zcu102 is taken instead")
-        return hardware.with_settings(settings)
+        if not must_fit:
+            console.warn(f"{error.message}; what is not set suits a zcu102")
+        return hardware
     hardware = found.hardware
     console.note(
         f"hardware: the fastest that fits {board.name}, {hardware.lanes} x {hardware.outputs} x "
         f"{hardware.token_tile} products and {hardware.attention_rows} query rows at once, "
         f"{found.performance.ms:.3f} ms an image (`edgemoe fit` tells more)"
     )
-    return hardware.with_settings(settings)
+    return hardware
 
 
 def generate(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codegen.architecture import Architecture
-from codegen.fit.space import KINDS, RESOURCES
+from codegen.fit.space import RESOURCES
 from codegen.hardware import MemoryKind
 from codegen.memories import Memory
 from codegen.resources import Resources, logic_resources
@@ -59,7 +59,7 @@ def costs_of(
     sizes: Architecture,
     memories: Mapping[str, Sequence[Memory]],
     engines: Sequence[str],
-    ultra: bool,
+    kinds: Mapping[str, tuple[MemoryKind, ...]],
     count: int,
 ) -> Costs:
     """Costs of some engines.
@@ -68,12 +68,12 @@ def costs_of(
         sizes: a network on hardware, of which some sizes may be arrays of `count` elements.
         memories: of all its engines.
         engines: names of the engines that are wanted.
-        ultra: whether the device has ultra RAM.
+        kinds: what each memory may be built of, by the field of `Hardware`.
         count: hardwares.
     """
     base = np.zeros((count, len(RESOURCES)), np.int64)
     logic = logic_resources(sizes)
-    kinds: dict[str, tuple[tuple[MemoryKind, ...], Integers]] = {}
+    found: dict[str, tuple[tuple[MemoryKind, ...], Integers]] = {}
     for engine in engines:
         used = logic.get(engine, Resources())
         for column, amount in ((0, used.dsp), (3, used.lut), (4, used.ff)):
@@ -82,14 +82,14 @@ def costs_of(
             if not memory.field:
                 base[:, 1:4] += _uses(memory, memory.kind, count)
                 continue
-            open_kinds = tuple(kind for kind in KINDS[memory.field] if ultra or kind != "ultra")
+            open_kinds = kinds[memory.field]
             uses = np.zeros((count, len(open_kinds), len(RESOURCES)), np.int64)
             for place, kind in enumerate(open_kinds):
                 uses[:, place, 1:4] = _uses(memory, kind, count)
-            if memory.field in kinds:
-                uses = uses + kinds[memory.field][1]
-            kinds[memory.field] = open_kinds, uses
-    return Costs(base, kinds)
+            if memory.field in found:
+                uses = uses + found[memory.field][1]
+            found[memory.field] = open_kinds, uses
+    return Costs(base, found)
 
 
 def _uses(memory: Memory, kind: MemoryKind, count: int) -> Integers:

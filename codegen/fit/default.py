@@ -7,6 +7,7 @@ from typing import Final
 
 from boards import Board
 from codegen.fit.search import Fitted, Progress, fit
+from codegen.fit.space import Fixed
 from pysim.network import Network
 
 _FOUND: Final[dict[str, Fitted]] = {}
@@ -19,9 +20,10 @@ def fitted(
     *,
     clock_mhz: float | None = None,
     batch: int = 1,
+    fixed: Fixed | None = None,
     progress: Progress | None = None,
 ) -> Fitted:
-    """The fastest hardware that fits a board within the usual margins; found once in a process.
+    """The fastest hardware that fits a board within the usual margins, of all with some given fields; found once.
 
     Raises:
         InputError: nothing fits.
@@ -32,8 +34,9 @@ def fitted(
         "board": board.model_dump(mode="json", exclude={"sources"}),
         "clock_mhz": clock_mhz,
         "batch": batch,
+        "fixed": dict(fixed or {}),
     }
     key = json.dumps(asked, sort_keys=True)
     if key not in _FOUND:
-        _FOUND[key] = fit(network, board, clock_mhz=clock_mhz, batch=batch, progress=progress)
+        _FOUND[key] = fit(network, board, clock_mhz=clock_mhz, batch=batch, fixed=fixed, progress=progress)
     return _FOUND[key]

@@ -23,9 +23,11 @@ from boards import Board
 from codegen.architecture import Architecture
 from codegen.fit.costs import Costs, costs_of
 from codegen.fit.space import (
+    KINDS,
     MOST_WEIGHT_ROWS,
     RESOURCES,
     ROUTER_LANES,
+    Fixed,
     Frame,
     Limits,
     buffers,
@@ -101,7 +103,7 @@ def fit(
     clock_mhz: float | None = None,
     batch: int = 1,
     queues: Queues | None = None,
-    attention_rows: int | None = None,
+    fixed: Fixed | None = None,
     progress: Progress | None = None,
 ) -> Fitted:
     """The fastest hardware that fits a board.
@@ -113,15 +115,13 @@ def fit(
         clock_mhz: its clock; the board's default where it is not given.
         batch: images that go through together.
         queues: per MoE layer, the length of each expert's queue; even queues where they are not known.
-        attention_rows: P, if it is given.
+        fixed: fields of `Hardware` that are given: only the others are chosen.
         progress: called with the widths of words that are done, and in total.
 
     Raises:
         InputError: nothing fits.
     """
-    search = Search(
-        network, board, clock_mhz=clock_mhz, batch=batch, queues=queues, attention_rows=attention_rows
-    )
+    search = Search(network, board, clock_mhz=clock_mhz, batch=batch, queues=queues, fixed=fixed)
     return search.fastest(limits or limits_of(board), progress)
 
 
@@ -134,8 +134,7 @@ class Search:
         clock_mhz: clock; the board's default where it is not given.
         batch: images that go through together.
         queues: lengths of the experts' queues, where they are known.
-        attention_rows: P, if it is given.
-        lanes: widths of words to look at; all where they are not given.
+        fixed: fields of `Hardware` that are given.
     """
 
     def __init__(
@@ -146,17 +145,28 @@ class Search:
         clock_mhz: float | None = None,
         batch: int = 1,
         queues: Queues | None = None,
-        attention_rows: int | None = None,
-        lanes: Sequence[int] | None = None,
+        fixed: Fixed | None = None,
     ) -> None:
         self.network, self.board, self.batch, self.queues = network, board, batch, queues
+        self.fixed = fixed or {}
         self.clock_mhz = board.clock_mhz_default if clock_mhz is None else clock_mhz
-        rows = np.arange(1, network.spec.tokens + 1) if attention_rows is None else np.array([attention_rows])
-        self.attention_rows: Integers = rows.astype(np.int64)
-        wanted = [frame for frame in frames(board) if lanes is None or frame.lanes in lanes]
-        widths = [_Width(self, list(group)) for _, group in groupby(wanted, key=lambda frame: frame.lanes)]
+        rows = self.fixed.get("attention_rows")
+        self.attention_rows: Integers = (
+            np.arange(1, network.spec.tokens + 1) if rows is None else np.array([rows])
+        )
+        self.kinds = {
+            name: (self.fixed[name],)
+            if name in self.fixed
+            else tuple(kind for kind in kinds if board.uram or kind != "ultra")
+            for name, kinds in KINDS.items()
+        }
+        groups = groupby(frames(board, self.fixed), key=lambda frame: frame.lanes)
+        widths = [_Width(self, list(group)) for _, group in groups]
         # Of very narrow words, no weight buffer holds a block of a very wide layer.
-        self.widths = [width for width in widths if width.least_rows <= MOST_WEIGHT_ROWS]
+        most_rows = self.fixed.get("weight_rows", MOST_WEIGHT_ROWS)
+        self.widths = [
+            width for width in widths if width.least_rows <= most_rows and len(width.outputs_and_tiles[0])
+        ]
 
     def fastest(self, limits: Limits, progress: Progress | None = None) -> Fitted:
         """The fastest hardware within limits.
@@ -242,8 +252,10 @@ class Search:
     @property
     def router_lanes(self) -> tuple[int, ...]:
         """Widths of the router that are of any use."""
+        if "router_lanes" in self.fixed:
+            return (self.fixed["router_lanes"],)
         if not self.network.spec.moe_layers:
-            return (2,)
+            return ROUTER_LANES[:1]
         assert self.network.spec.moe is not None
         experts = self.network.spec.moe.experts
         return tuple(lanes for lanes in ROUTER_LANES if lanes < 2 * experts) or ROUTER_LANES[:1]
@@ -259,7 +271,7 @@ class Search:
 
     def costs(self, sizes: Architecture, engines: Sequence[str], count: int) -> Costs:
         """Resources of some engines on such hardware."""
-        return costs_of(sizes, engine_memories(sizes), engines, self.board.uram > 0, count)
+        return costs_of(sizes, engine_memories(sizes), engines, self.kinds, count)
 
 
 class _State:
@@ -290,7 +302,7 @@ class _Width:
     @cached_property
     def outputs_and_tiles(self) -> tuple[Integers, Integers]:
         """Every linear engine."""
-        return engines(self.lanes, self.search.sizes(self.widest).packed)
+        return engines(self.lanes, self.search.sizes(self.widest).packed, self.search.fixed)
 
     @cached_property
     def least_rows(self) -> int:
@@ -437,6 +449,8 @@ class _Frame:
 
     def _rows(self, outputs: int) -> Integers:
         """Weight rows at which some layer gets other groups."""
+        if "weight_rows" in self.search.fixed:
+            return np.array([self.search.fixed["weight_rows"]], np.int64)
         sizes = self._linear(np.array([outputs]), np.array([1]), MOST_WEIGHT_ROWS)
         shapes = [sizes.shape(op) for op in self.search.layers.kinds.values()]
         found = [buffers(int(np.max(shape.blocks)), int(shape.in_words)) for shape in shapes]
@@ -488,7 +502,7 @@ class _Frame:
                 max_batch=self.search.batch,
                 clock_mhz=self.search.clock_mhz,
                 family=self.search.board.family,
-                **kinds,
+                **{name: kind[0] for name, kind in self.search.kinds.items()} | kinds,
             )
             return
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from itertools import product
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,13 +113,20 @@ class Frame:
     axi_width: int
 
 
-def frames(board: Board) -> Iterator[Frame]:
+Fixed = Mapping[str, Any]
+"""Fields of `Hardware` that have a given value in all that is searched."""
+
+
+def frames(board: Board, fixed: Fixed) -> Iterator[Frame]:
     """Every frame that suits a board: no more ports than it has, and none wider."""
     widths = [width for width in (64, 128, 256, 512) if width <= max(board.port_width, 8 * RECORD_BYTES)]
-    for lanes in range(2, MOST_LANES + 1):
-        for ports in range(1, min(board.ports, MOST_PORTS) + 1):
-            for width in widths:
-                yield Frame(lanes, ports, width)
+    choices = {
+        "lanes": range(2, MOST_LANES + 1),
+        "weight_ports": range(1, min(board.ports, MOST_PORTS) + 1),
+        "axi_width": widths,
+    }
+    for values in product(*([fixed[name]] if name in fixed else each for name, each in choices.items())):
+        yield Frame(*values)
 
 
 _DEFAULTS: Final = Hardware().model_dump() | {"weight_rows": MOST_WEIGHT_ROWS}
@@ -133,14 +141,19 @@ def sizes_of(
     return Architecture(network, Hardware.model_construct(**fields), checked=False)
 
 
-def engines(lanes: int, packed: bool) -> tuple[Integers, Integers]:
+def engines(lanes: int, packed: bool, fixed: Fixed) -> tuple[Integers, Integers]:
     """Outputs and token tiles of the linear engine: every pair of them."""
-    most = min(MOST_BLOCKS, MOST_OUTPUTS // lanes)
+    most = max(1, min(MOST_BLOCKS, MOST_OUTPUTS // lanes))
     outputs = lanes * np.arange(1, most + 1, dtype=np.int64)
+    if "outputs" in fixed:
+        outputs = np.array([fixed["outputs"]], np.int64)
+        outputs = outputs[outputs % lanes == 0]
     if packed:
         # Two outputs share a DSP slice.
         outputs = outputs[outputs % 2 == 0]
     tiles = np.arange(1, MOST_TOKEN_TILE + 1, dtype=np.int64)
+    if "token_tile" in fixed:
+        tiles = np.array([fixed["token_tile"]], np.int64)
     pairs = np.meshgrid(outputs, tiles, indexing="ij")
     return pairs[0].ravel(), pairs[1].ravel()
 
