@@ -946,13 +946,22 @@ def test_hardware_id_is_that_of_what_is_synthesised(
         ("axi_width", 32),
         ("weight_ports", 3),
         ("weight_rows", 300),
+        ("router_lanes", 8),
+        ("weight_memory", "lut"),
+        ("operand_memory", "ultra"),
+        ("residual_memory", "ultra"),
+        ("head_memory", "lut"),
+        ("gate_memory", "ultra"),
+        ("score_memory", "block"),
+        ("choice_memory", "lut"),
+        ("table_memory", "lut"),
         ("max_batch", 3),
         ("family", "zynq-7000"),
     ):
         ids.add(hardware_id(design.network, hardware.changed(**{field: value})))
     spec = design.spec.model_copy(update={"tasks": ["only"]})
     ids.add(hardware_id(replace(design, spec=spec).network, hardware))
-    assert len(ids) == 3 + 5 + 9 + 1
+    assert len(ids) == 3 + 5 + 18 + 1
 
     for i, table in enumerate(tables.TABLES):
         base = table.base.copy()
@@ -962,4 +971,4 @@ def test_hardware_id_is_that_of_what_is_synthesised(
                 tables, "TABLES", (*tables.TABLES[:i], replace(table, base=base), *tables.TABLES[i + 1 :])
             )
             ids.add(hardware_id(design.network, hardware))
-    assert len(ids) == 18 + len(tables.TABLES)
+    assert len(ids) == 27 + len(tables.TABLES)
