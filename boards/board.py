@@ -59,7 +59,7 @@ Megahertz = Annotated[float, Field(ge=1, le=1500, allow_inf_nan=False)]
 
 
 class Board(BaseModel):
-    """What a board offers a design: part, resources, memory and clocks.
+    """A board as a design sees it: part, resources, memory and clocks.
 
     Attributes:
         name: what the command line calls it (lower case).

@@ -1,4 +1,4 @@
-"""What the boards' families of devices have in common: the ports of their DSP slices."""
+"""Families of devices, and the ports of their DSP slices."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From a Design to hardware projects: lowering, rendering, compiling, estimating."""
+"""Hardware projects of a Design: lowering, rendering, compiling, estimating."""

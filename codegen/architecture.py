@@ -43,7 +43,7 @@ RECORD_BYTES = 8
 NORM_RECORD_BYTES = 16
 """gamma and beta of one channel."""
 HEADER_BYTES = 8
-"""What all layers share."""
+"""Bytes of the header of the weight image, which all layers share."""
 HEADER_BEATS = 1
 SETTING_BYTES = 4
 POSITION_BYTES = 4
@@ -89,13 +89,13 @@ def stored_bytes(width: int) -> int:
     return 1 << (ceil_div(width, 8) - 1).bit_length()
 
 
-def attention_steps(tokens: int, rows_per_block: int) -> int:
+def attention_steps(tokens: int, attention_rows: int) -> int:
     """Steps of an attention head, each with one key.
 
     Every block takes two turns through the keys, the second while the next block takes its first; then the rows
     of the last block leave.
     """
-    return (ceil_div(tokens, rows_per_block) + 1) * tokens + (tokens - 1) % rows_per_block + 1
+    return (ceil_div(tokens, attention_rows) + 1) * tokens + (tokens - 1) % attention_rows + 1
 
 
 def norm_lag(token_words: int, latency: int) -> int:
@@ -283,7 +283,7 @@ class Architecture:
 
     @property
     def arithmetic(self) -> str:
-        """What the engines compute with: requantise or iccad23."""
+        """Name of the arithmetic of the engines: requantise or iccad23."""
         return self.precision.arithmetic
 
     @property
@@ -364,6 +364,11 @@ class Architecture:
         return max(self.head_words, SOFTMAX_CYCLES)
 
     @property
+    def attention_steps(self) -> int:
+        """Steps of an attention head."""
+        return attention_steps(self.spec.tokens, self.hardware.attention_rows)
+
+    @property
     def norm_lag(self) -> int:
         """Tokens from one that gives its sums to the one that is normalised meanwhile.
 
@@ -374,7 +379,7 @@ class Architecture:
 
     @property
     def pixel_offset(self) -> int:
-        """What the kernel takes off every pixel."""
+        """Number that the kernel subtracts from every pixel."""
         (embed,) = of_type(self.program, Embed)
         return -embed.patch.input.format.min
 
@@ -382,6 +387,11 @@ class Architecture:
     def bias_bits(self) -> int:
         """Bits of a bias in a channel's record."""
         return 8 * RECORD_BYTES - SHIFT_BITS - (MULTIPLIER_WIDTH if self.precision.multipliers else 0)
+
+    @property
+    def multiplier_bits(self) -> int:
+        """Bits of an integer multiplier; 1 where the precision has none, and all are 1."""
+        return MULTIPLIER_WIDTH if self.precision.multipliers else 1
 
     def value_words(self, value: Value) -> int:
         """Words of a row of a value; heads are padded one by one."""
@@ -438,6 +448,16 @@ class Architecture:
         return largest(*(shape.group for shape in self.shapes.values()))
 
     @property
+    def max_blocks(self) -> int:
+        """Blocks of a layer at most."""
+        return max(shape.blocks for shape in self.shapes.values())
+
+    @property
+    def max_pairs(self) -> int:
+        """Pairs of groups of a layer at most."""
+        return max(shape.pairs for shape in self.shapes.values())
+
+    @property
     def operand_width(self) -> int:
         """Bits of an operand of the linear engine, which takes the pixels too: activations may have fewer."""
         (embed,) = of_type(self.program, Embed)
@@ -467,13 +487,23 @@ class Architecture:
         return self.spec.moe.experts if self.spec.moe else 1
 
     @property
+    def top_k(self) -> int:
+        """Experts that a token chooses; 1 where the network has none."""
+        return self.spec.moe.top_k if self.spec.moe else 1
+
+    @property
+    def over_selected(self) -> bool:
+        """Whether a token's gate scores are a softmax over the chosen experts instead of over all."""
+        return self.spec.moe is not None and self.spec.moe.normalize_over_selected
+
+    @property
     def softmax_keys(self) -> int:
         """Scores of the longest row of a softmax: keys of an image, or experts."""
         return max(self.spec.tokens, self.experts)
 
     @property
     def softmax_sum_bits(self) -> int:
-        """Of the sum of a row's exponentials, each at most 1."""
+        """Bits of the sum of a row's exponentials, each at most 1."""
         return EXPONENTIAL.width + self.softmax_keys.bit_length()
 
     @property

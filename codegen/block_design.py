@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from boards import VIVADO_TEMPLATES, Board
 from codegen.architecture import Architecture
+from codegen.context import ScriptContext
 from codegen.hwh import INSTANCE
-from codegen.render import TOP, script_context
 from codegen.sources import Sources
 
 SCRIPTS: Final = {"zynq-ultrascale+": "zynq_ultrascale.tcl", "zynq-7000": "zynq_7000.tcl"}
@@ -18,8 +19,21 @@ COUNT_BITS: Final = 64
 """Bits of the kernel's `clock_count`."""
 
 
+@dataclass(frozen=True)
+class _Context:
+    """Objects that the templates know beside those of all scripts."""
+
+    instance: str
+    hardware_id: str
+    title: str
+    board_part: str
+    port_width: int
+    memory_masters: list[list[str]]
+    count_bits: int
+
+
 def memory_masters(architecture: Architecture, board: Board) -> list[list[str]]:
-    """Which of the kernel's memory interfaces share which high-performance port.
+    """The kernel's memory interfaces by the high-performance port that they share.
 
     Weights first, each on a port of its own as long as there are any: they are nearly all of the traffic.
     """
@@ -44,18 +58,17 @@ def write_block_design(architecture: Architecture, folder: Path, board: Board) -
     script = SCRIPTS.get(board.family)
     if script is None:
         return False
-    names: dict[str, Any] = script_context(architecture, board, ()) | {
-        "top": TOP,
-        "instance": INSTANCE,
-        "hardware_id": architecture.hardware_id,
-        "title": board.title,
-        "board_part": board.board_part,
-        "port_width": board.port_width,
-        "memory_masters": memory_masters(architecture, board),
-        "count_bits": COUNT_BITS,
-    }
+    own = _Context(
+        INSTANCE,
+        architecture.hardware_id,
+        board.title,
+        board.board_part,
+        board.port_width,
+        memory_masters(architecture, board),
+        COUNT_BITS,
+    )
     sources = Sources(VIVADO_TEMPLATES)
     folder.mkdir()
     for source, target in ((script, "build.tcl"), ("cycle_counter.v", "cycle_counter.v")):
-        (folder / target).write_text(sources.text(source, names))
+        (folder / target).write_text(sources.text(source, ScriptContext.of(architecture, board), own))
     return True

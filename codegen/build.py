@@ -20,7 +20,7 @@ VERSION = 2
 """Version of `build.toml`."""
 
 HARDWARE_FILE = "hardware.toml"
-"""In a build folder: the hardware that it is made of."""
+"""File in a build folder with the hardware that the build is made of."""
 
 
 class BuildSpec(BaseModel):
@@ -61,7 +61,7 @@ class Build:
 
     @property
     def host(self) -> Path:
-        """What goes to the board."""
+        """The folder that goes to the board."""
         return self.folder / "host"
 
     @property

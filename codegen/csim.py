@@ -43,7 +43,7 @@ _COUNT = re.compile(r"count (\S+) (\S+) (\d+)")
 
 @dataclass
 class CsimResult:
-    """What the test bench reported.
+    """Report of the test bench.
 
     Attributes:
         engines: per engine, values compared and mismatches.

@@ -1,4 +1,4 @@
-"""What a synthesis found, loop by loop, beside what the estimate assumes.
+"""Results of a synthesis, loop by loop, beside the assumptions of the estimate.
 
 Four things fail a synthesis, because the estimate is void with them: a loop that starts its iterations less often
 than assumed (or cannot be found), a clock that misses its target, loads that do not run beside the computation, and
@@ -91,7 +91,7 @@ class SynthesisCheck:
 
     @property
     def failures(self) -> list[Finding]:
-        """What voids the estimate."""
+        """Findings that void the estimate."""
         return [finding for finding in self.findings if finding.failed]
 
 
@@ -163,7 +163,7 @@ def label_of(name: str, labels: Sequence[str]) -> str | None:
 
 
 def _match(synthesis: Synthesis, known: Mapping[str, Loop]) -> dict[str, list[_Place]]:
-    """Where the report has each label, those of loops round others included."""
+    """Loops of the report by label, those round others included."""
     labels = [*known, GROUP_OVERLAP.loop, *(outer for loop in known.values() for outer in loop.nest)]
     places: dict[str, list[_Place]] = {}
     for module, loop, outer in synthesis.loops():

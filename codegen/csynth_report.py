@@ -1,4 +1,4 @@
-"""What Vitis HLS reports of a synthesis: the kernel, its modules and loops, its bursts and its memories.
+"""Reports of Vitis HLS on a synthesis: the kernel, its modules and loops, its bursts and its memories.
 
 The tool writes the same in two forms, into `syn/report` of a solution: `csynth.xml`, which has the figures of every
 module (older tools: `MODULE_csynth.xml` for each), and `csynth.rpt`, a text whose table "Modules & Loops" has them too,
@@ -36,7 +36,7 @@ REPORT_FOLDERS: Final = (
     "vitis/solution/syn/report",
     "vitis_config/hls/syn/report",
 )
-"""Where reports are looked for: in their own folder, a solution's, a work folder's or a project's."""
+"""Folders in which reports may lie: their own, a solution's, a work folder's or a project's."""
 
 MAX_NESTING: Final = 64
 """Loops in loops, or modules in modules, that are read."""
@@ -58,7 +58,7 @@ _LOOP_FIELDS: Final = {
 
 @dataclass(frozen=True)
 class Resource:
-    """How many of one resource are used, and how many the part has."""
+    """Use of one resource, and how much of it the part has."""
 
     used: int
     available: int
@@ -66,7 +66,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class CsynthReport:
-    """What synthesis reports of the whole kernel. Times are in ns; cycles are None where it could not tell.
+    """Synthesis report of the whole kernel. Times are in ns; cycles are None where it could not tell.
 
     Attributes:
         top: name of the kernel.
@@ -98,7 +98,7 @@ class CsynthReport:
 
 @dataclass(frozen=True)
 class LoopReport:
-    """What synthesis reports of a loop; None where it could not tell.
+    """Synthesis report of a loop; None where it could not tell.
 
     Attributes:
         name: its label; of loops that were flattened, their labels joined by `_`.
@@ -129,7 +129,7 @@ class LoopReport:
 
 @dataclass(frozen=True)
 class ModuleReport:
-    """What synthesis reports of a module: its cycles, its estimated period in ns, its outermost loops."""
+    """Synthesis report of a module: its cycles, its estimated period in ns, its outermost loops."""
 
     name: str
     latency: Range | None

@@ -85,7 +85,7 @@ def even_queues(architecture: Architecture, tokens: int) -> list[int]:
 
 @dataclass(frozen=True)
 class _Cost:
-    """What a job takes: runs of loops, hidden or not, beats that no loop loads, and the cycles of all that."""
+    """Cost of a job: runs of loops, hidden or not, beats that no loop loads, and the cycles of all that."""
 
     runs: Sequence[Run]
     cycles: int
@@ -176,7 +176,7 @@ class Scheduler:
         return Stage(name, compute, load, cycles, bound, trips, tuple(runs))
 
     def _cost(self, job: Job, rows: int, follower: Job | None) -> _Cost:
-        """Of a job with so many rows, behind which the first group of another one loads."""
+        """Cost of a job with so many rows, behind which the first group of another one loads."""
         architecture, loops = self.architecture, self.loops
         match job.engine:
             case Engine.LINEAR:

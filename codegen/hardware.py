@@ -1,4 +1,4 @@
-"""How much hardware a build spends: sizes and clock of the accelerator, in `hardware.toml` and on the command line."""
+"""Hardware of a build: sizes and clock of the accelerator, in `hardware.toml` and on the command line."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Hardware(BaseModel):
 
     @property
     def device(self) -> Family:
-        """What the family's DSP slices can do."""
+        """The family of devices, which says what its DSP slices can do."""
         return FAMILIES[self.family]
 
     def changed(self, **changes: Any) -> Hardware:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from boards import VIVADO_TEMPLATES, Board
-from codegen.render import IP_VENDOR, IP_VERSION, TOP
+from codegen.context import IP_VENDOR, IP_VERSION, TOP
 from codegen.sources import Sources
 from common.contract import Argument
 
@@ -109,7 +109,7 @@ def control_registers(arguments: Sequence[Argument]) -> list[Register]:
 
 
 def _processing_system(board: Board, clock_mhz: float) -> dict[str, Any]:
-    """What a `.hwh` says of the processing system; a board without one is emulated as a Zynq UltraScale+."""
+    """The processing system as a `.hwh` names it; a board without one is emulated as a Zynq UltraScale+."""
     if board.family == "zynq-7000":
         parameters: dict[str, Any] = {}
         for clock in range(4):

@@ -86,12 +86,12 @@ class Run:
 
     @property
     def iterations(self) -> int:
-        """Of all executions."""
+        """Iterations of all executions."""
         return self.trips * self.entries
 
     @property
     def cycles(self) -> int:
-        """Of all executions, one after the other, where no memory makes them wait."""
+        """Cycles of all executions, one after the other, where no memory makes them wait."""
         return self.entries * self.loop.cycles(self.trips)
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from boards import Board
 from codegen.architecture import Architecture
-from codegen.render import TOP
+from codegen.context import TOP
 from codegen.weight_image import image_layout, output_layout
 from common.contract import HEADS, VERSION, WEIGHTS, Argument
 from common.pictures import RESAMPLE
@@ -28,7 +28,7 @@ class ArgumentTable(_Table):
 
 
 class ImagesTable(_Table):
-    """How images are prepared, and how they lie in memory."""
+    """Preparation of images, and their layout in memory."""
 
     channels: int
     height: int
@@ -42,7 +42,7 @@ class ImagesTable(_Table):
 
 
 class OutputTable(_Table):
-    """How final tokens lie in memory."""
+    """Layout of final tokens in memory."""
 
     tokens: int
     dim: int

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from codegen.architecture import PRODUCT_SHIFT, RECORD_BYTES, Architecture, ceil_div, smallest
+from codegen.context import IMPLEMENTATIONS, SMALL_TABLE, function_tables, storage
 from codegen.hardware import MemoryKind
-from codegen.render import IMPLEMENTATIONS, SMALL_TABLE, function_tables, storage
-from codegen.schedule import Engine, Job, job_table
+from codegen.schedule import job_count
 from pysim.datapath import (
     ACCUMULATOR_LIMIT,
     EXPONENTIAL,
@@ -45,6 +45,10 @@ WEIGHT_OUTSTANDING: Final = 8
 """The same of a weight port, as its pragma says: 512 beats under way, six times the latency of memory."""
 STROBE_BITS: Final = 9
 """Bits that a byte takes in the buffer of a port that writes: its strobe with it."""
+
+
+JOB_BITS: Final = 128
+"""Bits of a job in the C++, as far as they vary: 66 to 131 in the networks of the zoo."""
 
 
 @dataclass(frozen=True)
@@ -141,15 +145,15 @@ class Widths:
     gate: int
     exponential: int
     product: int
-    """Of an operand of the linear engine, as it enters a multiplier."""
+    """Bits of an operand of the linear engine, as it enters a multiplier."""
     score: int
     maximum: int
-    """Of a running maximum of scores."""
+    """Bits of a running maximum of scores."""
     softmax_sum: int
     weighted: int
-    """Of a value of the attention engine, as far as it is summed."""
+    """Bits of a value of the attention engine, as far as it is summed."""
     divisor: int
-    """Of what a token's exponentials are divided by."""
+    """Bits of the number by which a token's exponentials are divided."""
     probability: int
 
     @classmethod
@@ -207,21 +211,17 @@ def memories(architecture: Architecture) -> dict[str, list[Memory]]:
 
     What several engines read and write is under `activations`, the buffers of the AXI ports under `ports`.
     """
-    return engine_memories(architecture) | {"jobs": [job_memory(architecture)]}
-
-
-def engine_memories(architecture: Architecture) -> dict[str, list[Memory]]:
-    """The same but for the job table."""
     found = {
         "activations": _activations(architecture),
         "linear": _linear(architecture),
         "write-back": [
-            table_memory(table, architecture.lanes, storage(architecture)["tables"][table.name])
+            table_memory(table, architecture.lanes, storage(architecture).tables[table.name])
             for table in function_tables(architecture)
             if table.name == "gelu_delta"
         ],
         "attention": _attention(architecture),
         "layernorm": _layernorm(architecture),
+        "jobs": _jobs(architecture),
         "ports": _ports(architecture),
     }
     if architecture.spec.moe_layers:
@@ -243,7 +243,7 @@ def _activations(architecture: Architecture) -> list[Memory]:
             words,
             residual,
             "residual",
-            bound["residual"],
+            bound.residual,
             two_readers=True,
             field="residual_memory",
         ),
@@ -253,7 +253,7 @@ def _activations(architecture: Architecture) -> list[Memory]:
             heads,
             attention,
             "q, k, v",
-            bound["heads"],
+            bound.heads,
             field="head_memory",
         ),
     ]
@@ -272,7 +272,7 @@ def _linear(architecture: Architecture) -> list[Memory]:
             hardware.weight_rows,
             weights * precision.weight_width,
             "ping_weights, pong_weights",
-            bound["weights"],
+            bound.weights,
             field="weight_memory",
         ),
         Memory(
@@ -289,7 +289,7 @@ def _linear(architecture: Architecture) -> list[Memory]:
             rows,
             lanes * widths.activation,
             "operands",
-            bound["operands"],
+            bound.operands,
             field="operand_memory",
         ),
     ]
@@ -306,7 +306,7 @@ def _attention(architecture: Architecture) -> list[Memory]:
             tokens,
             widths.score,
             "scores",
-            storage(architecture)["scores"],
+            storage(architecture).scores,
             field="score_memory",
         ),
         Memory("query rows", slots, words, lanes * widths.attention, "query", "lutram"),
@@ -324,24 +324,10 @@ def _layernorm(architecture: Architecture) -> list[Memory]:
     ]
 
 
-def job_memory(architecture: Architecture) -> Memory:
-    """The job table, of whose columns the tool keeps the bits that vary."""
-    jobs = job_table(architecture)
-    columns = zip(*map(_columns, jobs), strict=True)
-    bits = sum(max(column).bit_length() for column in columns if len(set(column)) > 1)
-    return Memory("job table", 1, len(jobs), bits, "JOBS", "lutram")
-
-
-def _columns(job: Job) -> tuple[int, ...]:
-    """What the C++ has of a job."""
-    linear = (
-        *(job.out_words, job.words, job.blocks, job.group, job.pairs, job.block_beats),
-        *(job.group * job.block_beats, job.beats, job.source_word, job.results, job.scattered),
-    )
-    return (
-        *(job.engine, job.rows, job.first, job.settings_beats, job.setting, job.task_beats, job.index),
-        *(job.skips_if_empty, *(linear if job.engine is Engine.LINEAR else (0,) * len(linear))),
-    )
+def _jobs(architecture: Architecture) -> list[Memory]:
+    """The job table, of whose numbers the tool keeps the bits that any job needs."""
+    jobs = job_count(architecture.program)
+    return [Memory("job table", 1, jobs, JOB_BITS, "JOBS", storage(architecture).jobs)]
 
 
 def _router(architecture: Architecture) -> list[Memory]:
@@ -349,7 +335,7 @@ def _router(architecture: Architecture) -> list[Memory]:
     words, moe = architecture.token_words, architecture.spec.moe
     assert moe is not None
     precision, widths = architecture.precision, Widths.of(architecture)
-    groups, choices = architecture.gate_groups, storage(architecture)["choices"]
+    groups, choices = architecture.gate_groups, storage(architecture).choices
     return [
         Memory(
             "router's tokens",
@@ -357,7 +343,7 @@ def _router(architecture: Architecture) -> list[Memory]:
             tokens * words,
             lanes * widths.gate,
             "gate_input",
-            storage(architecture)["gate_input"],
+            storage(architecture).gate_input,
             field="gate_memory",
         ),
         Memory(

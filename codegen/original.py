@@ -24,7 +24,7 @@ STAGE_CYCLES = {
 }
 
 TOTAL_CYCLES = 5_836_290
-"""With 22,032 cycles outside the stages above."""
+"""Cycles of an image, 22,032 outside the stages above included."""
 NARROW_PORTS_MS = 30.6
 """The same count when every beat of its 128-bit ports takes two cycles, as in its block design."""
 PUBLISHED_MS = 34.64

@@ -15,7 +15,7 @@ Range = tuple[int, int]
 """Least and most of a number that the tool gives as a range."""
 
 UNKNOWN: Final = ("", "undef", "?", "-", "na", "n/a", "x", "inf")
-"""What the tool writes where it cannot tell."""
+"""Texts that the tool writes where it cannot tell."""
 
 
 def read_report(path: Path) -> str:

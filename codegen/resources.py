@@ -32,7 +32,7 @@ All are narrow: a slice each, unless the tool makes shifts and additions of thos
 
 @dataclass(frozen=True)
 class Resources:
-    """What a design uses of a device.
+    """Resources of a device that a design uses.
 
     Attributes:
         dsp: DSP slices.

@@ -34,6 +34,7 @@ from pysim.program import (
     Linear,
     Norm,
     Operation,
+    Program,
     blocks,
     name_of,
 )
@@ -43,7 +44,7 @@ RECORD_VERSION = 1
 
 
 class Engine(IntEnum):
-    """What carries out a job. An engine does its jobs one after the other, in the order of the table."""
+    """An engine, which does its jobs one after the other, in the order of the table."""
 
     POSITIONS = 0
     """Reads the header, and the position table, with which the residual stream of every image starts."""
@@ -64,7 +65,7 @@ class Engine(IntEnum):
 
 
 class Region(IntEnum):
-    """What a job reads or writes."""
+    """Memory that a job reads or writes."""
 
     NONE = 0
     IMAGE = 1
@@ -79,13 +80,13 @@ class Region(IntEnum):
     """The router's copy of the normalised tokens."""
     QUEUES = 6
     NORM = 7
-    """Of the operand memory: normalised tokens."""
+    """Region of the operand memory: normalised tokens."""
     MIXED = 8
-    """Of the operand memory: output of attention."""
+    """Region of the operand memory: output of attention."""
     GATHERED = 9
-    """Of the operand memory: normalised tokens in the order of a queue."""
+    """Region of the operand memory: normalised tokens in the order of a queue."""
     HIDDEN = 10
-    """Of the operand memory: values between the layers of an MLP; pixels while patches are embedded."""
+    """Region of the operand memory: values between the layers of an MLP; pixels while patches are embedded."""
 
 
 _FLAGS = ("skips_if_empty", "scattered", "weighted", "to_router", "over_selected")
@@ -197,7 +198,7 @@ class Job:
 
     @property
     def results(self) -> Destination:
-        """What becomes of the results of the linear engine."""
+        """Destination of the results of the linear engine."""
         if self.destination is Region.STREAM:
             return Destination.EXPERT if self.weighted else Destination.RESIDUAL
         return Destination.HEADS if self.destination is Region.HEADS else Destination.HIDDEN
@@ -306,6 +307,23 @@ def job_table(architecture: Architecture) -> JobTable:
     return tuple(_with_waits([*jobs, maker.output()]))
 
 
+def job_count(program: Program) -> int:
+    """Number of jobs of a network, on any hardware."""
+    return sum(map(_job_count, program)) + 1
+
+
+def _job_count(op: Operation) -> int:
+    match op:
+        case Embed():
+            return 5
+        case Norm() | Linear() | Attention() | Gate():
+            return 1
+        case Experts():
+            return 1 + 3 * op.experts
+        case _:
+            assert_never(op)
+
+
 def running(jobs: Iterable[Job], queues: Mapping[int, Sequence[int]]) -> list[Job]:
     """The jobs that are not skipped; `queues` has the length of each expert's queue, by layer."""
     return [
@@ -316,7 +334,7 @@ def running(jobs: Iterable[Job], queues: Mapping[int, Sequence[int]]) -> list[Jo
 
 
 def followers(jobs: Sequence[Job]) -> list[Job | None]:
-    """For each of the jobs that run: the linear one whose first group loads behind it, if that is known by then."""
+    """The linear job whose first group loads behind each job that runs, if that is known by then."""
     found: list[Job | None] = []
     following = None
     for job in reversed(jobs):
@@ -342,7 +360,7 @@ _REGIONS = {
     Kind.MIXED: Region.MIXED,
     Kind.HIDDEN: Region.HIDDEN,
 }
-"""Where values lie, by what they are."""
+"""Regions by the kind of value that lies there."""
 
 
 class _Places(TypedDict):
@@ -390,7 +408,7 @@ class _Maker:
                 assert_never(op)
 
     def output(self) -> Job:
-        """What comes behind all operations."""
+        """The job behind all operations."""
         spec, words = self.architecture.spec, self.architecture.token_words
         places = self._places(Region.STREAM, Region.OUTPUT)
         return Job(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 TEMPLATE = ".j2"
 """Suffix that a template has behind the name of its file."""
@@ -37,14 +41,26 @@ class Sources:
         self.environment.filters["camel"] = _camel
         self.environment.filters["boolean"] = _boolean
 
-    def text(self, name: str, names: Mapping[str, Any]) -> str:
-        """Text of a file, such as `src/types.h`: as it is, or what its template gives with these names."""
+    def text(self, name: str, *contexts: DataclassInstance | Mapping[str, Any]) -> str:
+        """Text of a file, such as `src/types.h`: as it is, or what its template gives.
+
+        Args:
+            name: of the file.
+            contexts: objects whose attributes the template names, or names with their values; the last one counts.
+        """
         for folder in self.folders:
             if (folder / name).is_file():
                 return (folder / name).read_text(encoding="utf-8")
             if (folder / f"{name}{TEMPLATE}").is_file():
                 break
+        names: dict[str, Any] = {}
+        for context in contexts:
+            names |= context if isinstance(context, Mapping) else _attributes(context)
         return self.environment.get_template(f"{name}{TEMPLATE}").render(names)
+
+
+def _attributes(context: DataclassInstance) -> dict[str, Any]:
+    return {field.name: getattr(context, field.name) for field in fields(context)}
 
 
 def file_name(source: Path) -> str:

@@ -103,7 +103,7 @@ def job_tests(architecture: Architecture) -> list[JobTest]:
 
 
 def _tests(op: Operation, jobs: Sequence[tuple[int, Job]], rows: int) -> Iterator[JobTest]:
-    """Of an operation's jobs the first is given its inputs, and the last has to give its outputs."""
+    """Tests of an operation: its first job is given the inputs, and the last one has to give the outputs."""
     engine, last = _engine(op), len(jobs) - 1
     inputs = () if isinstance(op, Embed) else _saved(op.inputs)
     outputs = _saved(op.outputs[-1:] if isinstance(op, Experts) else op.outputs)
@@ -114,7 +114,7 @@ def _tests(op: Operation, jobs: Sequence[tuple[int, Job]], rows: int) -> Iterato
 
 
 def _engine(op: Operation) -> str:
-    """Under which the values of an operation are counted."""
+    """Engine under which the values of an operation are counted."""
     match op:
         case Embed():
             return "embed"

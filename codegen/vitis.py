@@ -72,13 +72,13 @@ class VitisTool:
 
     @property
     def solution(self) -> Path:
-        """Where it leaves its results, relative to the project."""
+        """Folder in which it leaves its results, relative to the project."""
         return Path(_CONFIG_WORK, "hls") if self.name == "v++" else _SOLUTION
 
 
 @dataclass(frozen=True)
 class CosimReport:
-    """What co-simulation reports of the Verilog: whether it passed, and its cycles (None where it could not tell)."""
+    """Report of co-simulation: whether the Verilog passed, and its cycles (None where it could not tell)."""
 
     passed: bool
     latency_min: int | None

@@ -61,7 +61,7 @@ def port_images(image: Bytes, ports: int) -> list[Bytes]:
 
 
 def image_layout(architecture: Architecture) -> ImageLayout:
-    """How images lie in memory."""
+    """Layout of images in memory."""
     return ImageLayout(
         architecture.spec.image_shape,
         architecture.spec.patch_size,
@@ -73,7 +73,7 @@ def image_layout(architecture: Architecture) -> ImageLayout:
 
 
 def output_layout(architecture: Architecture) -> OutputLayout:
-    """How final tokens lie in memory."""
+    """Layout of final tokens in memory."""
     return OutputLayout(
         architecture.spec.tokens,
         architecture.spec.dim,
@@ -185,7 +185,7 @@ def _whole_words(values: NDArray[Any], lanes: int) -> NDArray[Any]:
 
 
 class _Packer(ABC):
-    """What the packers of all arithmetics have in common."""
+    """Base of the packers of all arithmetics."""
 
     def __init__(self, design: Design, architecture: Architecture) -> None:
         self.design, self.architecture = design, architecture
@@ -235,7 +235,7 @@ class _Packer(ABC):
 
     @abstractmethod
     def header(self) -> NDArray[np.int64]:
-        """What all layers share."""
+        """Header of the weight image, which all layers share."""
 
     @abstractmethod
     def settings(self, block: Program) -> Mapping[str, int]:
@@ -265,7 +265,7 @@ class _RequantisePacker(_Packer):
                     found["gate_shift"] = self.design.scalar(op.gate_shift or op.shift)
                 case Attention():
                     found["score_shift"] = self.design.scalar(op.score_shift)
-                    found["attention_shift"] = self.design.scalar(op.out_shift)
+                    found["attention_shift"] = self.design.scalar(op.attention_shift)
         for linear in linears(block):
             if linear.activation is not None:
                 found |= self._hidden(linear.activation)

@@ -24,7 +24,7 @@ READY = 1 << 3
 """Cleared when it is read."""
 
 STATUS_DONE, STATUS_BATCH, STATUS_TASK = range(3)
-"""What the kernel says of a call in its register `status`: done, or refused for its batch or its task."""
+"""Values of the kernel's register `status`: done, or refused for its batch or its task."""
 
 
 class Argument(NamedTuple):

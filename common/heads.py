@@ -12,7 +12,7 @@ FloatArray = NDArray[np.float64]
 
 HeadKind = Literal["token-linear", "cls-linear", "mean-linear", "mean-all-linear", "distilled-linear", "none"]
 HEAD_KINDS: Final[tuple[str, ...]] = get_args(HeadKind)
-"""Which tokens a head reads:
+"""Tokens that a head reads:
 
 - `token-linear`: each patch token.
 - `cls-linear`: the class token, which is token 0.

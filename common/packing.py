@@ -17,7 +17,7 @@ Bytes = NDArray[np.uint8]
 
 
 class ImageLayout(NamedTuple):
-    """How images lie in memory: patch after patch, each cut into words of lanes, each word in whole beats."""
+    """Layout of images in memory: patch after patch, each cut into words of lanes, each word in whole beats."""
 
     shape: tuple[int, int, int]
     """Channels, height and width."""
@@ -27,7 +27,7 @@ class ImageLayout(NamedTuple):
     word_bytes: int
     """Bytes of one word of pixels, the rest of its last beat included."""
     padding: int
-    """What lanes beyond the pixels of a patch hold: it stands for 0 in the kernel."""
+    """Value of lanes beyond the pixels of a patch: it stands for 0 in the kernel."""
 
     @property
     def patches(self) -> int:
@@ -42,7 +42,7 @@ class ImageLayout(NamedTuple):
 
 
 class OutputLayout(NamedTuple):
-    """How final tokens lie in memory: token after token, each in words of lanes, each word in whole beats."""
+    """Layout of final tokens in memory: token after token, each in words of lanes, each word in whole beats."""
 
     tokens: int
     dim: int

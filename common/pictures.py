@@ -23,7 +23,7 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".npy"})
 """Files of a folder that are images, in lower case."""
 
 RESAMPLE = "bilinear"
-"""How pictures of another size are resized."""
+"""Filter with which pictures of another size are resized."""
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 

@@ -54,7 +54,7 @@ def run_program(run: Callable[[], int]) -> int:
 
 
 def system_error(error: OSError) -> InputError:
-    """What the operating system refused, as an error of ours."""
+    """An error of the operating system as an error of ours."""
     where = f"{error.filename}: " if error.filename else ""
     return InputError(f"{where}{error.strerror or error}")
 

@@ -15,7 +15,7 @@ from common.errors import InputError
 from common.printable import one_line, shown, shown_key
 
 MOST_BYTES = 1 << 20
-"""Of a configuration: those that `edgemoe` writes have kilobytes."""
+"""Limit of a configuration file: those that `edgemoe` writes have kilobytes."""
 
 DEEPEST = 64
 MOST_KEYS = 50_000

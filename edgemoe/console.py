@@ -1,4 +1,4 @@
-"""What the command line prints: results on stdout and remarks on stderr, or one JSON object on stdout."""
+"""Output of the command line: results on stdout and remarks on stderr, or one JSON object on stdout."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Console:
 
 
 class _Remarks(logging.Handler):
-    """What is logged, on a console."""
+    """Handler that shows log records on a console."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()

@@ -55,7 +55,7 @@ VERIFIED_SCENES = 4
 
 @dataclass
 class Demo:
-    """What the demo has found out so far.
+    """Findings of the demo so far.
 
     Attributes:
         model: the shipped network.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 
 TRACE_BYTES = 1 << 30
-"""Without `--trace`, stages are compared on as many images as a trace of this size holds, one at least."""
+"""Size of a trace that bounds the images on which stages are compared without `--trace`, one at least."""
 
 
 @dataclass(frozen=True)

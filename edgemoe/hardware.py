@@ -290,7 +290,7 @@ def show_verification(console: Console, result: CsimResult) -> None:
 
 
 def verification_json(result: CsimResult) -> dict[str, Any]:
-    """What a test bench compared, under the key names that scripts rely on."""
+    """Result of a test bench, under the key names that scripts rely on."""
     return {
         "values": result.values,
         "mismatches": result.failed,

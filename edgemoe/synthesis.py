@@ -29,10 +29,10 @@ def verify_synthesis(console: Console, build: Build, reports: Path | None) -> No
         InputError: no Vitis, or no reports.
         CheckError: a stage failed, or the synthesis voids the estimate.
     """
+    from codegen.context import TOP
     from codegen.csynth_check import check_synthesis
     from codegen.csynth_report import read_synthesis
     from codegen.performance import beats_per_cycle
-    from codegen.render import TOP
 
     folder = _run(console, build.hls) if reports is None else reports
     board = _board(console, build)

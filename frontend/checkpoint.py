@@ -30,7 +30,7 @@ TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 SAFETENSORS_SUFFIX = ".safetensors"
 
 EXPERT_PART = ".mlp.experts."
-"""In the names of the tensors that each rank of a sharded M3ViT checkpoint holds a part of."""
+"""Part of the names of tensors of which each rank of a sharded M3ViT checkpoint holds a part."""
 
 _SHOWN = 4
 _FLOATS = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
@@ -70,7 +70,7 @@ class State:
         return key in self.entries
 
     def called(self, key: str) -> str:
-        """What messages call a tensor."""
+        """Name of a tensor in messages."""
         return f"{self.source}: tensor {self.file_name(key)}"
 
     def shape(self, key: str, rank: int) -> tuple[int, ...]:
@@ -347,7 +347,7 @@ def _join(parts: list[Entry]) -> Entry:
 
 
 def prefix_of(state: State, anchor: str) -> str | None:
-    """What stands before `anchor` in the one tensor whose name ends with it; None where there is none.
+    """Prefix before `anchor` in the one tensor whose name ends with it; None where there is none.
 
     Raises:
         InputError: several tensors end with it.

@@ -34,7 +34,7 @@ _SHOWN = 4
 
 @dataclass(frozen=True)
 class Geometry:
-    """What the folder cannot tell; the defaults are those of the published network."""
+    """Sizes that the folder cannot tell; the defaults are those of the published network."""
 
     heads: int = 3
     top_k: int = 2

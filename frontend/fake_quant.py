@@ -50,7 +50,7 @@ except ModuleNotFoundError as error:
 IntArray = NDArray[np.int64]
 
 MEAN_SHARE = 0.1
-"""Of a batch in the running mean of a layer's inputs."""
+"""Share of a batch in the running mean of a layer's inputs."""
 
 
 class Grid(nn.Module):
@@ -69,7 +69,7 @@ class Grid(nn.Module):
         return torch.floor((x.detach() - self.offset) / self.scale + 0.5).clamp(self.low, self.high)
 
     def real(self, integers: IntArray | Tensor) -> Tensor:
-        """What integers stand for."""
+        """The real numbers that integers stand for."""
         whole = torch.from_numpy(integers) if isinstance(integers, np.ndarray) else integers
         return whole.to(torch.float32) * self.scale + self.offset
 
@@ -222,9 +222,9 @@ class FakeBlock(nn.Module):
         ]
         result = attention(
             *whole,
-            rows_per_block=design.attention_rows,
+            attention_rows=design.attention_rows,
             score_shift=design.scalar(op.score_shift),
-            out_shift=design.scalar(op.out_shift),
+            attention_shift=design.scalar(op.attention_shift),
             out=op.output.format,
         )
         mixed = (

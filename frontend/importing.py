@@ -19,7 +19,7 @@ from frontend.vit import import_vit
 KINDS = ("m3vit", "edge-moe", "vit", "onnx")
 ONNX_SUFFIX = ".onnx"
 MOST_CONFIG_BYTES = 16 << 20
-"""Of a configuration of Hugging Face: some name every class of a data set."""
+"""Limit of a configuration of Hugging Face: some name every class of a data set."""
 
 _HF_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _M3VIT_MARKS = (".mlp.experts.", "decoders.", "gate_task_represent.")

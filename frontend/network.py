@@ -139,7 +139,7 @@ class Moe(nn.Module):
         return result.view_as(tokens)
 
     def gate_input(self, tokens: Tensor) -> Tensor:
-        """What the gate reads."""
+        """The tokens that the gate reads."""
         return tokens
 
     def weigh(self, logits: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class Embedding:
 
 
 def read_embedding(matcher: Matcher, image: str) -> Embedding:
-    """From the image to the tokens of the first block."""
+    """The embedding: from the image to the tokens of the first block."""
     node = matcher.next(
         matcher.forward(image, ("Identity", "Cast")), "Conv", what="the convolution that makes patches"
     )

@@ -287,7 +287,7 @@ class _Importer:
         return tasks
 
     def _own_spec(self, spec: ModelSpec) -> ModelSpec | None:
-        """What `edgemoe export` noted about the network, if the graph still is that network."""
+        """The shape that `edgemoe export` noted, if the graph still is that network."""
         text = self.graph.metadata.get(METADATA)
         if text is None:
             return None
@@ -304,7 +304,7 @@ class _Importer:
 
 
 def _numbers(spec: ModelSpec) -> tuple[Any, ...]:
-    """What shapes do not show but results depend on."""
+    """Numbers that shapes do not show but results depend on."""
     moe = spec.moe
     gate = None if moe is None else (moe.top_k, moe.normalize_over_selected, sorted(spec.moe_layers))
     heads = [spec.decoder(task) for task in spec.tasks]

@@ -48,7 +48,7 @@ _OPERANDS = dict.fromkeys(_TWO.split(), 2) | dict.fromkeys(_THREE.split(), 3)
 """Inputs that an operation cannot do without, where they are more than one."""
 
 TOLERANCE = 1e-3
-"""Of values that must agree, relative to the largest: float32 sums in another order differ by far less."""
+"""Tolerance of values that must agree, relative to the largest: float32 sums in another order differ by far less."""
 COARSE_TOLERANCE = 12.0
 """The same in units of the precision of a half-precision file, whose constants (scales above all) are rounded."""
 

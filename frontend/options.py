@@ -1,4 +1,4 @@
-"""What importers are told, and what they return."""
+"""Options of importers, and their results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DECODERS = "decoders"
 
 @dataclass(frozen=True)
 class Options:
-    """What a source cannot tell about itself; None where it was not said.
+    """Facts that a source cannot tell about itself; None where they were not said.
 
     Attributes:
         top_k: experts a token.

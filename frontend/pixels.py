@@ -21,7 +21,7 @@ PIXEL_UNITS = 256.0
 
 @dataclass(frozen=True)
 class Normalization:
-    """What a network's input is made of: (p / scale - mean) / std, channel by channel, for pixels p.
+    """Normalisation of a network's input: (p / scale - mean) / std, channel by channel, for pixels p.
 
     Attributes:
         mean: one value a channel, or one for all.
@@ -58,7 +58,7 @@ NORMALIZATIONS = {
     "unit": Normalization((0.0,), (1.0,)),
     "none": NONE,
 }
-"""By name: ImageNet's mean and std; 0.5 and 0.5; p / 255 as it is; p / 256, nothing to fold."""
+"""Normalisations by name: ImageNet's mean and std; 0.5 and 0.5; p / 255 as it is; p / 256, nothing to fold."""
 
 
 def parse_normalization(text: str) -> Normalization:

@@ -58,7 +58,7 @@ _HF_RULES: Rules = (
     ("layernorm", "norm"),
     ("classifier", "head"),
 )
-"""What all networks of Hugging Face have in common."""
+"""Names that all networks of Hugging Face have in common."""
 
 LAYOUTS = (
     Layout(

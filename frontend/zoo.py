@@ -47,7 +47,7 @@ def find_spec(name_or_path: str) -> ModelSpec:
 
 @dataclass(frozen=True)
 class Size:
-    """How large a network is.
+    """Size of a network.
 
     Attributes:
         tokens: tokens of one image.

@@ -1,4 +1,4 @@
-"""What the driver asks of a board. PYNQ answers on a real one (`pynq_board`), `emulated` anywhere."""
+"""Boards as the driver sees them. PYNQ answers on a real one (`pynq_board`), `emulated` anywhere."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Board(Bus, Protocol):
         """Stop the kernel whatever it does, and set all registers to zero."""
 
     def diagnose(self) -> str:
-        """What the board knows about a kernel that is stuck, or nothing."""
+        """The board's knowledge about a kernel that is stuck, or nothing."""
 
     def close(self) -> None:
         """Give the board back."""

@@ -195,7 +195,7 @@ class Accelerator:
 
     @property
     def argument_writes(self) -> int:
-        """How often an argument of the kernel was written since the accelerator was opened."""
+        """Number of times that an argument of the kernel was written since the accelerator was opened."""
         return self._caller.registers.argument_writes
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ Bytes = NDArray[np.uint8]
 PAGE = 4096
 CACHE_LINE = 64
 RUBBISH, CACHED_RUBBISH = 0xA5, 0x5A
-"""What new memory holds, in the DRAM and in the cache: whatever its last owner left."""
+"""Bytes that new memory holds, in the DRAM and in the cache: whatever its last owner left."""
 FIRST_ADDRESS = 0x8_7000_0000
 """Above 4 GiB, as the upper DRAM of a Zynq UltraScale+: both words of a pointer count."""
 TIMEOUT = 600.0
@@ -297,7 +297,7 @@ class EmulatedKernel:
         return {name: int(value[0]) for name, value in outputs.items()}
 
     def _buffers(self, arguments: dict[str, int], batch: int) -> dict[str, EmulatedBuffer] | None:
-        """What the pointers of a call point into, in the order of the kernel's arguments; None where one does not."""
+        """Buffers that a call points into, in the order of the kernel's arguments; None where it points into none."""
         images, output, weights = self._manifest.images, self._manifest.output, self._manifest.weights
         sizes = {"image": batch * images.image_bytes, "output": batch * output.image_bytes}
         sizes.update({f"weights_{port}": weights.port_bytes for port in range(weights.ports)})

@@ -23,14 +23,14 @@ from common.printable import shown
 from common.reading import read_bytes, read_json, require_file
 
 MOST_BYTES = 4 << 30
-"""Of weights and heads: the DRAM that a board of this kind has."""
+"""Limit of weights and heads: the DRAM that a board of this kind has."""
 
 _COPY_AGAIN = "copy the whole host folder of the build again"
 
 _MOST_MEMORY = 1 << 40
 """Bytes of the weights, or of all images or tokens of a call: no board has so much."""
 _MOST = 1 << 20
-"""Of everything that is counted: what a network's shape may have as well."""
+"""Limit of everything that is counted: what a network's shape may have as well."""
 _MOST_TASKS = 256
 _MOST_FRAC = 64
 _MOST_PORTS = 64
@@ -73,7 +73,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a board must know of a build.
+    """A build as a board must know it.
 
     Attributes:
         path: the file it was read from.
@@ -197,7 +197,7 @@ class Manifest:
         }
 
     def _check(self) -> None:
-        """What must agree, or differ, or be less than a board has."""
+        """Conditions of a manifest: what must agree, or differ, or be less than a board has."""
         names = [task.name for task in self.tasks]
         if not 1 <= len(set(names)) == len(names) <= _MOST_TASKS:
             raise self._wrong(

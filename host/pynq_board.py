@@ -161,7 +161,7 @@ class PynqBoard:
             self._bind(self._bitfile, self._kernel, download=True)
 
     def diagnose(self) -> str:
-        """What an emulated device knows."""
+        """The knowledge of an emulated device."""
         return str(getattr(self._device, "fault", ""))
 
     def close(self) -> None:

@@ -33,7 +33,7 @@ class EmulatedPynqBuffer(PynqBuffer):
 
 
 class EmulatedPynqMemory:
-    """What PYNQ asks for buffers."""
+    """Memory that PYNQ asks for buffers."""
 
     def __init__(self, device: EmulatedDevice, memory: EmulatedMemory) -> None:
         """Buffers of a device."""
@@ -89,7 +89,7 @@ class EmulatedDevice(Device):
         return self.hardware.fault
 
     def get_bitfile_metadata(self, bitfile_name: str, partial: bool = False) -> Any:
-        """What PYNQ's own parser makes of the `.hwh` beside a bitstream."""
+        """Metadata that PYNQ's own parser makes of the `.hwh` beside a bitstream."""
         return RuntimeMetadataParser(Metadata(input=str(Path(bitfile_name).with_suffix(".hwh"))))
 
     def read_registers(self, address: int, length: int) -> bytes:

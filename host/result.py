@@ -1,4 +1,4 @@
-"""What the accelerator returned for one image."""
+"""Results of the accelerator for one image."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Result:
 
     @cached_property
     def output(self) -> NDArray[np.float64] | None:
-        """What the task's head returns; None where the task has no head, or the build came without its weights.
+        """Output of the task's head; None where the task has no head, or the build came without its weights.
 
         (rows, columns, out_channels) for a head on each patch token; (out_channels,) for one of the whole image.
         """

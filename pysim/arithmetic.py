@@ -24,7 +24,7 @@ from pysim.precision import Precision
 
 
 class Kind(Enum):
-    """What a value is, whatever its layer: it says how its integers are read, and where hardware keeps them."""
+    """Kind of a value, whatever its layer: it says how its integers are read, and where hardware keeps them."""
 
     PIXEL = "pixel"
     """8-bit pixels of an image, patch by patch."""
@@ -50,7 +50,7 @@ class Kind(Enum):
 
 
 class Role(Enum):
-    """What a parameter is, whatever its layer: it says what type stores it."""
+    """Role of a parameter, whatever its layer: it says what type stores it."""
 
     PATCH_WEIGHT = "patch weight"
     LINEAR_WEIGHT = "linear weight"
@@ -100,7 +100,7 @@ class Tensor:
 
 
 class Arithmetic(ABC):
-    """How values are computed, narrowed and stored.
+    """Arithmetic of a design: how values are computed, narrowed and stored.
 
     Attributes:
         name: as a `design.toml` has it.
@@ -122,11 +122,11 @@ class Arithmetic(ABC):
     def parameter(
         self, name: str, shape: tuple[int, ...], role: Role, width: int, source: Source | None
     ) -> Tensor:
-        """How a parameter of `width` bits is stored; biases are as wide as sums."""
+        """Format of a parameter of `width` bits; biases are as wide as sums."""
 
     @abstractmethod
     def scale(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> Tensor | None:
-        """How a multiplier, a shift or another scale is stored; None where the arithmetic has no such thing."""
+        """Format of a multiplier, a shift or another scale; None where the arithmetic has no such thing."""
 
     @abstractmethod
     def real(self, kind: Kind, integers: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ from pysim.scaling import least_error_scale, round_half_up
 FloatArray = NDArray[np.float64]
 
 EXPONENTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""How much of a channel's range moves into the weights; the best is chosen group by group."""
+"""Shares of a channel's range that may move into the weights; the best is chosen group by group."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where compiled code is kept between runs, or for one run where nothing can be kept."""
+"""Folder of compiled code, kept between runs, or for one run where nothing can be kept."""
 
 from __future__ import annotations
 

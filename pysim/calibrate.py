@@ -109,7 +109,7 @@ def _batch(model: Model) -> int:
 
 
 def calibration_runs(model: Model, images: NDArray[np.uint8]) -> int:
-    """How often `calibrate` will report progress."""
+    """Number of times that `calibrate` will report progress."""
     return -(-len(images) // _batch(model)) * len(model.spec.tasks)
 
 

@@ -106,7 +106,7 @@ def _check_same_shape(model: Model, design: Design) -> None:
 
 @dataclass(frozen=True)
 class LayerUsage:
-    """How the tokens of one MoE layer spread over its experts.
+    """Spread of the tokens of one MoE layer over its experts.
 
     Attributes:
         layer: number of the layer.

@@ -33,7 +33,7 @@ VERSION = 2
 """Version of the Design folder's format."""
 
 MOST_BYTES = 8 << 20
-"""Of a `design.toml`: room for the reports of 40,000 tensors."""
+"""Limit of a `design.toml`: room for the reports of 40,000 tensors."""
 
 AttentionRows = Annotated[int, Field(ge=1, le=1024, strict=True)]
 """P: query rows that share one pass over the keys."""
@@ -153,7 +153,7 @@ class Design:
 
     @property
     def arithmetic(self) -> Arithmetic:
-        """How values are computed and stored."""
+        """The arithmetic: how values are computed and stored."""
         return self.network.arithmetic
 
     @property

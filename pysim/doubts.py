@@ -1,4 +1,4 @@
-"""What may be wrong with a Design that was made without an error: it is run beside the float network, on few images.
+"""Doubts about a Design that was made without an error: it is run beside the float network, on few images.
 
 Fixed point has limits that no sum can leave (those are refused, `pysim.design`), and yet a network may come out as
 noise: values too small for their formats, or the original's arithmetic, which wraps.
@@ -30,7 +30,7 @@ LEAST_AGREEMENT = 0.8
 """Share of the experts chosen in a layer that the float network ought to choose, too, in whatever order."""
 
 CHECKED_TOKENS = 256
-"""As many images are run as have so many tokens, and one at least."""
+"""Tokens that the images that are run have at least; one image at least is run."""
 
 
 def doubts(model: Model, design: Design, images: NDArray[np.uint8]) -> tuple[str, ...]:

@@ -108,9 +108,9 @@ class RequantiseEngines:
             q,
             k,
             v,
-            rows_per_block=self.design.attention_rows,
+            attention_rows=self.design.attention_rows,
             score_shift=self.design.scalar(op.score_shift),
-            out_shift=self.design.scalar(op.out_shift),
+            attention_shift=self.design.scalar(op.attention_shift),
             out=op.output.format,
         )
         return result.output, result.scores

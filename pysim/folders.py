@@ -1,4 +1,4 @@
-"""Which kind of folder a path is: a Model, a Design, a build; and what to do with one of another kind."""
+"""Kinds of folders: a Model, a Design, a build; and what to do with one of another kind."""
 
 from __future__ import annotations
 

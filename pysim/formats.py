@@ -35,7 +35,7 @@ FRAC_LIMIT = 512
 
 
 class Quantization(str, Enum):
-    """What becomes of the bits below the lsb, by the names of Vitis HLS."""
+    """Treatment of the bits below the lsb, by the names of Vitis HLS."""
 
     AP_TRN = "AP_TRN"  # toward -inf
     AP_TRN_ZERO = "AP_TRN_ZERO"  # toward zero
@@ -47,7 +47,7 @@ class Quantization(str, Enum):
 
 
 class Overflow(str, Enum):
-    """What becomes of a value outside the range, by the names of Vitis HLS."""
+    """Treatment of a value outside the range, by the names of Vitis HLS."""
 
     AP_WRAP = "AP_WRAP"  # keep the low bits
     AP_SAT = "AP_SAT"  # nearest limit

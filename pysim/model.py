@@ -70,7 +70,7 @@ class Model:
         return self.weights[name].astype(np.float64)
 
     def value(self, tensor: Tensor) -> NDArray[np.float64]:
-        """What a parameter of a Design is made from, in its shape, in float64; zeros where the model has none."""
+        """Values of which a parameter of a Design is made, in its shape, in float64; zeros where there are none."""
         if tensor.source is None:
             return np.zeros(tensor.shape)
         return self[tensor.source.name].reshape(tensor.shape)

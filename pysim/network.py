@@ -1,4 +1,4 @@
-"""What hardware is made for: the shape of a network and the widths of its numbers, without any weights."""
+"""Network as hardware sees it: its shape and the widths of its numbers, without any weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Network:
 
     @property
     def arithmetic(self) -> Arithmetic:
-        """How values are computed and stored."""
+        """The arithmetic: how values are computed and stored."""
         return arithmetic_of(self.precision)
 
     @cached_property

@@ -85,7 +85,7 @@ class Scaling(NamedTuple):
 
 
 class Destination(IntEnum):
-    """What becomes of a linear layer's results."""
+    """Destination of a linear layer's results."""
 
     HEADS = 0
     """Queries, keys and values for attention."""
@@ -104,7 +104,7 @@ class Destination(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class _Operation:
-    """What all operations have.
+    """Base of all operations.
 
     Attributes:
         layer: number of its block; None for what comes before all blocks.
@@ -176,7 +176,7 @@ class Product(_Operation):
 
 
 class Activation(NamedTuple):
-    """What follows the first layer of an MLP: the activation function, which is GELU, and a requantisation.
+    """Activation behind the first layer of an MLP: the function, which is GELU, and a requantisation.
 
     Attributes:
         scaling: from the function's result to the operands of the next layer; one for each expert. None where the
@@ -307,7 +307,7 @@ class Attention(_Operation):
         output: (tokens, dim), head-major.
         heads: heads.
         score_shift: (1,), from products of queries and keys to scores; None where the arithmetic fixes it.
-        out_shift: (1,), from the units of the values to those of the output; None likewise.
+        attention_shift: (1,), from the units of the values to those of the output; None likewise.
     """
 
     query: Value
@@ -317,7 +317,7 @@ class Attention(_Operation):
     output: Value
     heads: int
     score_shift: Tensor | None
-    out_shift: Tensor | None
+    attention_shift: Tensor | None
 
     @property
     def tokens(self) -> int:
@@ -610,7 +610,7 @@ class _Builder:
             output=mixed,
             heads=heads,
             score_shift=self.scale("score_shift", np.uint8),
-            out_shift=self.scale("attention_shift", np.int8),
+            attention_shift=self.scale("attention_shift", np.int8),
         )
         proj = self.linear(
             "proj",

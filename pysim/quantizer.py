@@ -1,4 +1,4 @@
-"""From a float Model to an integer Design: scales chosen on calibration images, parameters rounded to nearest."""
+"""Quantisation of a float Model: scales chosen on calibration images, parameters rounded to nearest."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class _Quantizer:
     tensors: Tensors = field(default_factory=dict)
     reports: list[TensorReport] = field(default_factory=list)
     operands: dict[str, list[_Operand]] = field(default_factory=dict)
-    """By the name of the value; one for each expert where they differ."""
+    """Operands by the name of the value; one for each expert where they differ."""
 
     def run(self, attention_rows: int, progress: Callable[[int], Any]) -> Design:
         spec = self.model.spec
@@ -296,12 +296,14 @@ class _Quantizer:
         """Scale of the values, which are mixed to an output of the scale `mixed_scale`."""
         # They differ by a power of two, which the normalisation of the output shifts out. That shifts by
         # MANTISSA_FRAC and more anyway, so that a negative share of it does no harm.
-        ratio = power_of_two(statistic.largest / mixed_scale, op.value.format.width)
-        ratio = min(max(ratio, -MANTISSA_FRAC), MANTISSA_FRAC)
+        attention_shift = power_of_two(statistic.largest / mixed_scale, op.value.format.width)
+        attention_shift = min(max(attention_shift, -MANTISSA_FRAC), MANTISSA_FRAC)
         # Values that calibration saw constant have nothing to resolve.
-        ratio = min(ratio, self._finest(statistic.largest) + math.floor(math.log2(mixed_scale)))
-        self._store(op.out_shift, (), ratio)
-        return mixed_scale * 2.0**-ratio
+        attention_shift = min(
+            attention_shift, self._finest(statistic.largest) + math.floor(math.log2(mixed_scale))
+        )
+        self._store(op.attention_shift, (), attention_shift)
+        return mixed_scale * 2.0**-attention_shift
 
     def _layer(self, op: Linear, hidden: list[Statistic]) -> None:
         """A linear layer, of all experts where there are several; `hidden` is what its GELU leads to."""

@@ -22,7 +22,7 @@ Tap = Callable[[str, FloatArray], None]
 
 @dataclass
 class ReferenceRun:
-    """What the float network returned.
+    """Results of the float network.
 
     Attributes:
         tokens: (images, tokens, dim) output of the last block.

@@ -1,4 +1,4 @@
-"""What quantisation did to each tensor."""
+"""Report of what quantisation did to each tensor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FloatArray = NDArray[np.float64]
 
 
 class TensorReport(BaseModel):
-    """What quantisation did to one tensor, measured on the calibration images (or on the weights themselves)."""
+    """Error of the quantisation of one tensor, measured on the calibration images (or on the weights themselves)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -13,7 +13,7 @@ from pysim.datapath import MAX_SHIFT, MULTIPLIER_WIDTH
 FloatArray = NDArray[np.float64]
 
 CLIP_BELOW_WIDTH = 12
-"""From this width on, ranges are kept whole: clipping gains nothing where steps are that fine."""
+"""Width from which on ranges are kept whole: clipping gains nothing where steps are that fine."""
 
 _CLIPS = np.linspace(0.35, 1.0, 27)
 _BINS = 1 << 14
@@ -26,7 +26,7 @@ def power_of_two(largest: float, width: int) -> int:
 
 
 def round_half_up(values: FloatArray) -> FloatArray:
-    """To the nearest integer, ties upwards, as AP_RND does."""
+    """The nearest integer, ties upwards, as AP_RND does."""
     return np.floor(values + 0.5)
 
 

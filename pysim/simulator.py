@@ -29,7 +29,7 @@ BATCH_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Simulation:
-    """What the accelerator returns.
+    """Results of the simulated accelerator.
 
     Attributes:
         integers: (images, tokens, dim) int64 output of the last block, in the residual stream's format.

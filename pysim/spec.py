@@ -21,7 +21,7 @@ class _Strict(BaseModel):
 
 
 class MoeSpec(_Strict):
-    """Which layers hold experts, how many, and how tokens choose among them (M3ViT, section 3)."""
+    """Experts of a network: their layers, their number, and how tokens choose among them (M3ViT, section 3)."""
 
     layers: Literal["odd", "even", "all"] | list[Annotated[int, Field(ge=0, strict=True)]]
     experts: Count
@@ -54,7 +54,7 @@ class HeadSpec(_Strict):
     """A task head, run in float on the backbone's tokens by the host."""
 
     kind: HeadKind = "none"
-    """Which tokens it reads: see `common.heads.HEAD_KINDS`."""
+    """Tokens that it reads: see `common.heads.HEAD_KINDS`."""
     out_channels: Annotated[int, Field(ge=1, strict=True)] | None = None
     norm: bool = True
     """A LayerNorm before all else: the network's final norm, which task heads of M3ViT have one each of."""
@@ -178,13 +178,13 @@ class ModelSpec(_Strict):
         return self.task_heads.get(task, HeadSpec(kind="none"))
 
     def decoder(self, task: str) -> Head:
-        """What decodes the tokens of a task."""
+        """The head that decodes the tokens of a task."""
         head = self.head(task)
         epsilon = self.norm_eps if head.norm_eps is None else head.norm_eps
         return Head(head.kind, head.norm, epsilon, head.fc_norm, self.prefix_tokens)
 
     def shape(self) -> dict[str, Any]:
-        """What decides sizes and results, as JSON values: names, heads and notes do not."""
+        """The fields that decide sizes and results, as JSON values: names, heads and notes do not."""
         fields = {"image_size", "in_channels", "patch_size", "dim", "depth", "heads", "mlp_dim", "moe"}
         # Fields that came later count where they differ from their defaults: identities of older Designs stay.
         later = self.model_dump(include={"prefix_tokens"}, exclude_defaults=True)

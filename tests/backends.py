@@ -118,9 +118,9 @@ def _attention(
     q: IntArray,
     k: IntArray,
     v: IntArray,
-    rows_per_block: int,
+    attention_rows: int,
     score_shift: int,
-    out_shift: int,
+    attention_shift: int,
     out_width: int,
     **_widths: int,
 ) -> Output:
@@ -128,9 +128,9 @@ def _attention(
         q,
         k,
         v,
-        rows_per_block=rows_per_block,
+        attention_rows=attention_rows,
         score_shift=score_shift,
-        out_shift=out_shift,
+        attention_shift=attention_shift,
         out=integers(out_width),
     )
     return {"scores": result.scores, "maxima": result.maxima, "sums": result.sums, "output": result.output}
@@ -206,8 +206,8 @@ def _iccad23_softmax(scores: IntArray, first: IntArray) -> Output:
     }
 
 
-def _iccad23_attention(q: IntArray, k: IntArray, v: IntArray, rows_per_block: int) -> Output:
-    output, scores = iccad23.attention(q, k, v, first_keys(q.shape[1], rows_per_block))
+def _iccad23_attention(q: IntArray, k: IntArray, v: IntArray, attention_rows: int) -> Output:
+    output, scores = iccad23.attention(q, k, v, first_keys(q.shape[1], attention_rows))
     return {"scores": scores, "output": output}
 
 

@@ -280,14 +280,14 @@ def softmax(name: str, rows: int, keys: int, scores: Fill = uniform, *, block: i
 def attention(
     name: str,
     shape: tuple[int, int, int],
-    rows_per_block: int,
+    attention_rows: int,
     *,
     bits: tuple[int, int] = (16, 16),
     q: Fill = uniform,
     k: Fill = uniform,
     v: Fill = uniform,
     score_shift: int | None = None,
-    out_shift: int = 0,
+    attention_shift: int = 0,
 ) -> Case:
     """(images * heads, tokens, head_dim); scores spread over about 8 octaves unless the shift is stated."""
     make = _Maker.of("attention", name)
@@ -297,9 +297,9 @@ def attention(
         "q": make.signed(q, shape, width),
         "k": make.signed(k, shape, width),
         "v": make.signed(v, shape, width),
-        "rows_per_block": rows_per_block,
+        "attention_rows": attention_rows,
         "score_shift": fitting if score_shift is None else score_shift,
-        "out_shift": out_shift,
+        "attention_shift": attention_shift,
         "width": width,
         "out_width": out_width,
     }
@@ -461,7 +461,7 @@ def iccad23_softmax(name: str, rows: int, keys: int, scores: Fill, *, block: int
 def iccad23_attention(
     name: str,
     shape: tuple[int, int, int],
-    rows_per_block: int,
+    attention_rows: int,
     *,
     q: Fill = UP_TO_1,
     k: Fill = UP_TO_4,
@@ -473,7 +473,7 @@ def iccad23_attention(
         "q": make.signed(q, shape, FEATURE_BITS),
         "k": make.signed(k, shape, FEATURE_BITS),
         "v": make.signed(v, shape, FEATURE_BITS),
-        "rows_per_block": rows_per_block,
+        "attention_rows": attention_rows,
     }
     return Case("iccad23_attention", name, inputs)
 
@@ -645,7 +645,7 @@ def _rows() -> Iterator[Case]:
     yield attention("head dim 24", (2, 13, 24), 4)
     yield attention("head dim 1", (2, 9, 1), 4)
     yield attention("8 bit", (2, 17, 16), 4, bits=(8, 8))
-    yield attention("8 bit results of 16 bit values", (2, 17, 16), 4, bits=(16, 8), out_shift=8)
+    yield attention("8 bit results of 16 bit values", (2, 17, 16), 4, bits=(16, 8), attention_shift=8)
     yield attention("18 bit", (2, 11, 16), 4, bits=(18, 18))
     yield attention("all minimum", (2, 11, 16), 4, q=lowest, k=lowest, v=lowest)
     yield attention("all minimum 8 bit", (2, 11, 16), 4, bits=(8, 8), q=lowest, k=lowest, v=lowest)
@@ -655,10 +655,10 @@ def _rows() -> Iterator[Case]:
     yield attention("scores equal", (2, 21, 8), 4, k=zeros)
     yield attention("scores ascend", (2, 21, 8), 4, q=constant(256), k=ramp(0, 1, axis=1), score_shift=2)
     yield attention("scores descend", (2, 21, 8), 4, q=constant(-256), k=ramp(0, 1, axis=1), score_shift=2)
-    yield attention("output saturates", (2, 13, 8), 4, v=edges, out_shift=-6)
-    yield attention("output saturates 8 bit", (2, 13, 8), 4, bits=(16, 8), v=ends, out_shift=2)
-    yield attention("least shift", (2, 13, 8), 4, bits=(8, 16), out_shift=-17)
-    yield attention("large shift", (2, 13, 8), 4, out_shift=12)
+    yield attention("output saturates", (2, 13, 8), 4, v=edges, attention_shift=-6)
+    yield attention("output saturates 8 bit", (2, 13, 8), 4, bits=(16, 8), v=ends, attention_shift=2)
+    yield attention("least shift", (2, 13, 8), 4, bits=(8, 16), attention_shift=-17)
+    yield attention("large shift", (2, 13, 8), 4, attention_shift=12)
     yield attention("edges", (3, 17, 8), 4, q=edges, k=edges, v=edges)
     yield attention("score shift 0", (2, 13, 8), 4, bits=(8, 8), q=within(-9, 9), score_shift=0)
     yield attention("m3vit head", (1, 129, 64), 8)
@@ -675,14 +675,14 @@ def _rows() -> Iterator[Case]:
     yield attention("scores negative", (2, 13, 1), 4, k=within(-32768, -1), **one)
     leap = listed(0, 0, 63 * 64, 1)
     yield attention("maximum jumps by 63", (1, 6, 1), 3, q=constant(64), k=leap, score_shift=0)
-    yield attention("ties of the alignment", (1, 8, 2), 4, k=zeros, v=within(-3, 3), out_shift=-17)
+    yield attention("ties of the alignment", (1, 8, 2), 4, k=zeros, v=within(-3, 3), attention_shift=-17)
     # A unit of the aligned sum is 2**-7 of a result's here: of so many results, some tell how it was rounded.
-    fine: dict[str, Any] = {"bits": (16, 32), "v": within(-999, 999), "out_shift": -17}
+    fine: dict[str, Any] = {"bits": (16, 32), "v": within(-999, 999), "attention_shift": -17}
     yield attention("rounding of the alignment", (2, 33, 32), 4, **fine)
     yield attention("rounding of the alignment of equal keys", (2, 31, 32), 4, k=ones, q=zeros, **fine)
-    yield attention("18 bit aligned", (1, 65, 4), 8, bits=(18, 18), k=zeros, v=lowest, out_shift=-17)
+    yield attention("18 bit aligned", (1, 65, 4), 8, bits=(18, 18), k=zeros, v=lowest, attention_shift=-17)
     far = listed(1, *[-131072] * 4)
-    yield attention("least sum of wide v", (1, 5, 1), 5, bits=(18, 18), k=far, v=ends, out_shift=-17, **one)
+    yield attention("least sum of wide v", (1, 5, 1), 5, bits=(18, 18), k=far, v=ends, attention_shift=-17, **one)
 
     yield layernorm("one token", (1, 192))
     yield layernorm("prime sizes", (7, 37))

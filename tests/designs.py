@@ -68,7 +68,7 @@ class _Requantising:
                 width = each.query.format.width
                 product = 2 * (width - 3) + math.log2(each.head_dim) / 2
                 self._fill(each.score_shift, max(round(product - SCORE.frac), 0))
-                self._fill(each.out_shift, each.value.format.width - each.output.format.width)
+                self._fill(each.attention_shift, each.value.format.width - each.output.format.width)
         for linear in linears(self.operations):
             if linear.activation is not None:
                 self._scaling(linear.activation.scaling, GELU_FRAC - 1, linear.output.format.width - 3)

@@ -201,16 +201,16 @@ def attention(
     q: list[Matrix],
     k: list[Matrix],
     v: list[Matrix],
-    rows_per_block: int,
+    attention_rows: int,
     score_shift: int,
-    out_shift: int,
+    attention_shift: int,
     out_width: int,
     **_widths: int,
 ) -> Output:
     result: Output = {"scores": [], "maxima": [], "sums": [], "output": []}
     for queries, keys, values in zip(q, k, v, strict=True):
         scores = [[saturated(rounded(dot(a, b), score_shift), SCORE.width) for b in keys] for a in queries]
-        passes = [maximum_and_sum(row, i % rows_per_block) for i, row in enumerate(scores)]
+        passes = [maximum_and_sum(row, i % attention_rows) for i, row in enumerate(scores)]
         output = []
         for row, (m, s) in zip(scores, passes, strict=True):
             e = [below(m, x) for x in row]
@@ -219,7 +219,7 @@ def attention(
             # s is 1 to 2 times 2**(exponent - EXPONENTIAL.frac), and more than a half.
             halvings = exponent - (EXPONENTIAL.frac - 1)
             scaled = [rounded(total, halvings) for total in weighted]
-            shift = MANTISSA_FRAC + (EXPONENTIAL.frac - 1) + out_shift
+            shift = MANTISSA_FRAC + (EXPONENTIAL.frac - 1) + attention_shift
             output.append([saturated(rounded(value * mantissa, shift), out_width) for value in scaled])
         result["scores"].append(scores)
         result["maxima"].append([m for m, _ in passes])
@@ -452,13 +452,13 @@ def original_score(q: Row, k: Row) -> int:
     return wrapped(total)
 
 
-def iccad23_attention(q: list[Matrix], k: list[Matrix], v: list[Matrix], rows_per_block: int) -> Output:
+def iccad23_attention(q: list[Matrix], k: list[Matrix], v: list[Matrix], attention_rows: int) -> Output:
     result: Output = {"scores": [], "output": []}
     for queries, keys, values in zip(q, k, v, strict=True):
         scores = [[original_score(a, b) for b in keys] for a in queries]
         output = []
         for i, row in enumerate(scores):
-            m, s = original_pass(row, i % rows_per_block)
+            m, s = original_pass(row, i % attention_rows)
             inverse = feature_reciprocal(s)
             p = [product(feature_exp(max(x - m, LOWEST)), inverse) for x in row]
             channels = zip(*values, strict=True)

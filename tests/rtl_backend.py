@@ -137,7 +137,7 @@ def _has(case: Case, shape: str) -> bool:
         return bool(i["x_width"] <= p.residual_width and i["out_width"] in (p.activation_width, p.gate_width))
     if case.kernel == "attention":
         keys, head_dim = i["q"].shape[1:]  # type: ignore[union-attr]
-        rows = min(int(i["rows_per_block"]), keys)
+        rows = min(int(i["attention_rows"]), keys)
         fits = keys <= tokens and head_dim <= 64 and rows <= SHAPES[shape].hardware.attention_rows
         return bool(fits and i["width"] <= p.attention_width and i["out_width"] == p.activation_width)
     if case.kernel == "linear":
@@ -180,9 +180,9 @@ def call_of(case: Case, shape: str) -> Call:
             i["q"],
             i["k"],
             i["v"],
-            rows_per_block=i["rows_per_block"],
+            attention_rows=i["attention_rows"],
             score_shift=i["score_shift"],
-            attention_shift=i["out_shift"],
+            attention_shift=i["attention_shift"],
         )
     if case.kernel == "linear":
         weights = pack_linear(arch, i["weight"], pack_records(arch, i["bias"], i["multiplier"], i["shift"]))
@@ -285,7 +285,7 @@ def cycles_of(case: Case, shape: str) -> int | None:
         return layernorm.cycles(arch, *i["x"].shape)
     if case.kernel == "attention":
         heads, tokens, head_dim = i["q"].shape
-        return attention.cycles(arch, heads, tokens, head_dim, i["rows_per_block"])
+        return attention.cycles(arch, heads, tokens, head_dim, i["attention_rows"])
     if case.kernel == "linear":
         return linear.cycles(arch, _job(case, arch))
     if case.kernel == "router":

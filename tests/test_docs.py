@@ -258,10 +258,12 @@ def order_of_keys(rows: Rows) -> None:
         assert [int(key) for key in list(row.values())[3:]] == [(first[number] + i) % 6 for i in range(6)]
 
 
-def effect_of_block_size(rows_per_block: int) -> AttentionResult:
+def effect_of_block_size(attention_rows: int) -> AttentionResult:
     rng = np.random.default_rng(0)
     q, k, v = rng.integers(-(2**11), 2**11, (3, 4, 129, 64))
-    return attention(q, k, 16 * v, rows_per_block=rows_per_block, score_shift=10, out_shift=0, out=narrow(16))
+    return attention(
+        q, k, 16 * v, attention_rows=attention_rows, score_shift=10, attention_shift=0, out=narrow(16)
+    )
 
 
 @check("block-size")

@@ -215,9 +215,12 @@ def test_attention_of_random_shapes(
     q: Any,
     k: Any,
     v: Any,
-    out_shift: int,
+    attention_shift: int,
 ) -> None:
-    check("pysim", cases.attention(name, shape, block, bits=bits, q=q, k=k, v=v, out_shift=out_shift))
+    check(
+        "pysim",
+        cases.attention(name, shape, block, bits=bits, q=q, k=k, v=v, attention_shift=attention_shift),
+    )
 
 
 @random_shapes
@@ -493,15 +496,17 @@ def test_order_of_keys_is_rotation() -> None:
         np.testing.assert_array_equal(single_pass(row[None], np.array([first])), rotated)
 
 
-def run_attention(rows_per_block: int) -> AttentionResult:
+def run_attention(attention_rows: int) -> AttentionResult:
     rng = np.random.default_rng(11)
     q, k, v = rng.integers(-(1 << 15), 1 << 15, (3, 2, 67, 16))
-    return attention(q, k, v, rows_per_block=rows_per_block, score_shift=16, out_shift=0, out=integers(16))
+    return attention(
+        q, k, v, attention_rows=attention_rows, score_shift=16, attention_shift=0, out=integers(16)
+    )
 
 
-@pytest.mark.parametrize("rows_per_block", [2, 3, 8, 16, 64, 67, 1000])
-def test_block_size_influences_only_rounding(rows_per_block: int) -> None:
-    one, other = run_attention(1), run_attention(rows_per_block)
+@pytest.mark.parametrize("attention_rows", [2, 3, 8, 16, 64, 67, 1000])
+def test_block_size_influences_only_rounding(attention_rows: int) -> None:
+    one, other = run_attention(1), run_attention(attention_rows)
     np.testing.assert_array_equal(one.scores, other.scores)
     np.testing.assert_array_equal(one.maxima, other.maxima)
     assert (one.sums != other.sums).any()
@@ -533,7 +538,12 @@ def test_heads_do_not_mix() -> None:
     """Each row of the first axis is an image's head of its own."""
     rng = np.random.default_rng(5)
     q, k, v = rng.integers(-99, 99, (3, 4, 9, 8))
-    options: dict[str, Any] = {"rows_per_block": 4, "score_shift": 0, "out_shift": 0, "out": integers(16)}
+    options: dict[str, Any] = {
+        "attention_rows": 4,
+        "score_shift": 0,
+        "attention_shift": 0,
+        "out": integers(16),
+    }
     together = attention(q, k, v, **options).output
     alone = [attention(q[i : i + 1], k[i : i + 1], v[i : i + 1], **options).output for i in range(4)]
     np.testing.assert_array_equal(together, np.concatenate(alone))

@@ -237,7 +237,7 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
 
 @pytest.fixture
 def compiler(tmp_path: Path) -> Iterator[Path]:
-    """A folder with a g++ that never ends but for headers, and leaves its number and that of a child of its own in `pids/`."""
+    """A folder with a g++ that ends for headers only, and leaves its number and that of a child in `pids/`."""
     folder = tmp_path / "bin"
     folder.mkdir()
     (tmp_path / "pids").mkdir()

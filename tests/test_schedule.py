@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from blank import blank
 from codegen.architecture import Architecture
 from codegen.hardware import Hardware
-from codegen.schedule import Engine, Job, Region, followers, job_table, running
+from codegen.schedule import Engine, Job, Region, followers, job_count, job_table, running
 from common.errors import InputError
 from frontend.zoo import find_spec, zoo_names
 from pysim.precision import PRESETS
@@ -197,8 +197,9 @@ def _names(layer: int, experts: int) -> Iterator[str]:
 def test_jobs_read_all_sections_once(shape: str) -> None:
     """Every beat of the weight image is read once, in order, but for the gates of the other tasks."""
     architecture = blank(SHAPES[shape], PRESETS["w16a16"], NARROW)
-    place = 0
-    for job in job_table(architecture):
+    place, jobs = 0, job_table(architecture)
+    assert len(jobs) == job_count(architecture.program)
+    for job in jobs:
         if not job.beats:
             continue
         assert job.first == place, job.name

@@ -11,7 +11,7 @@ it is slower or does not fit; what is found, the estimate confirms.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from typing import Any, Final
@@ -25,7 +25,6 @@ from codegen.fit.costs import Costs, costs_of
 from codegen.fit.space import (
     KINDS,
     MOST_WEIGHT_ROWS,
-    RESOURCES,
     ROUTER_LANES,
     Fixed,
     Frame,
@@ -39,7 +38,7 @@ from codegen.fit.space import (
 from codegen.fit.times import Layers, Queues, Times
 from codegen.hardware import Hardware, MemoryKind
 from codegen.loops import Loop, loops_of
-from codegen.memories import engine_memories, job_memory
+from codegen.memories import memories
 from codegen.performance import Performance, beats_per_cycle, evaluate, on_board
 from common.errors import InputError
 from pysim.network import Network
@@ -73,12 +72,7 @@ FAR: Final = 8
 NEAR: Final = 0.02
 """How closely what is needed of it is found."""
 
-LUT: Final = RESOURCES.index("lut")
-
-JOB_BITS: Final = 24
-"""Bits of a job that may vary within a frame: its blocks, groups and pairs, and their beats."""
-
-_OTHERS: Final = ("activations", "write-back", "layernorm", "ports", "addresses")
+_OTHERS: Final = ("activations", "write-back", "layernorm", "jobs", "ports", "addresses")
 """What neither the linear engine nor attention nor the router is."""
 
 
@@ -271,7 +265,7 @@ class Search:
 
     def costs(self, sizes: Architecture, engines: Sequence[str], count: int) -> Costs:
         """Resources of some engines on such hardware."""
-        return costs_of(sizes, engine_memories(sizes), engines, self.kinds, count)
+        return costs_of(sizes, memories(sizes), engines, self.kinds, count)
 
 
 class _State:
@@ -309,13 +303,6 @@ class _Width:
         """Weight rows that one block of every layer needs."""
         sizes = self.search.sizes(self.widest)
         return max(sizes.value_words(op.input) for op in linears(self.search.network.program))
-
-    @cached_property
-    def least_jobs(self) -> int:
-        """LUTs of the job table at least: its records vary little."""
-        widest = self.search.sizes(self.widest, outputs=self.lanes, weight_rows=self.least_rows)
-        table = job_memory(widest)
-        return replace(table, width=max(1, table.width - JOB_BITS)).luts
 
     @cached_property
     def attention(self) -> tuple[Integers, Costs]:
@@ -374,8 +361,7 @@ class _Frame:
         self.width, self.search, self.frame = width, search, frame
         plain, mixes = search.sizes(frame), search.mixes
         self.others = search.costs(plain, _OTHERS, 1)
-        self.least_others: Reals = self.others.least(mixes)[0] + mixes[:, LUT] * width.least_jobs
-        self._jobs: dict[tuple[int, int, int], int] = {}
+        self.least_others: Reals = self.others.least(mixes)[0]
         self.fixed = search.times(plain).fixed()
         # More rows of attention always take fewer cycles, and more of everything else.
         self.attention_times, attention = width.attention
@@ -437,16 +423,6 @@ class _Frame:
             room = left - least[engine]
             self._try(state, int(engine), int(times[engine]), room, costs, (outputs, tiles, rows))
 
-    def _job_luts(self, outputs: int, rows: int, router_lanes: int) -> int:
-        """LUTs of the job table, which do not depend on the other sizes."""
-        key = outputs, rows, router_lanes
-        if key not in self._jobs:
-            sizes = self.search.sizes(
-                self.frame, outputs=outputs, weight_rows=rows, router_lanes=router_lanes
-            )
-            self._jobs[key] = job_memory(sizes).luts
-        return self._jobs[key]
-
     def _rows(self, outputs: int) -> Integers:
         """Weight rows at which some layer gets other groups."""
         if "weight_rows" in self.search.fixed:
@@ -482,11 +458,7 @@ class _Frame:
                 (self.width.router, router),
             ]
             outputs, tiles, rows = (int(array[engine]) for array in arrays)
-            # First without the job table, which takes longer to make than all others together.
             kinds = _kinds(parts, state.limits)
-            if kinds is not None:
-                jobs = self._job_luts(outputs, rows, self.search.router_lanes[router])
-                kinds = _kinds(parts, state.limits - jobs * (np.arange(len(RESOURCES)) == LUT))
             if kinds is None:
                 continue
             state.best = others + time

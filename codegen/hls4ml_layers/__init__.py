@@ -12,7 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from codegen.render import table_storage, unit_functions
+from codegen.context import table_storage
+from codegen.render import unit_functions
 from codegen.sources import Sources
 from hls import TEMPLATES
 from pysim import datapath, tables

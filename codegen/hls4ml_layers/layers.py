@@ -44,7 +44,7 @@ MOE_WEIGHTS = (
 
 
 class EdgeMoeLayer(Layer):
-    """What the layers have in common: the torch module is kept, and the result has the shape of the first input."""
+    """Base of the layers: the torch module is kept, and the result has the shape of the first input."""
 
     def initialize(self) -> None:
         """Declare the result and the constant arrays."""
@@ -240,7 +240,7 @@ LAYERS: dict[type[IntegerModule], tuple[type[Layer], type[_Config], type[_Call]]
     ExactLayerNorm: (EdgeMoeLayerNorm, NormConfig, NormCall),
     MixtureOfExperts: (EdgeMoeExperts, ExpertsConfig, ExpertsCall),
 }
-"""What each torch module becomes."""
+"""The hls4ml layer and its templates by the torch module that becomes it."""
 
 
 def parse_module(

@@ -147,7 +147,7 @@ class ExactLayerNorm(IntegerModule):
 
     @classmethod
     def from_torch(cls, norm: Any, source: Format, result: Format) -> ExactLayerNorm:
-        """Of a `torch.nn.LayerNorm` over the last axis, with its parameters rounded to nearest."""
+        """The integer twin of a `torch.nn.LayerNorm` over the last axis, with its parameters rounded to nearest."""
         gamma, beta = (parameter.detach().double().numpy() for parameter in (norm.weight, norm.bias))
         frac = min(power_of_two(float(np.abs(gamma).max()), NORM_WEIGHT_WIDTH), MOST_GAMMA_FRAC)
         return cls(

@@ -1,4 +1,4 @@
-"""What g++ cannot see in generated HLS C++: pragmas, the subset of C++ that the tool takes, dependences."""
+"""Checks of generated HLS C++ for what g++ cannot see: pragmas, the tool's subset of C++, dependences."""
 
 from codegen.hls_check.checks import check_project
 from codegen.hls_check.findings import Finding

@@ -92,7 +92,7 @@ def _is_carried(
 
 
 def _starts(function: Function, declaration: Cursor, place: Place, node: Cursor, after: int) -> list[Cursor]:
-    """What is assigned to a variable before a sum, behind a place in the file."""
+    """Expressions assigned to a variable before a sum, behind a place in the file."""
     found = []
     if declaration.location.offset > after:
         found += [c for c in children(declaration) if c.kind.is_expression() and not _is_default(c)][-1:]

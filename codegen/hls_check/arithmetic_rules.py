@@ -19,7 +19,7 @@ EXACT_QUOTIENTS = frozenset({"gate_score", "whole_reciprocal"})
 
 
 def operands(node: Cursor) -> list[Cursor]:
-    """Of a binary operator, native or of a class: left and right."""
+    """Left and right operand of a binary operator, native or of a class."""
     return list(node.get_arguments()) if kind(node) == "CALL_EXPR" else children(node)
 
 

@@ -28,7 +28,7 @@ class Carried:
         self._carried: dict[str, bool] = {}
 
     def _read_variables(self, function: Function) -> None:
-        """Where a function declares its variables, and where it sets them: to what, as far as that can be seen."""
+        """Declarations of a function's variables, and its assignments to them, with the values that can be seen."""
         for node, loops in function.nodes:
             if kind(node) == "VAR_DECL":
                 self._variables[node.get_usr()] = (function, loops)

@@ -29,7 +29,7 @@ RUNS = {
 
 @dataclass(frozen=True)
 class Dependence:
-    """What execution saw of one pragma.
+    """Record of one pragma over an execution.
 
     Attributes:
         text: the pragma.
@@ -55,7 +55,7 @@ class Dependence:
 
 @dataclass
 class Execution:
-    """What the runs of a check build showed.
+    """Results of the runs of a check build.
 
     Attributes:
         findings: what is wrong.

@@ -1,4 +1,4 @@
-"""What a check has to say of a line."""
+"""Findings of a check: a line, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ Findings = Iterator[Finding]
 
 
 def at_pragma(text: PragmaText, rule: str, message: str) -> Finding:
-    """What a check has to say of a pragma."""
+    """The finding of a check on a pragma."""
     return Finding(text.file, text.line, rule, message)

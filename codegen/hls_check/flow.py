@@ -1,4 +1,4 @@
-"""What is constant after unrolling, what runs in a pipeline, and which memory a name stands for."""
+"""Constants after unrolling, statements in a pipeline, and the memory that a name stands for."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class Flow:
 
 
 def _bounds(condition: Cursor) -> list[Cursor]:
-    """What a loop's condition compares; nothing if it is no comparison, or several that must all hold."""
+    """Operands of a loop's comparison; nothing if its condition is none, or several that must all hold."""
     condition = bare(condition)
     if kind(condition) != "BINARY_OPERATOR":
         return []

@@ -77,7 +77,7 @@ def _run(loop: Loop, root: Loop, number: int) -> Iterator[Edit]:
 
 
 def _call(pragma: Pragma) -> str:
-    """What stands in place of a pragma."""
+    """Call that stands in place of a pragma."""
     text = pragma.text
     variable = text.clauses.get("variable", "")
     if text.problems or not pragma.mentions:

@@ -68,12 +68,12 @@ class Loop:
 
     @property
     def line(self) -> int:
-        """Of the statement."""
+        """Line of the statement."""
         return int(self.node.location.line)
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Name of the place, for messages."""
         return self.label or f"the {self.kind} loop in line {self.line}"
 
     def pragma(self, name: str) -> Pragma | None:

@@ -1,4 +1,4 @@
-"""Which loops the tool makes one pipeline of."""
+"""Nests of loops of which the tool makes one pipeline."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ Cursor = Any
 STANDARD = "-std=c++14"
 
 _PREFIX = '#include "ap_int.h"\n#include "hls_stream.h"\n'
-"""What nearly every file includes, read once."""
+"""Headers that nearly every file includes, read once."""
 
 _WIDEST = 16384
 """Bits of the widest ap_int that is let pass: the tool's script of the kernels asks for what their streams need."""

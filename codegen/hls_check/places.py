@@ -92,7 +92,7 @@ def element_type(node: Cursor) -> Cursor:
 
 
 def constant_start(declaration: Cursor) -> list[Cursor]:
-    """What a constant variable is set to: one expression, or none of any other declaration."""
+    """Initial value of a constant variable: one expression, or none of any other declaration."""
     if kind(declaration) != "VAR_DECL" or not declaration.type.is_const_qualified():
         return []
     return [child for child in children(declaration) if child.kind.is_expression()][-1:]
@@ -107,7 +107,7 @@ class Place:
 
 
 def place_of(node: Cursor) -> Place | None:
-    """What an expression names: elements of an array are the array. None of what is no variable."""
+    """Variable that an expression names: elements of an array are the array. None of what is no variable."""
     members: list[str] = []
     node = bare(node)
     while True:
@@ -135,7 +135,7 @@ def declaration_of(node: Cursor) -> Cursor | None:
 
 
 def arguments(call: Call) -> list[Cursor]:
-    """Of a call, in order."""
+    """Arguments of a call, in order."""
     return list(call.node.get_arguments())
 
 

@@ -61,7 +61,7 @@ def check_pragmas(program: Program, flow: Flow) -> list[Finding]:
 
 
 def _texts(program: Program) -> Findings:
-    """What needs no syntax tree, and expressions that are no C++."""
+    """Findings that need no syntax tree, and expressions that are no C++."""
     placed = {pragma.text.number for pragma in program.pragmas}
     by_line = {(text.file, text.line): text for text in program.texts}
     for text in program.texts:
@@ -208,7 +208,7 @@ def _operation(program: Program, flow: Flow, pragma: Pragma) -> Findings:
 
 
 def _assigned(function: Function, place: Place) -> Iterator[Cursor]:
-    """What is assigned to a variable, or its element, in a function."""
+    """Expressions assigned to a variable, or its element, in a function."""
     for node, _ in function.nodes:
         below = children(node)
         if kind(node) == "VAR_DECL" and node.get_usr() == place.declaration:

@@ -13,7 +13,7 @@ from enum import Enum
 
 
 class Kind(Enum):
-    """What the front end reads after `clause =`."""
+    """Kind of value that the front end reads after `clause =`."""
 
     VARIABLE = "an expression that names a variable"
     FUNCTION = "the name of a function"
@@ -79,7 +79,7 @@ FLOATING_OPERATIONS = _set(
 ALLOCATED_OPERATIONS = (
     INTEGER_OPERATIONS | FLOATING_OPERATIONS | _set("ashr icmp lshr sdiv shl srem udiv urem")
 )
-"""What `allocation operation` may limit."""
+"""Operations that `allocation operation` may limit."""
 
 PRAGMAS: Mapping[str, Mapping[str, Clause]] = {
     "aggregate": {"variable": _variable(), "compact": _words("auto bit byte none", bare=True)},

@@ -27,7 +27,7 @@ CONTROL_SIGNALS = ("idle", "start", "ready", "done", "continue")
 
 @dataclass(frozen=True)
 class Blackbox:
-    """One unit, with arguments and results of native C++ types: a blackbox takes no others for certain.
+    """One function unit. Its argument and result are native C++ types, the only ones documented to work in a blackbox.
 
     Attributes:
         unit: its name.
@@ -58,16 +58,16 @@ class Blackbox:
 
     @property
     def argument_bits(self) -> int:
-        """Of its port."""
+        """Width of the argument's port."""
         return _BITS[self.argument_type]
 
     @property
     def result_bits(self) -> int:
-        """Of its port."""
+        """Width of the result's port."""
         return _BITS[self.result_type]
 
     def description(self) -> dict[str, Any]:
-        """What Vitis HLS must know of it (UG1399, JSON file for RTL blackbox)."""
+        """Description for Vitis HLS (UG1399, JSON file for RTL blackbox)."""
         common = {"module_clock": "ap_clk", "module_reset": "ap_rst", "module_clock_enable": "ap_ce"}
         common |= {f"ap_ctrl_chain_protocol_{signal}": f"ap_{signal}" for signal in CONTROL_SIGNALS}
         return {

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from codegen.architecture import Architecture
 from codegen.rtl.blackbox import Blackbox
 from codegen.rtl.kernels.base import Source
-from codegen.rtl.render import rtl_context, rtl_sources
+from codegen.rtl.render import rtl_contexts, rtl_sources
 from codegen.rtl.simulation import build, simulate
 from codegen.rtl.streams import IntArray
 
@@ -25,17 +25,17 @@ def write_blackboxes(architecture: Architecture, boxes: Sequence[Blackbox], fold
     if not boxes:
         return
     folder.mkdir(parents=True)
-    sources, names = rtl_sources(), rtl_context(architecture)
+    sources, contexts = rtl_sources(), rtl_contexts(architecture)
     for box in boxes:
         own = Source(f"{box.function}.v", "blackbox/blackbox.v", {"box": box})
         for source in (own, *box.sources):
-            (folder / source.file).write_text(sources.text(source.source, names | dict(source.names)))
+            (folder / source.file).write_text(sources.text(source.source, *contexts, source.names))
         (folder / f"{box.unit}.json").write_text(json.dumps(box.description(), indent=2) + "\n")
 
 
 @dataclass(frozen=True)
 class BlackboxRun:
-    """What cocotb saw of a blackbox.
+    """Results of a cocotb run of a blackbox.
 
     Attributes:
         outputs: by name, for each argument: in a free run, then in one with stalls.

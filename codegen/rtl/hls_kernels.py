@@ -6,12 +6,13 @@ Synthesised one by one, they give Verilog on which the test benches of the kerne
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from boards import Board
 from codegen.architecture import Architecture
-from codegen.render import context, format_cpp, project_sources, script_context, source_files
+from codegen.context import Context, ScriptContext
+from codegen.render import format_cpp, project_sources, source_files
 from codegen.rtl.blackbox import Blackbox
 from codegen.rtl.kernels import has_kernels, kernels_of
 from codegen.rtl.kernels.base import Kernel
@@ -54,21 +55,21 @@ def write_hls_kernels(
         return []
     kernels = kernels_of(architecture)
     _check_streams(kernels.values())
-    sources, names = project_sources(architecture), context(architecture)
+    sources, context = project_sources(architecture), Context.of(architecture)
     target = folder / FOLDER
     target.mkdir()
     streams = target / "streams.h"
-    streams.write_text(sources.text(f"{FOLDER}/streams.h", {}))
+    streams.write_text(sources.text(f"{FOLDER}/streams.h"))
     tops = []
     for name, kernel in kernels.items():
-        own = names | dict(kernel.sources[0].names) | {"kernel": kernel}
+        own = {**kernel.sources[0].names, "kernel": kernel}
         tops.append(target / f"{name}.cpp")
-        tops[-1].write_text(sources.text(f"{FOLDER}/{_source(kernel)}.cpp", own))
+        tops[-1].write_text(sources.text(f"{FOLDER}/{_source(kernel)}.cpp", context, own))
     format_cpp(tops)
     script = folder / SCRIPT
-    own = script_context(architecture, board, source_files())
-    own |= _script_names(architecture, kernels, blackboxes)
-    script.write_text(sources.text(f"{FOLDER}/{SCRIPT}", own))
+    scripts = ScriptContext.of(architecture, board, source_files())
+    about = _Context.of(kernels, blackboxes)
+    script.write_text(sources.text(f"{FOLDER}/{SCRIPT}", context, scripts, about))
     return [streams, *tops, script]
 
 
@@ -94,16 +95,28 @@ def _widest_stream(kernels: Iterable[Kernel]) -> int:
     return max(stream.width for kernel in kernels for stream in kernel.streams)
 
 
-def _script_names(
-    architecture: Architecture, kernels: Mapping[str, Kernel], blackboxes: Sequence[Blackbox]
-) -> dict[str, Any]:
-    """What this script needs to know beside what all scripts do."""
-    return {
-        "kernels": {name: kernel.top for name, kernel in kernels.items()},
-        "kernels_folder": FOLDER,
-        "results_folder": RESULTS,
-        "hardware_id": architecture.hardware_id,
-        "widest_stream": _widest_stream(kernels.values()),
-        "ap_int_bits": AP_INT_BITS,
-        "blackboxes": blackboxes,
-    }
+@dataclass(frozen=True)
+class _Context:
+    """Objects that this script knows beside those of all scripts.
+
+    Attributes:
+        kernels: top function of each kernel, by its name.
+        widest_stream: bits of the widest beat.
+        blackboxes: function units that the engines call as RTL blackboxes.
+        kernels_folder: of their C++.
+        results_folder: of their projects.
+        ap_int_bits: widest `ap_int` unless the compiler is told otherwise.
+    """
+
+    kernels: dict[str, str]
+    widest_stream: int
+    blackboxes: Sequence[Blackbox]
+    kernels_folder: str = FOLDER
+    results_folder: str = RESULTS
+    ap_int_bits: int = AP_INT_BITS
+
+    @classmethod
+    def of(cls, kernels: Mapping[str, Kernel], blackboxes: Sequence[Blackbox]) -> _Context:
+        """The context of some kernels."""
+        tops = {name: kernel.top for name, kernel in kernels.items()}
+        return cls(tops, _widest_stream(kernels.values()), blackboxes)

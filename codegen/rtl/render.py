@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from codegen.architecture import Architecture
-from codegen.render import context
+from codegen.context import Context
 from codegen.rtl.kernels.base import Kernel
 from codegen.rtl.kernels.softmax import MAXIMUM_BITS
 from codegen.rtl.streams import Stream
@@ -61,26 +61,40 @@ def _beat(stream: Stream, **signals: str) -> str:
     return "{" + ", ".join(parts) + "}"
 
 
-def rtl_context(architecture: Architecture) -> dict[str, Any]:
-    """What every RTL template knows."""
-    return context(architecture) | {
-        "latency": LATENCY,
-        "exp2": EXP2,
-        "gelu_delta": GELU_DELTA,
-        "axi_lite_signals": AXI_LITE_SIGNALS,
-        "maximum_bits": MAXIMUM_BITS,
-        "sum_bits": architecture.softmax_sum_bits,
-    }
+@dataclass(frozen=True)
+class RtlContext:
+    """Objects that every template of SystemVerilog knows beside those of all templates.
+
+    Attributes:
+        sum_bits: of the sum of a row's exponentials.
+        latency: cycles of the parts.
+        exp2: table of the powers of two.
+        gelu_delta: table of the activation function.
+        axi_lite_signals: signals of an AXI4-Lite port.
+        maximum_bits: of a running maximum of scores.
+    """
+
+    sum_bits: int
+    latency: Mapping[str, int]
+    exp2: PiecewiseLinear = EXP2
+    gelu_delta: PiecewiseLinear = GELU_DELTA
+    axi_lite_signals: tuple[str, ...] = AXI_LITE_SIGNALS
+    maximum_bits: int = MAXIMUM_BITS
+
+
+def rtl_contexts(architecture: Architecture) -> tuple[Context, RtlContext]:
+    """Objects that every template of SystemVerilog knows."""
+    return Context.of(architecture), RtlContext(architecture.softmax_sum_bits, LATENCY)
 
 
 def render(architecture: Architecture, kernels: Iterable[Kernel], folder: Path) -> list[Path]:
     """Write the files of kernels, each once; returns them."""
-    sources, names = rtl_sources(), rtl_context(architecture)
+    sources, contexts = rtl_sources(), rtl_contexts(architecture)
     written: dict[str, Path] = {}
     for kernel in kernels:
         for source in kernel.sources:
             if source.file not in written:
-                own = names | dict(source.names) | {"kernel": kernel}
+                own = {**source.names, "kernel": kernel}
                 written[source.file] = folder / source.file
-                written[source.file].write_text(sources.text(source.source, own))
+                written[source.file].write_text(sources.text(source.source, *contexts, own))
     return list(written.values())

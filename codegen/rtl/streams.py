@@ -39,7 +39,7 @@ class Field:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the lanes as they lie in memory."""
+        """Type of the lanes as they lie in memory."""
         return np.dtype(f"<{'i' if self.signed else 'u'}{self.stored // 8}")
 
 
@@ -118,7 +118,7 @@ class Register:
 
 
 FIRST_REGISTER = 0x10
-"""Where Vitis HLS puts the first argument, behind control, interrupt enables and interrupt status."""
+"""Offset at which Vitis HLS puts the first argument, behind control, interrupt enables and interrupt status."""
 
 
 def register_map(registers: Sequence[Register]) -> dict[str, int]:

@@ -90,7 +90,7 @@ def script(sources: Sequence[str], top: str) -> str:
 
 
 def synthesise(sources: Sequence[Path], top: str) -> Resources:
-    """What a module uses; the files lie in one folder, into which Yosys writes.
+    """Resources that a module uses; the files lie in one folder, into which Yosys writes.
 
     Raises:
         InputError: no Yosys, or code that it refuses.

@@ -19,7 +19,7 @@ SLICE_LATENCY = 1
 """A register slice at an output."""
 
 LATENCY = UNIT_LATENCY | {"softmax_pass": SOFTMAX_PASS_LATENCY, "round": ROUND_LATENCY}
-"""What the templates know by name."""
+"""Latencies that the templates know by name."""
 
 
 def tree_latency(terms: int) -> int:

@@ -1,4 +1,4 @@
-"""What the kernels of a Design are tested with: what the simulator feeds its engines, and what they return.
+"""Test vectors of a Design's kernels: what the simulator feeds its engines, and what they return.
 
 Function units are swept over their tables; the engines run one layer of each kind, every token of an image, on the
 weight image's own beats.
@@ -255,9 +255,9 @@ class _EngineChecks:
             self.kernels["attention"],
             op.name,
             *(self.machine.heads(value) for value in op.inputs),
-            rows_per_block=rows,
+            attention_rows=rows,
             score_shift=self.design.scalar(op.score_shift),
-            attention_shift=self.design.scalar(op.out_shift),
+            attention_shift=self.design.scalar(op.attention_shift),
         )
 
         def extract(values: Values) -> dict[str, IntArray]:

@@ -57,7 +57,7 @@ class StageCycles:
 
 @dataclass
 class RtlResult:
-    """What was compared.
+    """Values compared, and mismatches among them.
 
     Attributes:
         engines: per kernel, values and mismatches, with those under stalls and after a reset.
@@ -81,7 +81,7 @@ class RtlResult:
             self.problems.append(problem)
 
     def as_csim(self) -> CsimResult:
-        """In the form of the other verifications."""
+        """The result in the form of the other verifications."""
         named = {f"rtl.{name}": counts for name, counts in (self.engines | {"cycles": self.cycles}).items()}
         return CsimResult(engines=named, mismatches=self.problems)
 
@@ -173,7 +173,7 @@ def _verify_blackboxes(target: Build, found: Checks, result: RtlResult) -> None:
 
 
 def _stated(file: Path) -> dict[str, int]:
-    """What a blackbox's description promises Vitis HLS."""
+    """Latency and interval that a blackbox's description promises Vitis HLS."""
     description = read_json(file)
     try:
         return {name: int(description["rtl_performance"][name]) for name in ("latency", "II")}
@@ -184,7 +184,7 @@ def _stated(file: Path) -> dict[str, int]:
 
 
 def _estimates(architecture: Architecture, found: Checks) -> dict[str, int]:
-    """Of every stage, for the queues that the image really makes."""
+    """Estimate of every stage, for the queues that the image really makes."""
     queues = {}
     for check in found.get("router", []):
         lengths = np.zeros(architecture.experts, np.int64)

@@ -27,12 +27,12 @@ from pysim.kernels.units import EXP2_UNIT, RECIPROCAL_TABLE, Exp2Unit, UnitTable
 IntArray = NDArray[np.int64]
 
 LEAST_POSITION = EXPONENTIAL.frac - 1
-"""Of the leading one of a sum: the largest exponential alone is more than a half."""
+"""Lowest bit at which a row sum can have its leading one: the largest exponential alone is more than a half."""
 
 
-def first_keys(tokens: int, rows_per_block: int) -> IntArray:
+def first_keys(tokens: int, attention_rows: int) -> IntArray:
     """(tokens,) the key that each row meets first: its offset within its block."""
-    return np.arange(tokens, dtype=np.int64) % rows_per_block
+    return np.arange(tokens, dtype=np.int64) % attention_rows
 
 
 @njit(cache=True, nogil=True)
@@ -85,9 +85,9 @@ def attention(
     k: IntArray,
     v: IntArray,
     *,
-    rows_per_block: int,
+    attention_rows: int,
     score_shift: int,
-    out_shift: int,
+    attention_shift: int,
     out: Format,
 ) -> AttentionResult:
     """Softmax(q @ k.T) @ v for every head.
@@ -96,9 +96,9 @@ def attention(
         q: (rows, tokens, head_dim), rows = images times heads; holds the factor log2(e) / sqrt(head_dim).
         k: as q.
         v: as q.
-        rows_per_block: P, rows that share one pass over the keys.
+        attention_rows: P, rows that share one pass over the keys.
         score_shift: right shift from products q * k to `SCORE`.
-        out_shift: further right shift from the units of v to those of the output.
+        attention_shift: further right shift from the units of v to those of the output.
         out: format of the output.
     """
     rows, tokens, head_dim = q.shape
@@ -107,7 +107,7 @@ def attention(
     to_score = Requantise(np.ones(1, np.int64), np.full(1, score_shift))
     scores = to_score(products.reshape(-1, tokens), SCORE)
 
-    first = np.tile(first_keys(tokens, rows_per_block), rows)
+    first = np.tile(first_keys(tokens, attention_rows), rows)
     maxima, sums = single_pass(scores, first)
     exponentials = np.empty(scores.shape)
     _exponentials(scores, maxima, EXP2_UNIT, exponentials)
@@ -119,7 +119,7 @@ def attention(
         sums,
         RECIPROCAL_TABLE,
         LEAST_POSITION,
-        MANTISSA_FRAC + LEAST_POSITION + out_shift,
+        MANTISSA_FRAC + LEAST_POSITION + attention_shift,
         out.min,
         out.max,
         output,

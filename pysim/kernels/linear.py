@@ -22,7 +22,7 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Requantise:
-    """How a wide integer becomes a narrow one: `sat((value * multiplier + half) >> shift)`.
+    """Rule by which a wide integer becomes a narrow one: `sat((value * multiplier + half) >> shift)`.
 
     Attributes:
         multiplier: int64 (channels,) or (1,), at least 1; all ones where a design has no multipliers.

@@ -13,7 +13,7 @@ from codegen.rtl.timing import ROUND_LATENCY, SOFTMAX_PASS_LATENCY, UNIT_LATENCY
 from pysim.datapath import EXPONENTIAL
 
 START_LATENCY = 2
-"""From a head in memory (or the one before out of the pipeline) to its first step."""
+"""Cycles from a head in memory (or the one before out of the pipeline) to its first step."""
 
 ANY_HEADS = 8
 """Bits of the number of heads where it is told at run time."""
@@ -109,7 +109,7 @@ def call(
     k: IntArray,
     v: IntArray,
     *,
-    rows_per_block: int,
+    attention_rows: int,
     score_shift: int,
     attention_shift: int,
 ) -> Call:
@@ -126,7 +126,7 @@ def call(
     frames = [stream.pack(**{part: values[head] for part, values in parts.items()}) for head in range(heads)]
     registers = {"score_shift": score_shift, "attention_shift": attention_shift}
     if any(register.name == "tokens" for register in kernel.registers):
-        rows = min(rows_per_block, tokens)
+        rows = min(attention_rows, tokens)
         registers |= {
             "heads": heads,
             "tokens": tokens,
@@ -145,9 +145,9 @@ def output(values: Values, heads: int, head_dim: int) -> IntArray:
     return mixed.reshape(heads, -1, words * mixed.shape[1])[..., :head_dim]
 
 
-def cycles(architecture: Architecture, heads: int, tokens: int, head_dim: int, rows_per_block: int) -> int:
-    """Of a call: the first head comes in, then one head after the other is computed."""
+def cycles(architecture: Architecture, heads: int, tokens: int, head_dim: int, attention_rows: int) -> int:
+    """Cycles of a call: the first head comes in, then one head after the other is computed."""
     words = ceil_div(head_dim, architecture.lanes)
-    before_last = (attention_steps(tokens, rows_per_block) - 1) * max(words, SOFTMAX_CYCLES)
+    before_last = (attention_steps(tokens, attention_rows) - 1) * max(words, SOFTMAX_CYCLES)
     head = before_last + words + _stages(architecture.lanes)["out_cycles"]
     return tokens * words + START_LATENCY + (heads - 1) * (head + START_LATENCY) + head

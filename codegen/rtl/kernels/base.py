@@ -1,4 +1,4 @@
-"""What a kernel is, and what it takes to call one."""
+"""Kernels, and calls of them."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Result:
-    """What a call gave.
+    """Result of a call.
 
     Attributes:
         outputs: frames of each output stream.
@@ -182,7 +182,7 @@ class Check:
         return sum(array.size for array in self.expected.values())
 
     def mismatches(self, kernel: Kernel, result: Result) -> int:
-        """How many of them differ. A result of another shape differs in all."""
+        """Number of values that differ. A result of another shape differs in all."""
         found = self.extract(result.values(kernel))
         return sum(
             int((found[name] != wanted).sum()) if found[name].shape == wanted.shape else wanted.size

@@ -15,7 +15,7 @@ NORMALISE_CYCLES = 1 + 3 + ROUND_LATENCY + 2 + ROUND_LATENCY
 
 
 def statistics_cycles(lanes: int) -> int:
-    """From the last word of a token to its reciprocal deviation in memory."""
+    """Cycles from the last word of a token to its reciprocal deviation in memory."""
     return 3 + tree_latency(lanes) + 2 + UNIT_LATENCY["mantissa"] + 1
 
 
@@ -106,7 +106,7 @@ def outputs(values: Values, channels: int) -> dict[str, IntArray]:
 
 
 def cycles(architecture: Architecture, tokens: int, channels: int) -> int:
-    """Of a call: parameters, then tokens and lag, then the way out."""
+    """Cycles of a call: parameters, then tokens and lag, then the way out."""
     words = ceil_div(channels, architecture.lanes)
     steps = (tokens + norm_lag(words, NORM_LATENCY["requantise"])) * words
     return words * architecture.norm_word_beats + steps + NORMALISE_CYCLES + SLICE_LATENCY

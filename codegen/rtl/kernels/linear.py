@@ -21,7 +21,7 @@ WRITE_CYCLES = 1 + 1 + ROUND_LATENCY + 1 + UNIT_LATENCY["gelu"] + 1 + ROUND_LATE
 
 
 def sum_cycles(lanes: int) -> int:
-    """From an operand word to the sum that it completes: memory, register, products, their tree."""
+    """Cycles from an operand word to the sum that it completes: memory, register, products, their tree."""
     return 3 + tree_latency(lanes)
 
 
@@ -127,7 +127,7 @@ def _tile(architecture: Architecture) -> int:
 
 
 def job_of(architecture: Architecture, tokens: int, inputs: int, outputs: int) -> Job:
-    """Of a layer of so many channels in and out."""
+    """The job of a layer of so many channels in and out."""
     blocks = ceil_div(outputs, architecture.outputs)
     return Job(tokens, architecture.words(inputs), architecture.words(outputs), blocks)
 
@@ -191,7 +191,7 @@ def output(architecture: Architecture, values: Values, job: Job, outputs: int) -
 
 
 def cycles(architecture: Architecture, job: Job) -> int:
-    """Of a call: operands and the first group come in, then group after group computes as the next one loads.
+    """Cycles of a call: operands and the first group come in, then each group computes as the next one loads.
 
     Times are cycles, the first beat's being 1. A half of the weight buffer takes the next group but one as soon as
     the last of its records has been used.

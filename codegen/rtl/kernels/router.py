@@ -14,19 +14,19 @@ from pysim.datapath import PROBABILITY
 from pysim.kernels.router import Routing
 
 START_LATENCY = 2
-"""From the gate in memory to the first word."""
+"""Cycles from the gate in memory to the first word."""
 
 SCORE_CYCLES = UNIT_LATENCY["exp2"] + 1 + ROUND_LATENCY
 """Exponential, product, rounding."""
 
 
 def sum_cycles(lanes: int) -> int:
-    """From a word to the sum that it completes: memory, products, their tree."""
+    """Cycles from a word to the sum that it completes: memory, products, their tree."""
     return 2 + tree_latency(lanes)
 
 
 def _choice_cycles(top_k: int, over_selected: bool) -> int:
-    """From a token's last logit until its choice may be replaced by the next token's: what an interval must last."""
+    """Least cycles between the last logits of two tokens, so that no top-k is overwritten while it is in use."""
     return 1 + (top_k if over_selected else 0) + SOFTMAX_PASS_LATENCY + UNIT_LATENCY["mantissa"] + top_k
 
 
@@ -136,7 +136,7 @@ def outputs(values: Values) -> dict[str, IntArray]:
 
 
 def expected_outputs(routing: Routing) -> dict[str, IntArray]:
-    """What `outputs` must be."""
+    """The values that `outputs` must have."""
     queues = [routing.queue(int(expert)) for expert in routing.active]
     tokens = np.concatenate([tokens for tokens, _ in queues])
     experts = np.repeat(routing.active, routing.lengths[routing.active])
@@ -159,7 +159,7 @@ def cycles(
     over_selected: bool,
     last_active: int,
 ) -> int:
-    """Of a call with x of a shape (tokens, channels).
+    """Cycles of a call with x of a shape (tokens, channels).
 
     The gate comes in, every token takes its interval, and the queues leave, up to that of the last expert that has
     any token.

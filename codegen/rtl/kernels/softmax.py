@@ -12,7 +12,7 @@ from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, SOFTMAX_PASS_LATENC
 from pysim.datapath import PROBABILITY, SCORE
 
 MAXIMUM_BITS = SCORE.width - SCORE.frac + 1
-"""Of a running maximum: a whole number, a score rounded up."""
+"""Bits of a running maximum: a whole number, a score rounded up."""
 
 SECOND_PASS_LATENCY = 1 + UNIT_LATENCY["exp2"] + 1 + ROUND_LATENCY
 """Score from memory, exponential, product, rounding."""
@@ -52,6 +52,6 @@ def call(kernel: Kernel, name: str, rows: Sequence[IntArray]) -> Call:
 
 
 def cycles(rows: int, keys: int) -> int:
-    """From the first score of rows of the same length to their last probability."""
+    """Cycles from the first score of rows of the same length to their last probability."""
     first_row = keys + SOFTMAX_PASS_LATENCY + UNIT_LATENCY["mantissa"]
     return first_row + rows * keys + SECOND_PASS_LATENCY + SLICE_LATENCY

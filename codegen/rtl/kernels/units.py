@@ -89,5 +89,5 @@ def call(kernel: Kernel, name: str, **values: NDArray[Any]) -> Call:
 
 
 def cycles(name: str, beats: int) -> int:
-    """From the first beat to the last result."""
+    """Cycles from the first beat to the last result."""
     return beats + UNIT_LATENCY.get(name, UNIT_LATENCY["mantissa"]) + SLICE_LATENCY

@@ -1,36 +1,13 @@
-// Numbers of the requantising arithmetic, and the parameters that scale them: exact sums, and one rounding and one
-// saturation for each value that is produced.
+// Numbers of the requantising arithmetic, and the parameters that scale them: exact sums, and one rounding
+// and one saturation for each value that is produced.
 #ifndef EDGEMOE_NUMBERS_H
 #define EDGEMOE_NUMBERS_H
 
 #include "ap_int.h"
 #include "params.h"
+#include "widths.h"
 
 namespace edgemoe {
-
-// Widths in bits and binary points.
-constexpr int WEIGHT_BITS = {{ weight_bits }};
-constexpr int ACTIVATION_BITS = {{ activation_bits }};
-constexpr int OPERAND_BITS = {{ operand_bits }};  // of the linear engine, which takes pixels too
-constexpr int ATTENTION_BITS = {{ attention_bits }};
-constexpr int GATE_BITS = {{ gate_bits }};
-constexpr int GATE_WEIGHT_BITS = GATE_BITS;
-constexpr int RESIDUAL_BITS = {{ residual_bits }};
-constexpr int SCORE_BITS = {{ score.width }};
-constexpr int SCORE_FRAC = {{ score.frac }};
-constexpr int EXPONENTIAL_BITS = {{ exponential.width }};
-constexpr int EXPONENTIAL_FRAC = {{ exponential.frac }};
-constexpr int PROBABILITY_BITS = {{ probability.width }};
-constexpr int PROBABILITY_FRAC = {{ probability.frac }};
-constexpr int GELU_INPUT_BITS = {{ gelu_input.width }};
-constexpr int GELU_INPUT_FRAC = {{ gelu_input.frac }};
-constexpr int NORMALIZED_BITS = {{ normalized.width }};
-constexpr int NORMALIZED_FRAC = {{ normalized.frac }};
-constexpr int MANTISSA_FRAC = {{ mantissa_frac }};
-constexpr int GAMMA_BITS = {{ gamma_bits }};
-constexpr int ACCUMULATOR_BITS = {{ accumulator_bits }};
-constexpr int BIAS_BITS = {{ bias_bits }};
-constexpr int MULTIPLIER_BITS = {{ multiplier_bits }};
 
 typedef ap_int<WEIGHT_BITS> weight_t;
 typedef ap_int<OPERAND_BITS> activation_t;
@@ -43,17 +20,17 @@ typedef ap_uint<EXPONENTIAL_BITS> exponential_t;
 typedef ap_uint<PROBABILITY_BITS> probability_t;
 typedef ap_int<SCORE_BITS - SCORE_FRAC + 1> maximum_t;
 // A sum over the keys of an image, or over the experts.
-typedef ap_uint<{{ softmax_sum_bits }}> exponential_sum_t;
+typedef ap_uint<SOFTMAX_SUM_BITS> exponential_sum_t;
 typedef ap_int<GELU_INPUT_BITS> gelu_input_t;
 typedef ap_int<NORMALIZED_BITS> normalized_t;
 typedef ap_int<GAMMA_BITS> gamma_t;
 typedef ap_int<ACCUMULATOR_BITS> accumulator_t;
 typedef ap_uint<MULTIPLIER_BITS> multiplier_t;
 typedef ap_uint<MANTISSA_FRAC + 1> mantissa_t;
-typedef ap_uint<6> position_t;   // of a leading one in 64 bits
+typedef ap_uint<6> position_t;  // of a leading one in 64 bits
 typedef ap_uint<SHIFT_BITS> shift_t;
-// Intermediate values of a requantisation. A native type, as every product fits it: what ap_int would make of one is
-// wider than 64 bits, and slow to simulate.
+// Intermediate values of a requantisation. A native type, as every product fits it: what ap_int would make of
+// one is wider than 64 bits, and slow to simulate.
 typedef long long wide_t;
 typedef unsigned long long wide_uint_t;
 
@@ -68,11 +45,8 @@ inline Record record_of(ap_uint<RECORD_BITS> bits) {
 #pragma HLS inline
   Record record;
   record.bias = ap_int<BIAS_BITS>(bits.range(BIAS_BITS - 1, 0));
-{% if multipliers %}
-  record.multiplier = bits.range(BIAS_BITS + MULTIPLIER_BITS - 1, BIAS_BITS);
-{% else %}
-  record.multiplier = 1;
-{% endif %}
+  record.multiplier =
+      MULTIPLIERS ? multiplier_t(bits.range(BIAS_BITS + MULTIPLIER_BITS - 1, BIAS_BITS)) : multiplier_t(1);
   record.shift = bits.range(RECORD_BITS - 1, RECORD_BITS - SHIFT_BITS);
   return record;
 }
@@ -108,7 +82,7 @@ inline LinearSettings linear_settings(const LayerSettings settings, int first) {
 }
 
 // The patch embedding needs no settings: it goes through no GELU unit.
-inline void settings_of_header(const Header &, LayerSettings) {
+inline void settings_of_header(const Header&, LayerSettings) {
 #pragma HLS inline
 }
 
@@ -129,7 +103,7 @@ struct NormSettings {
 };
 
 // The router's shift follows the other one; a norm without a router makes no use of it.
-inline NormSettings norm_settings(const Header &header, const LayerSettings settings, int first) {
+inline NormSettings norm_settings(const Header& header, const LayerSettings settings, int first) {
 #pragma HLS inline
   return {header.epsilon, settings[first], settings[first + 1]};
 }

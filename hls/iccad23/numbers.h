@@ -1,15 +1,13 @@
-// Numbers of the original's arithmetic, and the parameters that scale them: 32-bit features that wrap, and products
-// that are floored one by one.
+// Numbers of the original's arithmetic, and the parameters that scale them: 32-bit features that wrap, and
+// products that are floored one by one.
 #ifndef EDGEMOE_NUMBERS_H
 #define EDGEMOE_NUMBERS_H
 
 #include "ap_int.h"
 #include "params.h"
+#include "widths.h"
 
 namespace edgemoe {
-
-constexpr int FEATURE_BITS = {{ feature.width }};
-constexpr int FEATURE_FRAC = {{ feature.frac }};
 
 typedef ap_int<FEATURE_BITS> feature_t;
 typedef ap_uint<FEATURE_FRAC + 1> exponential_t;  // from 0 to 1 inclusive
@@ -31,23 +29,14 @@ typedef feature_t probability_t;
 typedef feature_t accumulator_t;
 
 // Parameters: where their binary points are depends on the network, and the weight image tells.
-constexpr int WEIGHT_BITS = {{ parameter_bits }};
-constexpr int GATE_WEIGHT_BITS = {{ parameter_bits }};
-constexpr int GAMMA_BITS = {{ parameter_bits }};
 typedef ap_int<WEIGHT_BITS> weight_t;
 typedef ap_int<GATE_WEIGHT_BITS> gate_weight_t;
 typedef ap_int<GAMMA_BITS> gamma_t;
 
-// A product of the linear engine is (x << align) * weight >> PRODUCT_SHIFT, so that what varies with the network is
-// one shifter an operand instead of one a product.
-constexpr int PRODUCT_SHIFT = {{ product_shift }};
+// A product of the linear engine is (x << align) * weight >> PRODUCT_SHIFT, so that what varies with the
+// network is one shifter an operand instead of one a product.
 constexpr int ALIGNED_BITS = FEATURE_BITS + PRODUCT_SHIFT;
 typedef ap_int<ALIGNED_BITS> aligned_t;
-
-// Dimensions of a head whose products are summed before the sum is scaled by 1 / sqrt(dimensions of a head).
-constexpr int SCALED_DIMENSIONS = {{ head_block }};
-constexpr int SCALE_MULTIPLIER = {{ score_multiplier }};
-constexpr int SCALE_SHIFT = {{ score_shift }};
 
 // One output channel: a bias that is a feature already.
 struct Record {
@@ -83,7 +72,7 @@ inline LinearSettings linear_settings(const LayerSettings settings, int first) {
 }
 
 // Before any layer has loaded its own, the first setting is that of the patch embedding.
-inline void settings_of_header(const Header &header, LayerSettings settings) {
+inline void settings_of_header(const Header& header, LayerSettings settings) {
 #pragma HLS inline
   settings[0] = header.patch_align;
 }
@@ -100,7 +89,7 @@ struct NormSettings {
   shift_t shift;  // fraction bits of gamma
 };
 
-inline NormSettings norm_settings(const Header &, const LayerSettings settings, int first) {
+inline NormSettings norm_settings(const Header&, const LayerSettings settings, int first) {
 #pragma HLS inline
   return {shift_t(settings[first])};
 }
