@@ -67,12 +67,12 @@ MIXES: Final = (
 NONE: Final = 1 << 60
 """Cycles of what does not fit."""
 
-FAR: Final = 8
-"""How many times as much of a resource is tried to see whether it alone is short."""
+ENDLESS: Final = 1 << 40
+"""More of a resource than any board has."""
 NEAR: Final = 0.02
 """How closely what is needed of it is found."""
 
-_OTHERS: Final = ("activations", "write-back", "layernorm", "jobs", "ports", "addresses")
+OTHERS: Final = ("activations", "write-back", "layernorm", "jobs", "ports", "addresses")
 """What neither the linear engine nor attention nor the router is."""
 
 
@@ -182,10 +182,11 @@ class Search:
         """Which resource is short, if it is one alone, and by how much."""
         for name in ("bram36", "lut", "dsp", "uram"):
             there = getattr(limits, name)
-            most = FAR * max(there, 1)
-            if self.run(limits.but(**{name: most}), NONE) is None:
+            if self.run(limits.but(**{name: ENDLESS}), NONE) is None:
                 continue
-            low, high = float(there), float(most)
+            low, high = float(there), max(2.0 * there, 8.0)
+            while self.run(limits.but(**{name: int(high)}), NONE) is None:
+                low, high = high, 2 * high
             while high - low > max(1, NEAR * high):
                 middle = (low + high) / 2
                 if self.run(limits.but(**{name: int(middle)}), NONE) is None:
@@ -360,7 +361,7 @@ class _Frame:
         search = width.search
         self.width, self.search, self.frame = width, search, frame
         plain, mixes = search.sizes(frame), search.mixes
-        self.others = search.costs(plain, _OTHERS, 1)
+        self.others = search.costs(plain, OTHERS, 1)
         self.least_others: Reals = self.others.least(mixes)[0]
         self.fixed = search.times(plain).fixed()
         # More rows of attention always take fewer cycles, and more of everything else.
