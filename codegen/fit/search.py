@@ -282,7 +282,7 @@ class _State:
     @property
     def is_least(self) -> bool:
         """Whether nothing can be faster."""
-        return self.best <= self.least
+        return self.found is not None and self.best <= self.least
 
 
 class _Width:
