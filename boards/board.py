@@ -18,19 +18,12 @@ from pydantic import (
     field_validator,
 )
 
-from boards.family import FamilyName
+from boards.family import FAMILIES, FamilyName
 from common.errors import InputError
 from common.printable import one_line, shown, shown_key
 from common.toml import read_toml
 
 _SHIPPED: Final = Path(__file__).parent
-
-_PARTS: Final = {
-    "zynq-ultrascale+": (r"x[caq](zu|k)\d", "xczu9eg-ffvb1156-2-e"),
-    "zynq-7000": (r"x[caq]7z\d", "xc7z020clg400-1"),
-    "alveo": (r"xcu\d", "xcu280-fsvh2892-2L-e"),
-}
-"""Per family: how its part numbers begin, and an example of one."""
 
 
 class BoardError(InputError):
@@ -112,9 +105,9 @@ class Board(BaseModel):
     def _part_of_family(cls, part: str, info: ValidationInfo) -> str:
         family = info.data.get("family")
         if family is not None:
-            pattern, example = _PARTS[family]
-            if not re.match(pattern, part):
-                raise ValueError(f"is no part of family {family}, which are like {example}")
+            known = FAMILIES[family]
+            if not re.match(known.part_pattern, part):
+                raise ValueError(f"is no part of family {family}, which are like {known.example}")
         return part
 
     @field_validator("lutram_luts")

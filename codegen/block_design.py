@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from boards import VIVADO_TEMPLATES, Board
+from boards import FAMILIES, VIVADO_TEMPLATES, Board
 from codegen.architecture import Architecture
 from codegen.context import ScriptContext
 from codegen.hwh import INSTANCE
 from codegen.sources import Sources
-
-SCRIPTS: Final = {"zynq-ultrascale+": "zynq_ultrascale.tcl", "zynq-7000": "zynq_7000.tcl"}
-"""Source of the script, by family of the board; an Alveo card has no processing system."""
 
 COUNT_BITS: Final = 64
 """Bits of the kernel's `clock_count`."""
@@ -24,7 +21,6 @@ class _Context:
     """Objects that the templates know beside those of all scripts."""
 
     instance: str
-    hardware_id: str
     title: str
     board_part: str
     port_width: int
@@ -55,12 +51,11 @@ def write_block_design(architecture: Architecture, folder: Path, board: Board) -
     Returns:
         Whether there is one.
     """
-    script = SCRIPTS.get(board.family)
-    if script is None:
+    system = FAMILIES[board.family].processing_system
+    if system is None:
         return False
     own = _Context(
         INSTANCE,
-        architecture.hardware_id,
         board.title,
         board.board_part,
         board.port_width,
@@ -69,6 +64,6 @@ def write_block_design(architecture: Architecture, folder: Path, board: Board) -
     )
     sources = Sources(VIVADO_TEMPLATES)
     folder.mkdir()
-    for source, target in ((script, "build.tcl"), ("cycle_counter.v", "cycle_counter.v")):
+    for source, target in ((system.block_design, "build.tcl"), ("cycle_counter.v", "cycle_counter.v")):
         (folder / target).write_text(sources.text(source, ScriptContext.of(architecture, board), own))
     return True

@@ -157,6 +157,7 @@ class ScriptContext:
 
     Attributes:
         top: name of the kernel.
+        hardware_id: identity of the hardware.
         part: name of the device.
         clock_mhz: the clock, as people write it.
         clock_ns: its period.
@@ -169,6 +170,7 @@ class ScriptContext:
     """
 
     top: str
+    hardware_id: str
     part: str
     clock_mhz: str
     clock_ns: str
@@ -183,7 +185,14 @@ class ScriptContext:
     def of(cls, architecture: Architecture, board: Board, sources: tuple[str, ...] = ()) -> ScriptContext:
         """The context of a project for a board."""
         clock_mhz = architecture.hardware.clock_mhz
-        return cls(TOP, board.part, f"{clock_mhz:g}", f"{1e3 / clock_mhz:.3f}", sources)
+        return cls(
+            TOP,
+            architecture.hardware_id,
+            board.part,
+            f"{clock_mhz:g}",
+            f"{1e3 / clock_mhz:.3f}",
+            sources,
+        )
 
 
 def storage(architecture: Architecture) -> Storage:

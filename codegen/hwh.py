@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from boards import VIVADO_TEMPLATES, Board
+from boards import FAMILIES, VIVADO_TEMPLATES, Board
+from boards.family import ZYNQ_ULTRASCALE
 from codegen.context import IP_VENDOR, IP_VERSION, TOP
 from codegen.sources import Sources
 from common.contract import Argument
@@ -108,58 +109,19 @@ def control_registers(arguments: Sequence[Argument]) -> list[Register]:
     return registers
 
 
-def _processing_system(board: Board, clock_mhz: float) -> dict[str, Any]:
-    """The processing system as a `.hwh` names it; a board without one is emulated as a Zynq UltraScale+."""
-    if board.family == "zynq-7000":
-        parameters: dict[str, Any] = {}
-        for clock in range(4):
-            parameters |= {
-                f"PCW_FPGA_FCLK{clock}_ENABLE": int(clock == 0),
-                f"PCW_FCLK{clock}_PERIPHERAL_DIVISOR0": 1,
-                f"PCW_FCLK{clock}_PERIPHERAL_DIVISOR1": 1,
-                f"PCW_FCLK{clock}_PERIPHERAL_CLKSRC": "IO PLL",
-            }
-        return {
-            "arch": "zynq",
-            "ip": "processing_system7",
-            "clock": "FCLK_CLK0",
-            "interrupt": "IRQ_F2P",
-            "master": "M_AXI_GP0",
-            "second_master": "M_AXI_GP1",
-            "parameters": parameters,
-        }
-    parameters = {}
-    for clock in range(4):
-        parameters |= {
-            f"PSU__FPGA_PL{clock}_ENABLE": int(clock == 0),
-            f"PSU__CRL_APB__PL{clock}_REF_CTRL__DIVISOR0": 1,
-            f"PSU__CRL_APB__PL{clock}_REF_CTRL__DIVISOR1": 1,
-            f"PSU__CRL_APB__PL{clock}_REF_CTRL__SRCSEL": "IOPLL",
-            f"PSU__CRL_APB__PL{clock}_REF_CTRL__ACT_FREQMHZ": clock_mhz,
-        }
-    return {
-        "arch": "zynquplus",
-        "ip": "zynq_ultra_ps_e",
-        "clock": "pl_clk0",
-        "interrupt": "pl_ps_irq0",
-        "master": "M_AXI_HPM0_FPD",
-        "second_master": "M_AXI_HPM1_FPD",
-        "parameters": parameters,
-    }
-
-
 def write_emulated_hwh(arguments: Sequence[Argument], path: Path, board: Board, clock_mhz: float) -> None:
-    """Describe the emulated board as Vivado describes a real one."""
+    """Describe the emulated board as Vivado describes a real one; a board without processors gets some."""
+    ps = FAMILIES[board.family].processing_system or ZYNQ_ULTRASCALE
     names = {
         "vendor": IP_VENDOR,
         "version": IP_VERSION,
-        "ps": _processing_system(board, clock_mhz),
+        "ps": ps,
+        "clock_parameters": ps.clock_parameters(clock_mhz),
         "board_part": board.board_part,
         "part": board.part,
         "instance": INSTANCE,
         "top": TOP,
         "registers": control_registers(arguments),
-        "address": 0x43C00000 if board.family == "zynq-7000" else 0xA0000000,
         "address_range": ADDRESS_RANGE,
         "clock_hz": round(clock_mhz * 1e6),
     }

@@ -3,8 +3,9 @@
 Every backend evaluates this list and nothing else knows the order of things: the generated C++ loops over it, the
 estimate sums its cycles, and a sequencer in hardware reads it from memory, record by record (`Job.encode`).
 
-Rows, and whatever grows with them, are those of one image; the batch multiplies them when a job runs. A layer of an
-expert works on that expert's queue, whose length only the router knows: its job is skipped where the queue is empty.
+The last job is the one that writes the output. Rows, and whatever grows with them, are those of one image; the batch
+multiplies them when a job runs. A layer of an expert works on that expert's queue, whose length only the router knows:
+its job is skipped where the queue is empty.
 
 The linear engine takes its weights in groups of blocks, which take turns in the two halves of the weight buffer.
 Every job has an even number of groups, of which the last may be smaller or empty: the first group of the next job is
@@ -99,8 +100,8 @@ _LAYOUT = {
     **dict.fromkeys(("words", "out_words", "source_word", "destination_word"), "H"),
     **dict.fromkeys(("blocks", "group", "pairs", "settings_beats"), "H"),
     **dict.fromkeys(("first", "beats", "block_beats", "task_beats"), "I"),
-    **dict.fromkeys(("setting", "first_token"), "H"),
-    "more padding": "4x",
+    **dict.fromkeys(("setting", "first_token", "mixed_words"), "H"),
+    "more padding": "2x",
 }
 """Fields of a record in their order, as `struct` spells their sizes."""
 _RECORD = struct.Struct("<" + "".join(_LAYOUT.values()))
@@ -130,6 +131,7 @@ class Job:
         channels: of a row, or of a head, without what pads it to whole words.
         words: operand words of a row, or of a head.
         out_words: words of a row that it writes.
+        mixed_words: words of a row of queries, keys or values, if it reads or writes them.
         source_word: first word of `source` in a row of the operand memory, if it lies there.
         destination_word: likewise of `destination`.
         blocks: blocks of outputs; groups of experts of a router.
@@ -165,6 +167,7 @@ class Job:
     channels: int = 0
     words: int = 0
     out_words: int = 0
+    mixed_words: int = 0
     source_word: int = 0
     destination_word: int = 0
     blocks: int = 0
@@ -234,7 +237,7 @@ class Job:
         | 16-23 | rows, channels; 32 bits each |
         | 24-39 | words, out_words, source_word, destination_word, blocks, group, pairs, settings_beats; 16 bits each |
         | 40-55 | first, beats, block_beats, task_beats; 32 bits each |
-        | 56-63 | setting, first_token, 16 bits each; 0 |
+        | 56-63 | setting, first_token, mixed_words, 0; 16 bits each |
 
         Flags, from the lowest bit: skips_if_empty, scattered, weighted, to_router, over_selected.
 
@@ -501,6 +504,7 @@ class _Maker:
             channels=op.head_dim,
             words=head_words,
             out_words=head_words,
+            mixed_words=self.architecture.mixed_words,
             setting=self._setting("score_shift"),
             **self._places(Region.HEADS, Region.MIXED),
         )
@@ -576,6 +580,7 @@ class _Maker:
             channels=op.input.channels,
             words=shape.in_words,
             out_words=shape.out_words,
+            mixed_words=self.architecture.mixed_words if op.destination is Destination.HEADS else 0,
             blocks=shape.blocks,
             group=shape.group,
             pairs=shape.pairs,

@@ -82,6 +82,7 @@ CLOSEST: Final = {
     "codegen/rtl/resources.py": "test_synthesis",
     "codegen/rtl/streams.py": "test_rtl_sizes",
     "codegen/rtl/synthesis.py": "test_synthesis",
+    "codegen/schedule.py": "test_schedule test_loops",
     "codegen/testdata.py": "test_csim",
     "codegen/vitis.py": "test_vitis",
     "codegen/weight_image.py": "test_record test_host",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if COMPILED.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.compile)
+
+
+MARKS = {"g++": {"compile", "rtl"}, "verilator": {"rtl"}}
+"""Marks of which a test that starts a program needs one: `make test-fast` leaves such tests out."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Refuse compilers to tests that are not marked as needing them."""
+    start = subprocess.Popen.__init__
+
+    def guarded(self: subprocess.Popen[Any], args: Any, *others: Any, **named: Any) -> None:
+        program = Path(args if isinstance(args, str | Path) else args[0]).name
+        needed = MARKS.get(program, set())
+        if needed and not any(map(item.get_closest_marker, needed)):
+            pytest.fail(f"{item.nodeid} starts {program}: mark it {' or '.join(sorted(needed))}")
+        start(self, args, *others, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess.Popen, "__init__", guarded)
+        return (yield)
 
 
 @pytest.fixture(scope="session")

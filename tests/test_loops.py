@@ -14,6 +14,7 @@ from codegen.architecture import HEADER_BEATS
 from codegen.estimate import MEMORY_LATENCY, Scheduler, Stage, loop_totals, total_trips
 from codegen.loops import GROUP_OVERLAP, Loop, Run, loops_of
 from codegen.render import render
+from codegen.schedule import job_table
 from pysim.design import Design
 
 LABEL = re.compile(r"^\s*([A-Z_]+):\s*$")
@@ -86,6 +87,8 @@ def test_the_code_has_exactly_these_loops(preset: str, designs: dict[str, Design
         assert not any(found[name].variable for name in (*outer[1:], label) if outer), label
         for name in there.outer[: len(there.outer) - len(loop.nest)]:
             assert any(found[inner].variable for inner in (*outer, label)), (label, name)
+    jobs = re.findall(r"^    \{.*// (.+)$", (tmp_path / "src/jobs.h").read_text(), re.MULTILINE)
+    assert jobs == [job.name for job in job_table(architecture)]
     groups = found[GROUP_OVERLAP.loop]
     assert (groups.function, groups.pipelined) == (GROUP_OVERLAP.function, False)
 

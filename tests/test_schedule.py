@@ -55,7 +55,7 @@ def test_records_of_every_shape(shape: str, preset: str) -> None:
 FIELDS = {each.name: each for each in dataclasses.fields(Job) if each.compare}
 WIDTHS = {
     BYTE: ("top_k", "half"),
-    SHORT: ("index", "count", "words", "out_words", "source_word", "destination_word"),
+    SHORT: ("index", "count", "words", "out_words", "mixed_words", "source_word", "destination_word"),
     SHORT - 1: ("blocks", "group", "pairs", "settings_beats", "setting", "first_token"),
     LONG: ("rows", "channels", "first", "beats", "block_beats", "task_beats"),
 }
@@ -115,6 +115,7 @@ def test_a_record_as_bytes() -> None:
         task_beats=2,
         setting=0x0102,
         first_token=5,
+        mixed_words=0x0607,
         skips_if_empty=True,
         weighted=True,
     )
@@ -127,7 +128,7 @@ def test_a_record_as_bytes() -> None:
             "0900000000000000",
             "ddccbbaa00000000",
             "0000000002000000",
-            "0201050000000000",
+            "0201050007060000",
         )
     )
 

@@ -69,7 +69,7 @@ def write_hls_kernels(
     script = folder / SCRIPT
     scripts = ScriptContext.of(architecture, board, source_files())
     about = _Context.of(kernels, blackboxes)
-    script.write_text(sources.text(f"{FOLDER}/{SCRIPT}", context, scripts, about))
+    script.write_text(sources.text(f"{FOLDER}/{SCRIPT}", scripts, about))
     return [streams, *tops, script]
 
 
