@@ -27,7 +27,7 @@ from edgemoe.accelerator import emulated_board
 from edgemoe.host_check import check_host
 from frontend.zoo import find_spec
 from pysim.network import Network
-from pysim.precision import PRESETS
+from pysim.precision import NAMED
 
 PAGE: Final = Path(__file__).parents[1] / "docs/boards.md"
 MARK: Final = "<!-- check: fit -->"
@@ -46,7 +46,7 @@ app = typer.Typer(add_completion=False)
 def fitted(network: str, preset: str, board: str) -> Fitted | None:
     """The fastest hardware, or None where nothing fits."""
     try:
-        return fit(Network(find_spec(network), PRESETS[preset]), load_board(board))
+        return fit(Network(find_spec(network), NAMED[preset]), load_board(board))
     except InputError:
         return None
 
@@ -97,10 +97,10 @@ def main(
     """Fit, generate, compile and compare."""
     console = Console()
     if table:
-        text = PAGE.read_text()
-        before, _, behind = text.partition(MARK + "\n")
+        found = markdown()
+        before, _, behind = PAGE.read_text().partition(MARK + "\n")
         rest = behind[behind.index("\n\n") + 1 :] if "\n\n" in behind else ""
-        PAGE.write_text(f"{before}{MARK}\n{markdown()}{rest}")
+        PAGE.write_text(f"{before}{MARK}\n{found}{rest}")
         return
     rows = Table("board", "ms", "lanes x outputs x tile", "rows", "values", "mismatches")
     wrong = 0

@@ -27,6 +27,7 @@ from frontend.zoo import find_spec
 from pysim.design import Design
 from pysim.network import Network
 from pysim.precision import PRESETS
+from scripts import fit_boards
 
 SMALL = Limits(dsp=300, bram36=40, uram=0, lut=40_000, ff=60_000)
 
@@ -369,3 +370,34 @@ def test_shares_of_a_batch_lose_no_token(tmp_path: Path) -> None:
     write_queues(tmp_path / "dense.json", spec, 3, {"any": {spec.depth: tokens}})
     with pytest.raises(InputError, match="has no experts"):
         read_queues(tmp_path / "dense.json", spec)
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize(("board", "preset"), [("kv260", "w8a8"), ("pynq-z2", "w8a8-lean")])
+def test_fitted_builds_return_the_simulators_integers(board: str, preset: str, tmp_path: Path) -> None:
+    """Of every board, `scripts/fit_boards.py` proves a larger network's."""
+    found, values, mismatches = fit_boards.verify("micro", preset, board, tmp_path / "build")
+    assert values > 10_000 and mismatches == 0
+    assert found.performance.fits
+
+
+@pytest.mark.compile
+def test_every_kind_of_memory_returns_the_simulators_integers(
+    designs: dict[str, Design], tmp_path: Path
+) -> None:
+    kinds = {name: kinds[-1] for name, kinds in KINDS.items()}
+    hardware = Hardware(
+        lanes=5, outputs=10, token_tile=3, attention_rows=4, weight_rows=48, router_lanes=2, **kinds
+    )
+    build = edgemoe.generate(
+        designs["w16a16"],
+        tmp_path / "build",
+        "kv260",
+        hardware=hardware.changed(clock_mhz=200),
+        must_fit=False,
+    )
+    top = (build.hls / "src/top.cpp").read_text()
+    assert top.count("impl = uram") >= 6
+    assert "impl = lutram" in (build.hls / "src/router.cpp").read_text()
+    result = edgemoe.verify(tmp_path / "build")
+    assert result.values > 10_000 and result.failed == 0

@@ -199,7 +199,16 @@ def test_a_typo_is_refused_before_anything_is_written(
 def other_rows(tmp_path_factory: pytest.TempPathFactory, folders: Path) -> Build:
     """A build with fewer attention rows than its Design: to read, not to change."""
     folder = tmp_path_factory.mktemp("rows") / "build"
-    settings = ["--set", "lanes=4", "--set", "outputs=8", "--set", "attention_rows=2"]
+    settings = [
+        "--set",
+        "lanes=4",
+        "--set",
+        "outputs=8",
+        "--set",
+        "token_tile=4",
+        "--set",
+        "attention_rows=2",
+    ]
     assert main(["generate", str(folders / "w8a8"), "-o", str(folder), "--any-size", *settings]) == 0
     return Build.load(folder)
 
