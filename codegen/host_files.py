@@ -54,8 +54,10 @@ def write_host(
         (len(ports[0]), digest.hexdigest()),
         None if heads is None else hashlib.sha256(heads).hexdigest(),
     )
-    (folder / MANIFEST).write_text(json.dumps(content.model_dump(mode="json"), indent=2) + "\n")
-    write_emulated_hwh(kernel_arguments(architecture), folder / EMULATED_HWH, board, content.clock_mhz)
+    (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
+    write_emulated_hwh(
+        kernel_arguments(architecture), folder / EMULATED_HWH, board, architecture.hardware.clock_mhz
+    )
     _copy_driver(folder)
 
 

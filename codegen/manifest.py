@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict
+from typing import Any
 
 from boards import Board
 from codegen.architecture import Architecture
@@ -13,87 +11,6 @@ from codegen.weight_image import image_layout, output_layout
 from common.contract import HEADS, VERSION, WEIGHTS, Argument
 from common.pictures import RESAMPLE
 from pysim.design import Design
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ArgumentTable(_Table):
-    """An argument of the kernel that is a register."""
-
-    name: str
-    bits: Literal[32, 64]
-    output: bool
-
-
-class ImagesTable(_Table):
-    """Preparation of images, and their layout in memory."""
-
-    channels: int
-    height: int
-    width: int
-    resample: str
-    patch_size: int
-    lanes: int
-    patch_words: int
-    word_bytes: int
-    padding: int
-
-
-class OutputTable(_Table):
-    """Layout of final tokens in memory."""
-
-    tokens: int
-    dim: int
-    lanes: int
-    token_words: int
-    word_bytes: int
-
-
-class TaskTable(_Table):
-    """A task and its head."""
-
-    name: str
-    kind: str
-    norm: bool
-    norm_eps: float
-    fc_norm: bool
-    prefix_tokens: int
-    out_channels: int | None
-
-
-class WeightsTable(_Table):
-    """The weight image: port after port."""
-
-    file: str
-    ports: int
-    port_bytes: int
-    sha256: str
-
-
-class ManifestFile(_Table):
-    """Everything in `manifest.json`."""
-
-    version: Literal[2]
-    name: str
-    design_id: str
-    hardware_id: str
-    weights_sha256: str
-    board: str
-    pynq_name: str | None
-    clock_mhz: float
-    precision: str
-    kernel: str
-    arguments: list[ArgumentTable]
-    max_batch: int
-    images: ImagesTable
-    output: OutputTable
-    frac: int
-    tasks: list[TaskTable]
-    weights: WeightsTable
-    heads: str | None
-    heads_sha256: str | None
 
 
 def kernel_arguments(architecture: Architecture) -> list[Argument]:
@@ -113,8 +30,8 @@ def manifest(
     board: Board,
     weights: tuple[int, str],
     heads_sha256: str | None,
-) -> ManifestFile:
-    """The manifest of a build.
+) -> dict[str, Any]:
+    """The manifest of a build, as JSON values.
 
     Args:
         design: the Design whose weights go along.
@@ -124,42 +41,41 @@ def manifest(
         heads_sha256: hash of the file with the task heads; None where there is none.
     """
     spec = design.spec
-    images, output = image_layout(architecture), output_layout(architecture)
+    images = image_layout(architecture)
     channels, height, width = images.shape
     port_bytes, sha256 = weights
-    return ManifestFile(
-        version=VERSION,
-        name=spec.name,
-        design_id=design.design_id,
-        hardware_id=architecture.hardware_id,
-        weights_sha256=design.weights_sha256,
-        board=board.name,
-        pynq_name=board.pynq_name,
-        clock_mhz=architecture.hardware.clock_mhz,
-        precision=design.precision.name,
-        kernel=TOP,
-        arguments=[_table(ArgumentTable, argument) for argument in kernel_arguments(architecture)],
-        max_batch=architecture.hardware.max_batch,
-        images=ImagesTable(
-            channels=channels,
-            height=height,
-            width=width,
-            resample=RESAMPLE,
+    return {
+        "version": VERSION,
+        "name": spec.name,
+        "design_id": design.design_id,
+        "hardware_id": architecture.hardware_id,
+        "weights_sha256": design.weights_sha256,
+        "board": board.name,
+        "pynq_name": board.pynq_name,
+        "clock_mhz": architecture.hardware.clock_mhz,
+        "precision": design.precision.name,
+        "kernel": TOP,
+        "arguments": [argument._asdict() for argument in kernel_arguments(architecture)],
+        "max_batch": architecture.hardware.max_batch,
+        "images": {
+            "channels": channels,
+            "height": height,
+            "width": width,
+            "resample": RESAMPLE,
             **{name: value for name, value in images._asdict().items() if name != "shape"},
-        ),
-        output=_table(OutputTable, output),
-        frac=design.residual.frac,
-        tasks=[
-            TaskTable(name=task, out_channels=spec.head(task).out_channels, **spec.decoder(task)._asdict())
+        },
+        "output": output_layout(architecture)._asdict(),
+        "frac": design.residual.frac,
+        "tasks": [
+            {"name": task, "out_channels": spec.head(task).out_channels, **spec.decoder(task)._asdict()}
             for task in spec.tasks
         ],
-        weights=WeightsTable(
-            file=WEIGHTS, ports=architecture.hardware.weight_ports, port_bytes=port_bytes, sha256=sha256
-        ),
-        heads=None if heads_sha256 is None else HEADS,
-        heads_sha256=heads_sha256,
-    )
-
-
-def _table(kind: type[Any], values: Any) -> Any:
-    return kind(**values._asdict())
+        "weights": {
+            "file": WEIGHTS,
+            "ports": architecture.hardware.weight_ports,
+            "port_bytes": port_bytes,
+            "sha256": sha256,
+        },
+        "heads": None if heads_sha256 is None else HEADS,
+        "heads_sha256": heads_sha256,
+    }

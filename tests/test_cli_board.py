@@ -140,7 +140,7 @@ class TestVerifyHost:
     @pytest.mark.compile
     def test_changed_code_is_found(self, built: Build, tmp_path: Path, capsys: Captured) -> None:
         shutil.copytree(built.folder, tmp_path / "build")
-        change(tmp_path / "build/hls/src/top.cpp", "images, task, header", "images, 0 * task, header")
+        change(tmp_path / "build/hls/src/top.cpp", "task * job.task_beats", "0 * job.task_beats")
         data = as_json(capsys, "verify", tmp_path / "build", "--host", "--images", 2, code=1)
         wrong = {name for name, engine in data["engines"].items() if engine["mismatches"]}
         assert wrong == {f"host.{kind}.depth" for kind in ("tokens", "real", "stream", "batch")}
