@@ -97,10 +97,10 @@ def main(
     """Fit, generate, compile and compare."""
     console = Console()
     if table:
-        found = markdown()
+        cells = markdown()
         before, _, behind = PAGE.read_text().partition(MARK + "\n")
         rest = behind[behind.index("\n\n") + 1 :] if "\n\n" in behind else ""
-        PAGE.write_text(f"{before}{MARK}\n{found}{rest}")
+        PAGE.write_text(f"{before}{MARK}\n{cells}{rest}")
         return
     rows = Table("board", "ms", "lanes x outputs x tile", "rows", "values", "mismatches")
     wrong = 0
