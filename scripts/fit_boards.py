@@ -56,12 +56,12 @@ def markdown() -> str:
     heads = [f"{network} `{preset}`" for network, preset in TABLE]
     lines = ["| Board | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads)]
     for board in board_names():
-        cells = [_cell(fitted(network, preset, board)) for network, preset in TABLE]
+        cells = [cell(fitted(network, preset, board)) for network, preset in TABLE]
         lines.append(f"| `{board}` | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(found: Fitted | None) -> str:
+def cell(found: Fitted | None) -> str:
     if found is None:
         return "-"
     used = {

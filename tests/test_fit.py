@@ -22,6 +22,7 @@ from codegen.performance import evaluate, on_board
 from codegen.queues import read_queues, write_queues
 from codegen.resources import engine_resources, estimate_resources
 from common.errors import InputError
+from doc_tables import marked_tables, read_page
 from edgemoe.cli import main
 from frontend.zoo import find_spec
 from pysim.design import Design
@@ -401,3 +402,24 @@ def test_every_kind_of_memory_returns_the_simulators_integers(
     assert "impl = lutram" in (build.hls / "src/router.cpp").read_text()
     result = edgemoe.verify(tmp_path / "build")
     assert result.values > 10_000 and result.failed == 0
+
+
+# --- The page ------------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_boards_has_all_of_them() -> None:
+    rows = marked_tables(read_page("boards.md"))["fit"]
+    assert [row["Board"] for row in rows] == [*board_names()]
+    heads = [f"{network} {preset}" for network, preset in fit_boards.TABLE]
+    assert [heading.replace("`", "") for heading in rows[0]] == ["Board", *heads]
+
+
+@pytest.mark.parametrize(
+    ("board", "network", "preset"),
+    [("zcu102", "m3vit-tiny", "w8a8"), ("kv260", "vit-tiny", "w8a8"), ("pynq-z2", "m3vit-tiny", "w8a8-lean")],
+)
+def test_cells_of_the_table_are_what_fit_finds(board: str, network: str, preset: str) -> None:
+    """Of a few: `scripts/fit_boards.py --table` writes all."""
+    (row,) = (row for row in marked_tables(read_page("boards.md"))["fit"] if row["Board"] == board)
+    (cell,) = (text for heading, text in row.items() if heading.replace("`", "") == f"{network} {preset}")
+    assert cell == fit_boards.cell(fit_boards.fitted(network, preset, board))
