@@ -213,7 +213,8 @@ def test_less_room_takes_more_time_and_more_room_less(micro_w8a8: Network) -> No
     assert advice.limited_by and list(advice.gains.values()) == sorted(advice.gains.values())
     times = [each.performance.ms for each in advice.pareto]
     assert times[0] == best.performance.ms and times == sorted(times) and len(times) > 1
-    for slower in advice.pareto[1:]:
+    # Another may be as fast with less of one resource and more of another.
+    for slower in (each for each in advice.pareto if each.hardware != best.hardware):
         less = [
             slower.performance.resources[name][0] < best.performance.resources[name][0]
             for name in ("dsp", "bram36", "lut")
