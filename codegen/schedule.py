@@ -599,10 +599,15 @@ class _Maker:
 
 
 def _with_waits(jobs: Sequence[Job]) -> Iterator[Job]:
-    """The jobs, each with the engines whose earlier jobs it must not overtake."""
+    """The jobs, each with the engines whose earlier jobs it must not overtake.
+
+    It must not start before whatever wrote what it reads, nor write what others still read. An engine is left out if
+    its jobs are known to be done because others were waited for.
+    """
     # For each job, the last job of each engine that is done when it starts.
     done: list[dict[Engine, int]] = []
     last_of: dict[Engine, int] = {}
+    # Who read (False) or wrote (True) a region since it was written last.
     touched: dict[Region, list[tuple[int, bool]]] = {}
     for number, job in enumerate(jobs):
         known = dict(done[last_of[job.engine]]) if job.engine in last_of else {}
@@ -625,4 +630,4 @@ def _with_waits(jobs: Sequence[Job]) -> Iterator[Job]:
             touched[region] = [(number, True)]
         done.append(known)
         last_of[job.engine] = number
-        yield replace(job, waits_for=tuple(sorted(waits)))
+        yield replace(job, waits_for=tuple(sorted(waits))) if waits else job
