@@ -39,6 +39,7 @@ DESIGNS = range(10)
 # --- Designs ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rtl
 @pytest.mark.compile
 @pytest.mark.parametrize("number", DESIGNS)
 def test_a_random_design_is_refused_or_compiles(number: int) -> None:
