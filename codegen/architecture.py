@@ -6,11 +6,11 @@ the estimate have in common is computed here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from itertools import accumulate, groupby
-from typing import assert_never
+from typing import Final, assert_never
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from common.errors import InputError
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic, Kind
 from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
-from pysim.kernels.iccad23 import FEATURE
 from pysim.network import Network
 from pysim.precision import Precision
 from pysim.program import (
@@ -51,7 +50,7 @@ OUTPUT_BYTES = 4
 SHIFT_BITS = 8
 SOFTMAX_CYCLES = 4
 """Cycles of the recurrence of the single-pass softmax: its sum is shifted (or multiplied), rounded and added to."""
-NORM_LATENCY = {"requantise": 32, "iccad23": 96}
+NORM_LATENCY: Final[Mapping[Arithmetic, int]] = {REQUANTISE: 32, ICCAD23: 96}
 """Cycles from the last channel of a token to its reciprocal standard deviation: by a table, or bit by bit."""
 PRODUCT_SHIFT = ORIGINAL_FRAC["linear_weight"]
 """Right shift of the products of the iccad23 arithmetic, whose operands are aligned to it: no weight is finer."""
@@ -230,11 +229,9 @@ class Architecture:
     def _check_sizes(self) -> None:
         """Refuse a network that the numbers in the generated code cannot count."""
         most = (1 << INDEX_BITS) - 1
-        if self.arithmetic == "iccad23":
-            # A token's exponentials, each at most 1, are summed in a feature.
-            most_experts = (1 << (FEATURE.width - 1 - FEATURE.frac)) - 1
-            why = "the sum of a token's exponentials would wrap"
-        else:
+        most_experts = self.network.arithmetic.most_experts
+        why = "the sum of a token's exponentials would wrap"
+        if most_experts is None:
             most_experts, why = most, f"the router numbers them in {INDEX_BITS} bits"
             if self.max_tokens > most:
                 raise InputError(
@@ -375,7 +372,7 @@ class Architecture:
         The statistics of a token are due with the first word of the token so much later, which comes
         `(norm_lag - 1) * token_words + 1` cycles after its own last word.
         """
-        return norm_lag(self.token_words, NORM_LATENCY[self.arithmetic])
+        return norm_lag(self.token_words, NORM_LATENCY[self.network.arithmetic])
 
     @property
     def pixel_offset(self) -> int:
@@ -494,7 +491,7 @@ class Architecture:
     @property
     def over_selected(self) -> bool:
         """Whether a token's gate scores are a softmax over the chosen experts instead of over all."""
-        return self.spec.moe is not None and self.spec.moe.normalize_over_selected
+        return self.spec.moe is not None and self.spec.moe.gate_kind.over_selected
 
     @property
     def softmax_keys(self) -> int:

@@ -21,10 +21,12 @@ from codegen.architecture import (
 )
 from codegen.hardware import Hardware, MemoryKind
 from pysim import datapath, tables
+from pysim.activations import Activation
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic
 from pysim.formats import Format
 from pysim.iccad23_quantizer import PARAMETER_WIDTH
 from pysim.kernels import iccad23
+from pysim.kernels.gelu import GELU_FRAC
 from pysim.precision import Precision
 from pysim.spec import ModelSpec
 from pysim.tables import PiecewiseLinear
@@ -112,6 +114,8 @@ class Context:
         storage: what holds each memory.
         tables: of the function units.
         original: numbers of the original's arithmetic; None for the other one.
+        activation: the activation function.
+        gelu_frac: fraction bits of an activation function's exact output.
         pack_bits: distance of two weights that share a DSP slice.
     """
 
@@ -124,6 +128,8 @@ class Context:
     storage: Storage
     tables: tuple[PiecewiseLinear, ...]
     original: Original | None
+    activation: Activation
+    gelu_frac: int = GELU_FRAC
     pack_bits: int = PACK_BITS
 
     @classmethod
@@ -148,6 +154,7 @@ class Context:
             storage(architecture),
             function_tables(architecture),
             _ORIGINAL[architecture.network.arithmetic](spec),
+            architecture.network.activation,
         )
 
 
@@ -220,7 +227,7 @@ def table_storage(functions: Iterable[PiecewiseLinear], large: MemoryKind = "blo
 
 def function_tables(architecture: Architecture) -> tuple[PiecewiseLinear, ...]:
     """Tables of the function units."""
-    return _FUNCTION_TABLES[architecture.network.arithmetic]
+    return _FUNCTION_TABLES[architecture.network.arithmetic](architecture.network.activation)
 
 
 _ICCAD23_GELU = PiecewiseLinear(
@@ -230,9 +237,15 @@ _ICCAD23_GELU = PiecewiseLinear(
     iccad23.FRAC,
     iccad23.GELU_STEP_BITS,
 )
-_FUNCTION_TABLES: dict[Arithmetic, tuple[PiecewiseLinear, ...]] = {
-    REQUANTISE: tables.TABLES,
-    ICCAD23: (*iccad23.TABLES, _ICCAD23_GELU),
+
+
+def _tables(activation: Activation) -> tuple[PiecewiseLinear, ...]:
+    return tables.UNIT_TABLES if activation.delta is None else (*tables.UNIT_TABLES, activation.delta)
+
+
+_FUNCTION_TABLES: dict[Arithmetic, Callable[[Activation], tuple[PiecewiseLinear, ...]]] = {
+    REQUANTISE: _tables,
+    ICCAD23: lambda activation: (*iccad23.TABLES, _ICCAD23_GELU),
 }
 
 

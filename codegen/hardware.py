@@ -244,6 +244,7 @@ def check_clock(board: Board, clock_mhz: float) -> None:
 
 def hardware_id(network: Network, hardware: Hardware) -> str:
     """16 hexadecimal digits over everything that is synthesised; weights and clock are not part of it."""
+    deltas = [delta for delta in (network.activation.delta,) if delta is not None]
     baked = {
         "version": VERSION,
         "model": network.spec.shape(),
@@ -252,7 +253,7 @@ def hardware_id(network: Network, hardware: Hardware) -> str:
         "formats": {name: str(fmt) for name, fmt in datapath.FORMATS.items()},
         "tables": [
             (t.name, t.base.tolist(), t.slope.tolist(), t.frac, t.step_bits)
-            for t in (*tables.TABLES, *iccad23.TABLES)
+            for t in (*tables.UNIT_TABLES, *deltas, *iccad23.TABLES)
         ],
         "gelu_table": iccad23.GELU_TABLE.tolist(),
     }

@@ -13,10 +13,15 @@ from dataclasses import dataclass
 
 from codegen.architecture import NORM_LATENCY, Architecture, attention_steps, ceil_div
 from codegen.schedule import Job
+from pysim.arithmetic import ICCAD23, REQUANTISE
 from pysim.kernels.iccad23 import FEATURE
 
 DIVIDER_DEPTH = 2 * FEATURE.frac + 4
 """Stages of a pipelined division of the original's arithmetic: one a bit of the quotient, and its ends."""
+_DIVIDER = {REQUANTISE: 0, ICCAD23: DIVIDER_DEPTH}
+"""Stages of a division where an arithmetic has one."""
+_DIVISOR = {REQUANTISE: 14, ICCAD23: 3}
+"""Stages that make the divisor of a token's exponentials."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,8 @@ GROUP_OVERLAP = Overlap("GROUP_PAIRS", "linear", "load_group", "linear_group", p
 
 def loops_of(architecture: Architecture) -> dict[str, Loop]:
     """Every pipelined loop of a Design's kernel, by its label."""
-    original = architecture.arithmetic == "iccad23"
-    divider = DIVIDER_DEPTH if original else 0
+    arithmetic = architecture.network.arithmetic
+    divider = _DIVIDER[arithmetic]
     found = [
         Loop("LOAD_POSITIONS", "load_header_and_positions", "load", 5, port="weights"),
         Loop("COPY_POSITIONS", "load_header_and_positions", "load", 5),
@@ -114,12 +119,12 @@ def loops_of(architecture: Architecture) -> dict[str, Loop]:
         Loop("LOAD_SETTINGS", "load_norm", "load", 4, port="weights"),
         Loop("LOAD_NORM", "load_norm", "load", 4, port="weights"),
         Loop("LOAD_GROUP", "load_group", "load", 5, port="weights"),
-        # The write-back is the longest way: a wide product, a shift, the GELU table, a product, a shift. 45 to 50.
+        # The write-back is the longest way: a wide product, a shift, a table, a product, a shift. 45 to 50.
         Loop("ROUNDS", "linear_group", "linear", 50),
         # Products and their tree, the score, its exponential; beside it the reciprocal, a weight, a weighted value.
         Loop("CYCLES", "attention_head", "attention", 40 + divider, ("KEYS",)),
         # The latency of the statistics, and the normalisation that reads them.
-        Loop("WORDS", "layernorm", "norm", NORM_LATENCY[architecture.arithmetic] + 12, ("TOKENS",)),
+        Loop("WORDS", "layernorm", "norm", NORM_LATENCY[arithmetic] + 12, ("TOKENS",)),
         Loop("GATHER_WORDS", "gather", "gather", 6, ("GATHER_TOKENS",)),
         Loop("STORE_WORD", "store_tokens", "output", 5, ("STORE_TOKENS",), port="output"),
     ]
@@ -129,11 +134,11 @@ def loops_of(architecture: Architecture) -> dict[str, Loop]:
             # Products and their tree, a sum, then a wide product and a shift.
             Loop("GATE_WORDS", "gate_logits", "router", 24, ("GATE_TOKENS",)),
             Loop("CHOOSE_TOKENS", "choose_experts", "router", 20),
-            Loop("FIND_DIVISORS", "choose_experts", "router", 3 if original else 14),
+            Loop("FIND_DIVISORS", "choose_experts", "router", _DIVISOR[arithmetic]),
             Loop("FILL_RANKS", "choose_experts", "router", 22 + divider, ("FILL_QUEUES",)),
             Loop("FIND_ACTIVE", "choose_experts", "router", 3),
         ]
-        if architecture.spec.moe is not None and architecture.spec.moe.normalize_over_selected:
+        if architecture.spec.moe is not None and architecture.spec.moe.gate_kind.over_selected:
             found.append(Loop("SELECTED_TOKENS", "choose_experts", "router", 20))
     return {loop.label: loop for loop in found}
 

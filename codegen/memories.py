@@ -9,6 +9,7 @@ from codegen.architecture import PRODUCT_SHIFT, RECORD_BYTES, Architecture, ceil
 from codegen.context import IMPLEMENTATIONS, SMALL_TABLE, function_tables, storage
 from codegen.hardware import MemoryKind
 from codegen.schedule import job_count
+from pysim.arithmetic import ICCAD23
 from pysim.datapath import (
     ACCUMULATOR_LIMIT,
     EXPONENTIAL,
@@ -160,7 +161,7 @@ class Widths:
     def of(cls, architecture: Architecture) -> Widths:
         """The widths of an architecture's arithmetic."""
         precision = architecture.precision
-        if architecture.arithmetic == "iccad23":
+        if architecture.network.arithmetic is ICCAD23:
             feature = FEATURE.width
             return cls(
                 activation=feature,
@@ -217,7 +218,7 @@ def memories(architecture: Architecture) -> dict[str, list[Memory]]:
         "write-back": [
             table_memory(table, architecture.lanes, storage(architecture).tables[table.name])
             for table in function_tables(architecture)
-            if table.name == "gelu_delta"
+            if (delta := architecture.network.activation.delta) is not None and table.name == delta.name
         ],
         "attention": _attention(architecture),
         "layernorm": _layernorm(architecture),
@@ -317,7 +318,9 @@ def _attention(architecture: Architecture) -> list[Memory]:
 def _layernorm(architecture: Architecture) -> list[Memory]:
     parameters = architecture.lanes * (NORM_WEIGHT_WIDTH + ACCUMULATOR_LIMIT)
     total = architecture.network.residual_width + architecture.spec.dim.bit_length()
-    statistics = 2 * FEATURE.width if architecture.arithmetic == "iccad23" else total + MANTISSA_FRAC + 1 + 6
+    statistics = (
+        2 * FEATURE.width if architecture.network.arithmetic is ICCAD23 else total + MANTISSA_FRAC + 1 + 6
+    )
     return [
         Memory("norm parameters", 1, architecture.token_words, parameters, "norm", "lutram"),
         Memory("norm statistics", 1, architecture.norm_lag + 1, statistics, "statistics", "lutram"),

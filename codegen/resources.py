@@ -13,7 +13,7 @@ import numpy as np
 from codegen.architecture import Architecture, ceil_div, smallest
 from codegen.memories import Widths, memories
 from pysim.datapath import ACCUMULATOR_LIMIT, GELU_INPUT, NORM_WEIGHT_WIDTH, NORMALIZED
-from pysim.tables import EXP2, GELU_DELTA, RECIPROCAL, RSQRT, PiecewiseLinear
+from pysim.tables import EXP2, RECIPROCAL, RSQRT, PiecewiseLinear
 
 CONTROL_FACTOR = 1.3
 """LUTs of state machines, address counters and multiplexers, on top of the data path's."""
@@ -82,14 +82,15 @@ def dsp_by_engine(architecture: Architecture) -> dict[str, int]:
     residual, channel_bits = architecture.network.residual_width, spec.dim.bit_length()
     multiplier = multiplier_dsp(ACCUMULATOR_LIMIT, 17) if precision.multipliers else 0
     hidden = multiplier_dsp(GELU_INPUT.width + 12, 17) if precision.multipliers else 0
-    gelu = multiplier_dsp(GELU_DELTA.slope_format.width, GELU_DELTA.step_bits + 1)
+    delta = architecture.network.activation.delta
+    activation = 0 if delta is None else multiplier_dsp(delta.slope_format.width, delta.step_bits + 1)
     slots = smallest(hardware.attention_rows, spec.tokens)
     reciprocal = multiplier_dsp(RECIPROCAL.slope_format.width, RECIPROCAL.step_bits + 1)
     rsqrt = multiplier_dsp(RSQRT.slope_format.width, RSQRT.step_bits + 1)
     attention, exponential = widths.attention, widths.exponential
     engines = {
         "linear": ceil_div(macs, 2) if architecture.packed else macs * per_mac,
-        "write-back": lanes * (multiplier + gelu + hidden + multiplier_dsp(residual, 18)),
+        "write-back": lanes * (multiplier + activation + hidden + multiplier_dsp(residual, 18)),
         "attention": slots
         * lanes
         * (multiplier_dsp(attention, attention) + multiplier_dsp(exponential, attention))

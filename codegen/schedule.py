@@ -527,7 +527,7 @@ class _Maker:
             beats=architecture.gate_beats,
             task_beats=architecture.gate_beats,
             setting=self._setting("hidden_multiplier_0", "align"),
-            over_selected=op.over_selected,
+            over_selected=op.kind.over_selected,
             **self._places(Region.GATE_INPUT, Region.QUEUES),
         )
 

@@ -14,11 +14,12 @@ from codegen.architecture import Architecture
 from codegen.schedule import BEFORE_EMBED, Job, job_table, stage_name
 from codegen.weight_image import image_layout, pack_weights, port_images
 from common.packing import pack_images
+from pysim.activations import Activation
 from pysim.arithmetic import ICCAD23, REQUANTISE, Kind
 from pysim.datapath import GELU_INPUT, SCORE
 from pysim.design import Design
 from pysim.kernels import iccad23
-from pysim.kernels.gelu import gelu
+from pysim.kernels.gelu import activate
 from pysim.kernels.units import exp2, reciprocal, rsqrt
 from pysim.program import (
     Attention,
@@ -134,7 +135,7 @@ def _engine(op: Operation) -> str:
 
 _LINEAR = {
     Destination.HEADS: "linear_heads",
-    Destination.HIDDEN: "linear_gelu",
+    Destination.HIDDEN: "linear_hidden",
     Destination.RESIDUAL: "linear_residual",
     Destination.EXPERT: "linear_expert",
 }
@@ -183,7 +184,9 @@ class _Writer:
 
     def units(self) -> None:
         """Function units on random inputs, and on the ends of their ranges."""
-        arrays = _UNITS[self.design.arithmetic](np.random.default_rng(0))
+        arrays = _UNITS[self.design.arithmetic](
+            np.random.default_rng(0), self.architecture.network.activation
+        )
         for name, values in arrays.items():
             self.save(name, values)
 
@@ -224,7 +227,7 @@ class _Writer:
 Arrays = dict[str, NDArray[Any]]
 
 
-def _units(generator: np.random.Generator) -> Arrays:
+def _units(generator: np.random.Generator, activation: Activation) -> Arrays:
     differences = generator.integers(0, 32 << SCORE.frac, UNIT_SAMPLES)
     differences = np.concatenate([differences, [0, 1, (1 << SCORE.width) - 1]])
     activations = generator.normal(0, 2**GELU_INPUT.frac, UNIT_SAMPLES).astype(np.int64)
@@ -237,15 +240,15 @@ def _units(generator: np.random.Generator) -> Arrays:
     return {
         "exp2_in": differences,
         "exp2_out": exp2(differences),
-        "gelu_in": activations,
-        "gelu_out": gelu(activations),
+        "activation_in": activations,
+        "activation_out": activate(activation, activations),
         "mantissa_in": values,
         "reciprocal_out": np.stack(reciprocal(values.astype(np.uint64)), axis=1),
         "rsqrt_out": np.stack(rsqrt(values.astype(np.uint64)), axis=1),
     }
 
 
-def _iccad23_units(generator: np.random.Generator) -> Arrays:
+def _iccad23_units(generator: np.random.Generator, _activation: Activation) -> Arrays:
     """The units of the original's arithmetic: features in, features out."""
     one, largest, limit = iccad23.ONE, iccad23.FEATURE.max, iccad23.GELU_LIMIT
     distances = np.concatenate([generator.integers(0, 32 * one, UNIT_SAMPLES), [0, 1, largest, largest + 1]])
@@ -257,8 +260,8 @@ def _iccad23_units(generator: np.random.Generator) -> Arrays:
     return {
         "exp_in": distances,
         "exp_out": iccad23.exponentials(-distances[None], np.zeros(1, np.int64)),
-        "gelu_in": activations,
-        "gelu_out": iccad23.gelu(activations),
+        "activation_in": activations,
+        "activation_out": iccad23.gelu(activations),
         "feature_in": features,
         "reciprocal_out": iccad23.reciprocal(features),
         "sqrt_out": iccad23.floor_sqrt(np.maximum(features, 1) << iccad23.FRAC),

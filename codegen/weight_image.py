@@ -25,7 +25,7 @@ from pysim.datapath import MULTIPLIER_WIDTH
 from pysim.design import Design
 from pysim.kernels.iccad23 import FEATURE
 from pysim.program import (
-    Activation,
+    Activated,
     Attention,
     Embed,
     Gate,
@@ -271,7 +271,7 @@ class _RequantisePacker(_Packer):
                 found |= self._hidden(linear.activation)
         return found
 
-    def _hidden(self, activation: Activation) -> Iterator[tuple[str, int]]:
+    def _hidden(self, activation: Activated) -> Iterator[tuple[str, int]]:
         """Scales behind the activation function; 0 for experts that the layer does not have."""
         assert activation.scaling is not None
         multiplier, shift = activation.scaling

@@ -49,6 +49,10 @@ def import_(
         str | None, typer.Option(metavar="A,B,...", help="Names of the tasks, in the order of their gates.")
     ] = None,
     norm_eps: Annotated[float | None, typer.Option(help="Epsilon of the LayerNorms.")] = None,
+    activation: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Activation function: gelu, gelu_tanh, quick_gelu, relu."),
+    ] = None,
     fill_missing_experts: Annotated[
         int | None, typer.Option(min=0, metavar="SEED", help="Fill missing expert weights with random ones.")
     ] = None,
@@ -69,6 +73,7 @@ def import_(
         normalization=None if normalize is None else parse_normalization(normalize),
         tasks=None if tasks is None else tuple(name.strip() for name in tasks.split(",")),
         norm_eps=norm_eps,
+        activation=activation,
         fill_missing_experts=fill_missing_experts,
     )
     imported = import_model(source, options, kind)

@@ -1,8 +1,8 @@
 """Fake-quantised forward of the torch network: the formats and approximations of a Design, with gradients.
 
-Every value that a Design narrows is narrowed here, by the Design's own scales, and stays in real units. GELU,
-LayerNorm, attention with its single-pass softmax, and the router are the simulator's own functions. Their gradients
-are those of the exact functions, and the gradient of rounding is taken for 1 inside the range of a format and 0
+Every value that a Design narrows is narrowed here, by the Design's own scales, and stays in real units. Activation
+function, LayerNorm, attention with its single-pass softmax, and router are the simulator's own. Their gradients are
+those of the exact functions, and the gradient of rounding is taken for 1 inside the range of a format and 0
 outside (the straight-through estimator, Bengio et al., arXiv 1308.3432).
 
 What it leaves out, because a Design is made anew from the weights afterwards: weights are rounded to nearest instead
@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from frontend.network import Block, ExpertLinear, Network
+from frontend.network import ACTIVATIONS, Block, ExpertLinear, Network
 from pysim.datapath import GELU_INPUT, NORMALIZED, PIXEL_FRAC, PIXEL_OFFSET, PROBABILITY, SCORE
 from pysim.design import Design
 from pysim.extras import missing
 from pysim.kernels.attention import attention
-from pysim.kernels.gelu import GELU_FRAC, gelu
+from pysim.kernels.gelu import GELU_FRAC, activate
 from pysim.kernels.layernorm import normalize
 from pysim.kernels.router import route
 from pysim.program import (
@@ -168,6 +168,8 @@ class FakeBlock(nn.Module):
             FakeLinear(design, fc2, hidden, stream, index)
             for hidden, index in zip(self.hidden, fc2.indices, strict=True)
         )
+        assert fc1.activation is not None
+        self.activation = fc1.activation.function
         gates = of_type(operations, Gate)
         self.has_experts = bool(gates)
         for gate in gates:
@@ -236,9 +238,9 @@ class FakeBlock(nn.Module):
     def _mlp(self, y: Tensor, place: int, parameters: tuple[Tensor, ...]) -> Tensor:
         fc1, fc1_bias, fc2, fc2_bias = parameters
         before = self.gelu_input(self.fc1[place](y, fc1, fc1_bias))
-        activated = gelu(_numpy(self.gelu_input.integers(before)))
+        activated = activate(self.activation, _numpy(self.gelu_input.integers(before)))
         value = torch.from_numpy(activated).to(torch.float32) * 2.0**-GELU_FRAC
-        hidden = self.hidden[place](straight_through(functional.gelu(before), value))
+        hidden = self.hidden[place](straight_through(ACTIVATIONS[self.activation.name](before), value))
         return self.fc2[place](hidden, fc2, fc2_bias)
 
     def _experts(self, x: Tensor, wide: Tensor, y: Tensor, block: Block, task: int) -> Tensor:
@@ -246,16 +248,11 @@ class FakeBlock(nn.Module):
         place = 0 if len(self.gates) == 1 else task
         bias = None if moe.gate.bias is None else moe.gate.bias[task]
         logits = self.logits(self.gates[place](self.gate_input(wide), moe.gate.weight[place], bias))
-        routing = route(
-            _numpy(self.logits.integers(logits)),
-            moe.top_k,
-            normalize_over_selected=moe.normalize_over_selected,
-        )
+        routing = route(_numpy(self.logits.integers(logits)), moe.top_k, moe.kind)
         best = torch.from_numpy(routing.experts)
-        if moe.normalize_over_selected:
-            scores = logits.gather(1, best).softmax(-1)
-        else:
-            scores = logits.softmax(-1).gather(1, best)
+        chosen_first = moe.kind.over_selected
+        scores = (logits.gather(1, best) if chosen_first else logits).softmax(-1)
+        scores = scores if chosen_first else scores.gather(1, best)
         scores = straight_through(
             scores, torch.from_numpy(routing.scores).to(torch.float32) * PROBABILITY.lsb
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import InputError
+from common.printable import shown
 from common.reading import read_json
 from frontend.checkpoint import SAFETENSORS_SUFFIX, TORCH_SUFFIXES, is_shard_folder, listed, read_state
 from frontend.edge_moe import SUFFIX as EDGE_MOE_SUFFIX
@@ -21,6 +22,17 @@ ONNX_SUFFIX = ".onnx"
 MOST_CONFIG_BYTES = 16 << 20
 """Limit of a configuration of Hugging Face: some name every class of a data set."""
 
+_HF_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+}
+"""Activation functions of a Model by their names in Hugging Face's `ACT2FN`."""
 _HF_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _M3VIT_MARKS = (".mlp.experts.", "decoders.", "gate_task_represent.")
 _APPLIES = {
@@ -29,6 +41,7 @@ _APPLIES = {
     "normalization": ("m3vit", "vit", "onnx"),
     "tasks": ("m3vit", "vit", "onnx"),
     "norm_eps": ("m3vit", "edge-moe", "vit"),
+    "activation": ("m3vit", "vit"),
     "fill_missing_experts": ("edge-moe",),
 }
 
@@ -131,13 +144,15 @@ def _hugging_face_folder(source: Path, options: Options) -> tuple[Path, Options,
         scale = 1 / (_positive(images.get("rescale_factor")) or 1 / 255)
         where = f"{source / 'preprocessor_config.json'}: image_mean, image_std"
         said["normalization"] = checked(tuple(mean), tuple(std), scale, where)
-    told = {name: value for name, value in said.items() if value and getattr(options, name) is None}
     activation = config.get("hidden_act", "gelu")
-    if activation != "gelu":
+    if not isinstance(activation, str) or activation not in _HF_ACTIVATIONS:
         raise InputError(
-            f"{source / 'config.json'}: hidden_act {activation!r}, expected 'gelu'",
-            hint="the accelerator computes the exact GELU",
+            f"{source / 'config.json'}: hidden_act is {shown(activation)}, expected one of "
+            f"{', '.join(_HF_ACTIVATIONS)}",
+            hint="the accelerator has no other activation functions",
         )
+    said["activation"] = _HF_ACTIVATIONS[activation]
+    told = {name: value for name, value in said.items() if value and getattr(options, name) is None}
     return weights, dataclasses.replace(options, **told), model_name(str(source))
 
 

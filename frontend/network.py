@@ -5,7 +5,8 @@ Names and shapes of the parameters are those of a Model folder, so that a `state
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -24,6 +25,20 @@ except ModuleNotFoundError as error:
 
 INITIAL_PREFIX_TOKEN = 0.5
 """Standard deviation of fresh prefix tokens, such as the class token; fresh patches have no position yet."""
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """X times the sigmoid of 1.702 x."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": functional.gelu,
+    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+    "quick_gelu": quick_gelu,
+    "relu": functional.relu,
+}
+"""Activation functions of the MLPs by their names in a `model.toml`."""
 
 
 def exporting() -> bool:
@@ -60,14 +75,15 @@ class Mlp(nn.Module):
         super().__init__()
         self.fc1 = nn.Linear(spec.dim, spec.mlp_dim)
         self.fc2 = nn.Linear(spec.mlp_dim, spec.dim)
+        self.activation = ACTIVATIONS[spec.activation]
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (..., dim) to the same shape."""
         return self.fc2(self.activate(self.fc1(tokens)))
 
     def activate(self, hidden: Tensor) -> Tensor:
-        """GELU."""
-        return functional.gelu(hidden)
+        """The activation function."""
+        return self.activation(hidden)
 
 
 class ExpertLinear(nn.Module):
@@ -116,7 +132,8 @@ class Moe(nn.Module):
     def __init__(self, spec: ModelSpec, moe: MoeSpec) -> None:
         super().__init__()
         self.top_k = moe.top_k
-        self.normalize_over_selected = moe.normalize_over_selected
+        self.activation = ACTIVATIONS[spec.activation]
+        self.kind = moe.gate_kind
         self.fc1 = ExpertLinear(moe.experts, spec.dim, moe.hidden_dim)
         self.fc2 = ExpertLinear(moe.experts, moe.hidden_dim, spec.dim)
         self.gate = Gate(spec, moe)
@@ -150,18 +167,18 @@ class Moe(nn.Module):
             best = logits.argsort(dim=-1, descending=True, stable=True)[:, : self.top_k]
         over = (
             logits.gather(1, best).softmax(-1)
-            if self.normalize_over_selected
+            if self.kind.over_selected
             else logits.softmax(-1).gather(1, best)
         )
         return torch.zeros_like(logits).scatter(1, best, over)
 
     def activate(self, hidden: Tensor, expert: int) -> Tensor:
-        """GELU of one expert's hidden values."""
-        return functional.gelu(hidden)
+        """The activation function of one expert's hidden values."""
+        return self.activation(hidden)
 
     def activate_all(self, hidden: Tensor) -> Tensor:
-        """GELU of (experts, n, hidden)."""
-        return functional.gelu(hidden)
+        """The activation function of (experts, n, hidden)."""
+        return self.activation(hidden)
 
 
 class Block(nn.Module):

@@ -201,7 +201,7 @@ def read_mlp(
     products = [node for node in region if node.op in LINEAR and node.index > first.node.index]
     if not products:
         raise matcher.mismatch(region[-1], "expected the second linear layer of an MLP")
-    matcher.after_gelu(first, products[0])
+    activation = matcher.activation(first, products[0])
     second = matcher.linear_at(products[0], products[0].inputs[0], "the second linear layer of an MLP")
     hidden = len(first.weight)
     _shaped(matcher, first, (hidden, dim))
@@ -212,4 +212,4 @@ def read_mlp(
         weights[f"{block}.mlp.{name}.bias"] = layer.bias_or_zero
     activated = matcher.value(second.node.inputs[0])
     matcher.prove(second.node, matcher.value(end), second(activated), "the second linear layer of an MLP")
-    return {"hidden": hidden}
+    return {"hidden": hidden, "activation": activation}

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erf
+from scipy.special import erf, expit
 
 from common.errors import InputError
 from frontend.onnx_graph import Graph, Node
+from pysim.activations import ACTIVATIONS
 
 Array = NDArray[Any]
 
@@ -172,11 +173,6 @@ def layer_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
     return np.asarray(centred / np.sqrt(variance + np.float32(epsilon)) * weight + bias)
 
 
-def gelu(x: Array) -> Array:
-    """The exact GELU."""
-    return np.asarray(0.5 * x * (1 + erf(x / np.sqrt(np.float32(2)))), x.dtype)
-
-
 def _layer_normalization(node: Node, x: Array, weight: Array, bias: Array | None = None) -> Array:
     if node.attributes.get("axis", -1) not in (-1, x.ndim - 1):
         raise ValueError("a norm over more than the channels")
@@ -185,10 +181,17 @@ def _layer_normalization(node: Node, x: Array, weight: Array, bias: Array | None
     )
 
 
+GELUS = {"none": "gelu", "tanh": "gelu_tanh"}
+"""Activation functions of a Model by the attribute `approximate` of ONNX's Gelu."""
+
+
 def _gelu(node: Node, x: Array) -> Array:
-    if node.attributes.get("approximate", "none") != "none":
-        raise ValueError("the tanh approximation of GELU; the accelerator computes the exact one")
-    return gelu(x)
+    function = ACTIVATIONS[GELUS[node.attributes.get("approximate", "none")]].function
+    return function(x.astype(np.float64)).astype(x.dtype)
+
+
+def _relu(x: Array) -> Array:
+    return np.maximum(x, 0)
 
 
 def _axes(node: Node, given: Array | None) -> tuple[int, ...] | None:
@@ -357,15 +360,18 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "Reciprocal": _unary(np.reciprocal),
     "ReduceMean": _reduce(np.mean),
     "ReduceSum": _reduce(np.sum),
+    "Relu": _unary(_relu),
     "Reshape": _reshape,
     "ScatterElements": _scatter,
     "Shape": _shape,
+    "Sigmoid": _unary(expit),
     "Slice": _slice,
     "Softmax": _softmax,
     "Split": _split,
     "Sqrt": _unary(np.sqrt),
     "Squeeze": _squeeze,
     "Sub": _elementwise(np.subtract),
+    "Tanh": _unary(np.tanh),
     "TopK": _top_k,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,

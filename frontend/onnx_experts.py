@@ -10,6 +10,7 @@ from frontend.onnx_eval import Array, softmax
 from frontend.onnx_graph import Node
 from frontend.onnx_match import LINEAR, LinearLayer, Matcher, Norm
 from pysim.files import Tensors
+from pysim.gates import GateKind
 
 
 def read_experts(
@@ -37,7 +38,7 @@ def read_experts(
         raise matcher.mismatch(
             second.node, f"weights of shape {second.weight.shape}, expected {(count, dim, hidden)}"
         )
-    matcher.after_gelu(first, second.node)
+    activation = matcher.activation(first, second.node)
     for name, layer in (("fc1", first), ("fc2", second)):
         weights[f"{block}.moe.{name}.weight"] = layer.weight
         weights[f"{block}.moe.{name}.bias"] = layer.bias_or_zero
@@ -57,17 +58,18 @@ def read_experts(
     logits = matcher.value(gate.output).reshape(-1, count)
     outputs = matcher.value(second.output).reshape(count, -1, dim)
     found = matcher.value(end)
-    for kind in ("softmax-topk", "topk-softmax"):
-        scores = _scores(logits, top_k, over_selected=kind == "topk-softmax")
+    for kind in GateKind:
+        scores = _scores(logits, top_k, kind)
         if matcher.agree(found, (outputs * scores.T[:, :, None]).sum(axis=0).reshape(found.shape)):
             break
     else:
         raise matcher.mismatch(branch, "expected the sum of the chosen experts, weighted by a softmax")
     return {
+        "activation": activation,
         "experts": count,
         "hidden_dim": hidden,
         "top_k": top_k,
-        "gate": kind,
+        "gate": kind.value,
         "gate_bias": biased,
         "gates": gates,
         "gate_tasks": len(kept),
@@ -137,11 +139,11 @@ def _task_count(matcher: Matcher, gate: LinearLayer, task: str | None) -> int:
     return 1
 
 
-def _scores(logits: Array, top_k: int, *, over_selected: bool) -> Array:
+def _scores(logits: Array, top_k: int, kind: GateKind) -> Array:
     """(rows, experts) weights of the chosen experts, 0 for the others."""
     best = np.argsort(-logits, axis=1, kind="stable")[:, :top_k]
     picked = np.take_along_axis(logits, best, 1)
-    values = softmax(picked) if over_selected else np.take_along_axis(softmax(logits), best, 1)
+    values = softmax(picked) if kind.over_selected else np.take_along_axis(softmax(logits), best, 1)
     scores = np.zeros_like(logits)
     np.put_along_axis(scores, best, values, 1)
     return scores

@@ -224,7 +224,7 @@ class _Importer:
     ) -> ModelSpec:
         moe_layers = [number for number, layer in enumerate(layers) if "experts" in layer]
         dense = [layer["hidden"] for layer in layers if "experts" not in layer]
-        self._check_alike(layers, "heads", dense, moe_layers)
+        self._check_alike(layers, dense, moe_layers)
         first = layers[moe_layers[0]] if moe_layers else None
         tasks = self._tasks(list(heads), None if first is None else first["gate_tasks"])
         moe = None
@@ -247,6 +247,7 @@ class _Importer:
                 "dim": dim,
                 "depth": len(layers),
                 "heads": layers[0]["heads"],
+                "activation": layers[0]["activation"],
                 "mlp_dim": dense[0] if dense else layers[0]["hidden_dim"],
                 "qkv_bias": any(
                     f"blocks.{layer}.attn.qkv.bias" in self.weights for layer in range(len(layers))
@@ -259,16 +260,14 @@ class _Importer:
             self.graph.source,
         )
 
-    def _check_alike(
-        self, layers: list[dict[str, Any]], name: str, dense: list[int], moe_layers: list[int]
-    ) -> None:
-        """Refuse layers of different sizes, which one accelerator does not run."""
-        kinds = [{layer[name] for layer in layers}, set(dense)]
+    def _check_alike(self, layers: list[dict[str, Any]], dense: list[int], moe_layers: list[int]) -> None:
+        """Refuse layers of different sizes or activation functions, which one accelerator does not run."""
+        kinds = [{layer[name] for layer in layers} for name in ("heads", "activation")] + [set(dense)]
         described = ("experts", "hidden_dim", "top_k", "gate", "gate_bias", "gates")
         kinds.append({tuple(layers[number][key] for key in described) for number in moe_layers})
         for kind in kinds:
             if len(kind) > 1:
-                raise InputError(f"{self.graph.source}: layers of different sizes: {sorted(kind, key=str)}")
+                raise InputError(f"{self.graph.source}: layers that differ: {sorted(kind, key=str)}")
 
     def _tasks(self, heads: list[str], gates: int | None) -> list[str]:
         if self.options.tasks is not None:
@@ -306,6 +305,7 @@ class _Importer:
 def _numbers(spec: ModelSpec) -> tuple[Any, ...]:
     """Numbers that shapes do not show but results depend on."""
     moe = spec.moe
-    gate = None if moe is None else (moe.top_k, moe.normalize_over_selected, sorted(spec.moe_layers))
+    gate = None if moe is None else (moe.top_k, moe.gate_kind, sorted(spec.moe_layers))
     heads = [spec.decoder(task) for task in spec.tasks]
-    return spec.image_size, spec.patch_size, spec.prefix_tokens, spec.heads, spec.norm_eps, gate, heads
+    sizes = spec.image_size, spec.patch_size, spec.prefix_tokens, spec.heads
+    return *sizes, spec.norm_eps, spec.activation, gate, heads

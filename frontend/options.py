@@ -25,6 +25,7 @@ class Options:
         normalization: of the images that the network was trained on.
         tasks: names of the tasks, in the order of their gates.
         norm_eps: epsilon of the LayerNorms.
+        activation: name of the activation function of the MLPs.
         fill_missing_experts: seed of random weights for experts that are missing (Edge-MoE's folder only).
     """
 
@@ -34,6 +35,7 @@ class Options:
     normalization: Normalization | None = None
     tasks: tuple[str, ...] | None = None
     norm_eps: float | None = None
+    activation: str | None = None
     fill_missing_experts: int | None = None
 
 

@@ -110,6 +110,7 @@ class TransformerReader:
             "dim": self.dim,
             "depth": self.depth,
             "heads": self.heads,
+            "activation": self.options.activation or "gelu",
             "qkv_bias": self.qkv_bias,
         }
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pysim.activations import Activation
 from pysim.datapath import EXPONENTIAL, GELU_INPUT, MANTISSA_FRAC, SCORE
-from pysim.kernels.gelu import GELU_FRAC, gelu
+from pysim.kernels.gelu import GELU_FRAC, activate
 from pysim.kernels.units import exp2, reciprocal, rsqrt
 from pysim.tables import RECIPROCAL, RSQRT, PiecewiseLinear
 
@@ -79,19 +80,16 @@ def rsqrt_worst_error() -> WorstError:
     return _mantissa_worst_error(rsqrt, -0.5, 2, RSQRT)
 
 
-def gelu_worst_error() -> WorstError:
-    """GELU unit over every input of its format."""
+def activation_worst_error(activation: Activation) -> WorstError:
+    """Activation function over every input of its format."""
     worst = WorstError(0.0, 0.0, 0, relative=False)
     chunk = 1 << 20
-    erfc = np.frompyfunc(math.erfc, 1, 1)
     for start in range(GELU_INPUT.min, GELU_INPUT.max + 1, chunk):
         x = np.arange(start, min(start + chunk, GELU_INPUT.max + 1), dtype=np.int64)
         real = GELU_INPUT.to_float(x)
-        exact = np.maximum(real, 0.0)
-        # Beyond 9 the difference from relu is under 2**-60, and erfc of a Python float is slow.
-        near = np.abs(real) < 9
-        exact[near] = 0.5 * real[near] * np.asarray(erfc(-real[near] / math.sqrt(2)), np.float64)
-        error = np.abs(np.ldexp(gelu(x).astype(np.float64), -GELU_FRAC) - exact)
+        error = np.abs(
+            np.ldexp(activate(activation, x).astype(np.float64), -GELU_FRAC) - activation.function(real)
+        )
         at = int(error.argmax())
         if error[at] > worst.error:
             worst = WorstError(float(error[at]), float(real[at]), 0, relative=False)

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from pysim.activations import ACTIVATIONS
 from pysim.datapath import PIXEL_FRAC, PROBABILITY, SCORE
 from pysim.formats import Format, Overflow, Quantization
 from pysim.kernels.iccad23 import FEATURE
@@ -105,10 +106,14 @@ class Arithmetic(ABC):
     Attributes:
         name: as a `design.toml` has it.
         exact: whether sums must fit their accumulators; otherwise they wrap by definition.
+        activations: names of the activation functions that it has.
+        most_experts: experts whose exponentials it can sum for a token; None where any number is as good.
     """
 
     name: str
     exact: bool
+    activations: frozenset[str]
+    most_experts: int | None = None
 
     @abstractmethod
     def residual(self, precision: Precision, frac: int, dim: int) -> Format:
@@ -138,6 +143,7 @@ class Requantise(Arithmetic):
 
     name = "requantise"
     exact = True
+    activations = frozenset(ACTIVATIONS)
 
     def residual(self, precision: Precision, frac: int, dim: int) -> Format:
         """See `Arithmetic`: narrowed for models so wide that LayerNorm's sums would leave 64 bits."""
@@ -188,6 +194,9 @@ class Iccad23(Arithmetic):
 
     name = "iccad23"
     exact = False
+    activations = frozenset(("gelu",))
+    # Each exponential is at most 1, and their sum is a feature.
+    most_experts = (1 << (FEATURE.width - 1 - FEATURE.frac)) - 1
 
     PARAMETERS: ClassVar[Mapping[Role, str]] = {
         Role.PATCH_WEIGHT: "patch_weight",

@@ -18,7 +18,7 @@ EXPONENTIAL = Format(26, 25, False, *_RND_SAT)
 PROBABILITY = Format(17, 16, False, *_RND_SAT)
 """Probabilities and gate scores, from 0 to 1 inclusive."""
 GELU_INPUT = Format(24, 14, True, *_RND_SAT)
-"""Format that the first MLP layer hands to the GELU unit."""
+"""Format that the first MLP layer hands to its activation function."""
 NORMALIZED = Format(24, 18, True, *_RND_SAT)
 """(x - mean) / std, before gamma and beta."""
 MANTISSA_FRAC = 17

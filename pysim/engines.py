@@ -19,7 +19,7 @@ from pysim.design import Design
 from pysim.kernels import iccad23
 from pysim.kernels.attention import attention, first_keys
 from pysim.kernels.embed import pixel_operands
-from pysim.kernels.gelu import gelu
+from pysim.kernels.gelu import activate
 from pysim.kernels.layernorm import normalize
 from pysim.kernels.linear import Requantise, accumulate
 from pysim.kernels.moe import run_experts
@@ -93,7 +93,7 @@ class RequantiseEngines:
         requantise = self.design.requantise(op.scaling, index)
         if op.activation is None:
             return requantise(sums, op.output.format, 0 if old is None else old)
-        activated = gelu(requantise(sums, GELU_INPUT))
+        activated = activate(op.activation.function, requantise(sums, GELU_INPUT))
         place = index or (0,)
         zero = int(self.design.integers(op.activation.zero, place))
         return self.design.requantise(op.activation.scaling, place)(activated, op.output.format, zero)
@@ -123,7 +123,7 @@ class RequantiseEngines:
 
     def route(self, op: Gate, logits: IntArray) -> Routing:
         """See `Engines`."""
-        return route(logits, op.top_k, normalize_over_selected=op.over_selected)
+        return route(logits, op.top_k, op.kind)
 
     def experts(
         self, op: Experts, routing: Routing, x: IntArray, stream: IntArray
@@ -178,7 +178,7 @@ class Iccad23Engines:
         chosen = top_k(logits, op.top_k)
         selected = np.take_along_axis(logits, chosen, axis=1)
         start = np.zeros(len(logits), np.int64)
-        maxima, sums = iccad23.single_pass(selected if op.over_selected else logits, start)
+        maxima, sums = iccad23.single_pass(op.kind.terms(logits, selected), start)
         scores = (iccad23.exponentials(selected, maxima) << iccad23.FRAC) // sums[:, None]
         return Routing(chosen, scores, op.experts)
 

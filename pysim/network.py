@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from pysim.activations import ACTIVATIONS, Activation
 from pysim.arithmetic import Arithmetic, arithmetic_of
 from pysim.precision import Precision
 from pysim.program import Program, Value, program, values
@@ -27,6 +28,11 @@ class Network:
     def arithmetic(self) -> Arithmetic:
         """The arithmetic: how values are computed and stored."""
         return arithmetic_of(self.precision)
+
+    @property
+    def activation(self) -> Activation:
+        """The activation function of the MLPs."""
+        return ACTIVATIONS[self.spec.activation]
 
     @cached_property
     def program(self) -> Program:

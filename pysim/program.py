@@ -31,9 +31,12 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from common.errors import InputError
+from pysim.activations import ACTIVATIONS, Activation
 from pysim.arithmetic import Kind, Role, Source, Tensor, arithmetic_of
 from pysim.datapath import NORM_WEIGHT_WIDTH, POSITION_WIDTH
 from pysim.formats import Format
+from pysim.gates import GateKind
 from pysim.precision import PRESETS, Precision
 from pysim.spec import ModelSpec, MoeSpec
 
@@ -175,15 +178,17 @@ class Product(_Operation):
         return self.input.rows * outputs * inputs
 
 
-class Activation(NamedTuple):
-    """Activation behind the first layer of an MLP: the function, which is GELU, and a requantisation.
+class Activated(NamedTuple):
+    """Activation behind the first layer of an MLP: the function, and a requantisation.
 
     Attributes:
+        function: the activation function.
         scaling: from the function's result to the operands of the next layer; one for each expert. None where the
             arithmetic fixes it.
         zero: (experts or 1,) what is added at last, for ranges that are not symmetric; None likewise.
     """
 
+    function: Activation
     scaling: Scaling | None
     zero: Tensor | None
 
@@ -203,7 +208,7 @@ class Linear(Product):
     results: tuple[Value, ...]
     destination: Destination
     added: Value | None = None
-    activation: Activation | None = None
+    activation: Activated | None = None
     experts: int | None = None
 
     @property
@@ -354,14 +359,14 @@ class Gate(Product):
         scores: (tokens, top_k).
         experts: experts to choose from.
         top_k: experts for a token.
-        over_selected: whether the weights are a softmax over the chosen experts instead of over all.
+        kind: how the weights are made of the logits.
     """
 
     logits: Value
     scores: Value
     experts: int
     top_k: int
-    over_selected: bool
+    kind: GateKind
 
     @property
     def inputs(self) -> tuple[Value, ...]:
@@ -507,7 +512,16 @@ def program(spec: ModelSpec, precision: Precision = PRESETS["w16a16"]) -> Progra
     Args:
         spec: shape of the network.
         precision: widths and arithmetic; names, sizes and sources depend on the shape alone.
+
+    Raises:
+        InputError: an activation function that the arithmetic does not have.
     """
+    known = arithmetic_of(precision).activations
+    if spec.activation not in known:
+        raise InputError(
+            f"precision {precision.name} has no activation function {spec.activation}, only {', '.join(sorted(known))}",
+            hint="choose w16a16 or w8a8, which have them all",
+        )
     embed = _Builder(spec, precision, None).embed()
     operations: list[Operation] = [embed]
     stream = embed.output
@@ -709,8 +723,10 @@ class _Builder:
         activation = None
         if destination is Destination.HIDDEN:
             scales = each or (1,)
-            activation = Activation(
-                self.scaling("hidden", scales), self.scale("hidden.zero", np.int32, scales)
+            activation = Activated(
+                ACTIVATIONS[self.spec.activation],
+                self.scaling("hidden", scales),
+                self.scale("hidden.zero", np.int32, scales),
             )
         return Linear(
             layer=self.layer,
@@ -744,5 +760,5 @@ class _Builder:
             scores=self.value("gate_scores", Kind.PROBABILITY, moe.top_k),
             experts=moe.experts,
             top_k=moe.top_k,
-            over_selected=moe.normalize_over_selected,
+            kind=moe.gate_kind,
         )

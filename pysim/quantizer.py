@@ -36,7 +36,7 @@ from pysim.kernels.linear import accumulator_width
 from pysim.model import Model
 from pysim.precision import Precision
 from pysim.program import (
-    Activation,
+    Activated,
     Attention,
     Destination,
     Embed,
@@ -308,7 +308,7 @@ class _Quantizer:
         return mixed_scale * 2.0**-attention_shift
 
     def _layer(self, op: Linear, hidden: list[Statistic]) -> None:
-        """A linear layer, of all experts where there are several; `hidden` is what its GELU leads to."""
+        """A linear layer, of all experts where there are several; `hidden` is what its activation function leads to."""
         weights, biases = self.model.value(op.weight), self.model.value(op.bias)
         out_scale = self.residual_scale if op.activation is None else GELU_INPUT.lsb
         for index in op.indices:
@@ -335,8 +335,8 @@ class _Quantizer:
             weight, bias = operand.read(weights[index], biases[bias_index])
             self._linear(op, weight * LOG2_E, bias * LOG2_E, operand, SCORE.lsb, index, bias_index=bias_index)
 
-    def _hidden(self, value: Value, activation: Activation, statistics: list[Statistic]) -> None:
-        """Requantisation of the GELU output, one for each expert where there are several."""
+    def _hidden(self, value: Value, activation: Activated, statistics: list[Statistic]) -> None:
+        """Requantisation of the activation function's output, one for each expert where there are several."""
         width, balance = value.format.width, Balance.identity(value.channels)
         operands = []
         for statistic in statistics:

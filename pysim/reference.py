@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erf
+from scipy.special import erf, expit
 
 from common.heads import layer_norm, run_head
 from pysim.model import Model
@@ -36,6 +36,24 @@ class ReferenceRun:
 def gelu(x: FloatArray) -> FloatArray:
     """X * Phi(x), with the exact normal distribution."""
     return 0.5 * x * (1 + erf(x / np.sqrt(2)))
+
+
+def gelu_tanh(x: FloatArray) -> FloatArray:
+    """GELU by its approximation with tanh (arXiv 1606.08415)."""
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+def quick_gelu(x: FloatArray) -> FloatArray:
+    """X times the sigmoid of 1.702 x (ibidem)."""
+    return x * expit(1.702 * x)
+
+
+def relu(x: FloatArray) -> FloatArray:
+    """X where it is positive, else 0."""
+    return np.maximum(x, 0.0)
+
+
+_ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "quick_gelu": quick_gelu, "relu": relu}
 
 
 def softmax(x: FloatArray) -> FloatArray:
@@ -117,7 +135,7 @@ class _Reference:
         return self._linear(f"{block}.attn.proj", mixed)
 
     def _mlp(self, y: FloatArray, layer: int) -> FloatArray:
-        hidden = gelu(self._linear(f"blocks.{layer}.mlp.fc1", y))
+        hidden = _ACTIVATIONS[self.model.spec.activation](self._linear(f"blocks.{layer}.mlp.fc1", y))
         self.tap(f"blocks.{layer}.hidden", hidden)
         return self._linear(f"blocks.{layer}.mlp.fc2", hidden)
 
@@ -132,7 +150,7 @@ class _Reference:
         self.experts[layer] = chosen
         if self.forced is not None:
             chosen = self.forced[layer]
-        if moe.normalize_over_selected:
+        if moe.gate_kind.over_selected:
             scores = softmax(np.take_along_axis(logits, chosen, axis=1))
         else:
             scores = np.take_along_axis(softmax(logits), chosen, axis=1)
@@ -140,6 +158,7 @@ class _Reference:
         names = [
             f"blocks.{layer}.moe.{part}" for part in ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")
         ]
+        activate = _ACTIVATIONS[self.model.spec.activation]
         fc1, fc1_bias, fc2, fc2_bias = (self.model.weights[name] for name in names)
         out = np.zeros_like(y)
         hidden_all = np.zeros((len(y), moe.top_k, moe.hidden_dim))
@@ -147,7 +166,7 @@ class _Reference:
             tokens, slot = np.nonzero(chosen == expert)
             if len(tokens) == 0:
                 continue
-            hidden = gelu(y[tokens] @ fc1[expert].T.astype(np.float64) + fc1_bias[expert])
+            hidden = activate(y[tokens] @ fc1[expert].T.astype(np.float64) + fc1_bias[expert])
             self.tap(f"blocks.{layer}.experts.{expert}.hidden", hidden)
             hidden_all[tokens, slot] = hidden
             output = hidden @ fc2[expert].T.astype(np.float64) + fc2_bias[expert]

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from common.heads import LEAST_PREFIX, MEANS, Head, HeadKind
 from common.toml import read_toml
+from pysim.activations import ACTIVATIONS
 from pysim.files import validate
+from pysim.gates import GATE_KINDS, GateKind
 
 Count = Annotated[int, Field(ge=1, le=1 << 20, strict=True)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -41,13 +43,13 @@ class MoeSpec(_Strict):
         return self
 
     @property
-    def normalize_over_selected(self) -> bool:
-        """True when the scores of the chosen experts sum to one.
+    def gate_kind(self) -> GateKind:
+        """The computation that `gate` and `renormalize` name.
 
         Softmax over the chosen logits equals softmax over all logits renormalised over the chosen ones, so
         `topk-softmax` and `softmax-topk` with `renormalize` are one computation.
         """
-        return self.gate == "topk-softmax" or self.renormalize
+        return GateKind.OVER_SELECTED if self.renormalize else GATE_KINDS[self.gate]
 
 
 class HeadSpec(_Strict):
@@ -92,6 +94,8 @@ class ModelSpec(_Strict):
     depth: Annotated[int, Field(ge=1, le=1024, strict=True)]
     heads: Count
     mlp_dim: Count
+    activation: str = "gelu"
+    """Activation function of the MLPs: one of `pysim.activations.ACTIVATIONS`."""
     qkv_bias: bool = True
     norm_eps: Annotated[float, Field(gt=0, le=0.1)] = 1e-6
     tasks: Annotated[list[Name], Field(min_length=1, max_length=256)]
@@ -99,6 +103,13 @@ class ModelSpec(_Strict):
     task_heads: dict[str, HeadSpec] = {}
     notes: str = ""
     """Anything a user of the weights must know, for example that some of them are random."""
+
+    @field_validator("activation")
+    @classmethod
+    def _activation_known(cls, activation: str) -> str:
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation {activation[:60]!r} is unknown: one of {', '.join(ACTIVATIONS)}")
+        return activation
 
     @field_validator("tasks")
     @classmethod
@@ -187,7 +198,7 @@ class ModelSpec(_Strict):
         """The fields that decide sizes and results, as JSON values: names, heads and notes do not."""
         fields = {"image_size", "in_channels", "patch_size", "dim", "depth", "heads", "mlp_dim", "moe"}
         # Fields that came later count where they differ from their defaults: identities of older Designs stay.
-        later = self.model_dump(include={"prefix_tokens"}, exclude_defaults=True)
+        later = self.model_dump(include={"prefix_tokens", "activation"}, exclude_defaults=True)
         return self.model_dump(include=fields, mode="json") | later | {"tasks": len(self.tasks)}
 
     def to_toml(self) -> dict[str, Any]:

@@ -110,17 +110,17 @@ def _rsqrt() -> PiecewiseLinear:
     )
 
 
-def _gelu_delta() -> PiecewiseLinear:
-    """delta(a) = a * (1 - Phi(a)) on [0, 8), so that gelu(x) = relu(x) - delta(|x|) (Edge-MoE, section IV-C)."""
+def _delta(name: str, rest: Callable[[float], float]) -> PiecewiseLinear:
+    """delta(a) = a * rest(a) on [0, 8), so that f(x) = relu(x) - delta(|x|) (Edge-MoE, section IV-C).
+
+    Args:
+        name: of the table.
+        rest: 1 - s(a) of a function x * s(x) with s(-x) = 1 - s(x).
+    """
     segments_per_unit_bits = 6
     points = np.arange(8 * 2**segments_per_unit_bits + 1) / 2**segments_per_unit_bits
-    return sample(
-        "gelu_delta",
-        lambda a: 0.5 * a * math.erfc(a / math.sqrt(2)),
-        points,
-        frac=18,
-        step_bits=GELU_INPUT.frac - segments_per_unit_bits,
-    )
+    step_bits = GELU_INPUT.frac - segments_per_unit_bits
+    return sample(name, lambda a: a * rest(a), points, frac=18, step_bits=step_bits)
 
 
 EXP2 = _exp2()
@@ -129,7 +129,16 @@ RECIPROCAL = _reciprocal()
 """1/m for a mantissa m in [1, 2)."""
 RSQRT = _rsqrt()
 """1/sqrt(m) for a mantissa m in [1, 4)."""
-GELU_DELTA = _gelu_delta()
+GELU_DELTA = _delta("gelu_delta", lambda a: 0.5 * math.erfc(a / math.sqrt(2)))
 """relu(x) - gelu(x) as a function of |x| in [0, 8); zero beyond."""
+GELU_TANH_DELTA = _delta(
+    "gelu_tanh_delta", lambda a: 1 / (1 + math.exp(2 * math.sqrt(2 / math.pi) * (a + 0.044715 * a**3)))
+)
+"""The same of GELU by its approximation with tanh (Hendrycks and Gimpel, arXiv 1606.08415, section 2)."""
+QUICK_GELU_DELTA = _delta("quick_gelu_delta", lambda a: 1 / (1 + math.exp(1.702 * a)))
+"""The same of x * sigmoid(1.702 x) (ibidem)."""
 
-TABLES = (EXP2, RECIPROCAL, RSQRT, GELU_DELTA)
+UNIT_TABLES = (EXP2, RECIPROCAL, RSQRT)
+"""Tables that every network has."""
+TABLES = (*UNIT_TABLES, GELU_DELTA, GELU_TANH_DELTA, QUICK_GELU_DELTA)
+"""All tables; of the last three, a network has that of its activation function."""

@@ -27,11 +27,13 @@ from codegen.architecture import PRODUCT_SHIFT, Architecture
 from codegen.render import render
 from common.errors import InputError
 from oracles import ORACLES
+from pysim.activations import ACTIVATIONS, Activation
 from pysim.formats import Format
+from pysim.gates import GateKind
 from pysim.kernels import iccad23
 from pysim.kernels.attention import attention, first_keys
 from pysim.kernels.embed import pixel_operands
-from pysim.kernels.gelu import gelu
+from pysim.kernels.gelu import activate
 from pysim.kernels.layernorm import normalize
 from pysim.kernels.linear import Requantise, accumulate
 from pysim.kernels.moe import run_experts
@@ -144,8 +146,8 @@ def _layernorm(
     return {"normalized": normalized, "y": y}
 
 
-def _router(logits: IntArray, k: int, normalize_over_selected: int) -> Output:
-    routing = route(logits, k, normalize_over_selected=bool(normalize_over_selected))
+def _router(logits: IntArray, k: int, over_selected: int) -> Output:
+    routing = route(logits, k, GateKind.OVER_SELECTED if over_selected else GateKind.OVER_ALL)
     queues = [routing.queue(expert) for expert in range(routing.count)]
     return {
         "experts": routing.experts,
@@ -216,10 +218,14 @@ def _iccad23_scale(residual: IntArray, y: IntArray, score: IntArray) -> Output:
     return {"scaled": scaled, "y": iccad23.add(residual, scaled)}
 
 
+def _activation(activation: Activation) -> Callable[..., Output]:
+    return lambda x: {"y": activate(activation, x)}
+
+
 PYSIM: dict[str, Callable[..., Output]] = {
     "requantise": _requantise,
     "linear": _linear,
-    "gelu": lambda x: {"y": gelu(x)},
+    **{name: _activation(each) for name, each in ACTIVATIONS.items()},
     "exp2": lambda differences: {"y": exp2(differences)},
     "reciprocal": _mantissa(reciprocal),
     "rsqrt": _mantissa(rsqrt),
@@ -253,6 +259,7 @@ class Hardware:
         tokens: keys that a softmax or attention row may have.
         dim: channels of a head.
         accepts: for every kernel, whether the C++ of this Design expresses a case.
+        activation: its activation function.
     """
 
     name: str
@@ -260,6 +267,7 @@ class Hardware:
     tokens: int
     dim: int
     accepts: dict[str, Callable[[dict[str, Any]], bool]] = field(repr=False)
+    activation: str = "gelu"
 
     def has(self, case: Case) -> bool:
         return case.kernel in self.accepts and self.accepts[case.kernel](case.inputs)
@@ -275,6 +283,7 @@ class Hardware:
             depth=1,
             heads=1,
             mlp_dim=4,
+            activation=self.activation,
             tasks=["a"],
             moe=MoeSpec(layers="all", experts=4, hidden_dim=4, top_k=1),
         )
@@ -308,14 +317,14 @@ class Hardware:
 
 
 def _router_shape(inputs: dict[str, Any]) -> tuple[int, int, int]:
-    return inputs["logits"].shape[1], inputs["k"], inputs["normalize_over_selected"]
+    return inputs["logits"].shape[1], inputs["k"], inputs["over_selected"]
 
 
 def _always(_inputs: dict[str, Any]) -> bool:
     return True
 
 
-def _requantising(name: str, tokens: int, **widths: int) -> Hardware:
+def _requantising(name: str, tokens: int, activation: str = "gelu", **widths: int) -> Hardware:
     """Widths of operands may be narrower than the types; those of results, to which values saturate, may not."""
     precision = Precision(name=name, multipliers=True, **widths)
     operand, weight, heads = precision.activation_width, precision.weight_width, precision.attention_width
@@ -353,7 +362,9 @@ def _requantising(name: str, tokens: int, **widths: int) -> Hardware:
     accepts = {
         "requantise": _always,
         "linear": fits_linear,
-        "gelu": _always,
+        # What needs no table is in every Design's C++.
+        activation: _always,
+        "relu": _always,
         "exp2": _always,
         "reciprocal": _always,
         "rsqrt": _always,
@@ -363,7 +374,7 @@ def _requantising(name: str, tokens: int, **widths: int) -> Hardware:
         "router": fits_router,
         "moe": fits_moe,
     }
-    return Hardware(name, precision, tokens, dim, accepts)
+    return Hardware(name, precision, tokens, dim, accepts, activation)
 
 
 _ORIGINAL = Hardware(
@@ -386,8 +397,10 @@ HARDWARE = {
     hardware.name: hardware
     for hardware in (
         _requantising("16-bit", tokens=1301),
-        _requantising("8-bit", 129, weight_width=8, activation_width=8, attention_width=8, gate_width=8),
-        _requantising("18-bit", 129, activation_width=18, attention_width=18),
+        _requantising(
+            "8-bit", 129, "gelu_tanh", weight_width=8, activation_width=8, attention_width=8, gate_width=8
+        ),
+        _requantising("18-bit", 129, "quick_gelu", activation_width=18, attention_width=18),
         _ORIGINAL,
     )
 }

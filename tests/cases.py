@@ -238,9 +238,9 @@ def linear(
     return Case("linear", name, data)
 
 
-def gelu(name: str, count: int, x: Fill = uniform) -> Case:
-    make = _Maker.of("gelu", name)
-    return Case("gelu", name, {"x": make.range(x, (count,), GELU_INPUT.min, GELU_INPUT.max)})
+def activation(name: str, count: int, x: Fill = uniform, kernel: str = "gelu") -> Case:
+    make = _Maker.of(kernel, name)
+    return Case(kernel, name, {"x": make.range(x, (count,), GELU_INPUT.min, GELU_INPUT.max)})
 
 
 def exp2(name: str, count: int, differences: Fill = uniform) -> Case:
@@ -339,7 +339,7 @@ def router(
     inputs: dict[str, IntArray | int] = {
         "logits": make.range(logits, (tokens, experts), SCORE.min, SCORE.max),
         "k": k,
-        "normalize_over_selected": int(selected),
+        "over_selected": int(selected),
     }
     return Case("router", name, inputs)
 
@@ -550,12 +550,13 @@ def _rows() -> Iterator[Case]:
     yield linear("signs by turns", (3, 64, 8), x=ends, weight=ends)
     yield linear("long sums", (2, 3072, 3), bits=(18, 18, 16), x=lowest, weight=lowest)
 
-    yield gelu("random", 2000)
-    yield gelu("dense around zero", 2049, ramp(-1024, 1))
-    yield gelu("edges", 64, edges)
-    yield gelu("every segment", 3000, sweep(-9 * GELU_ONE, 9 * GELU_ONE))
-    yield gelu("around the end of the table", 64, around(-8 * GELU_ONE, 8 * GELU_ONE))
-    yield gelu("one", 1, constant(GELU_ONE))
+    for kernel in ("gelu", "gelu_tanh", "quick_gelu", "relu"):
+        yield activation("random", 2000, kernel=kernel)
+        yield activation("dense around zero", 2049, ramp(-1024, 1), kernel)
+        yield activation("edges", 64, edges, kernel)
+        yield activation("every segment", 3000, sweep(-9 * GELU_ONE, 9 * GELU_ONE), kernel)
+        yield activation("around the end of the table", 64, around(-8 * GELU_ONE, 8 * GELU_ONE), kernel)
+        yield activation("one", 1, constant(GELU_ONE), kernel)
 
     yield exp2("random small", 2000, within(0, 28 * OCTAVE))
     yield exp2("every fraction", OCTAVE + 1, ramp(0, 1))

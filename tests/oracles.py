@@ -22,7 +22,16 @@ from pysim.datapath import (
     PROBABILITY,
     SCORE,
 )
-from pysim.tables import EXP2, GELU_DELTA, RECIPROCAL, RSQRT, TABLES, PiecewiseLinear
+from pysim.tables import (
+    EXP2,
+    GELU_DELTA,
+    GELU_TANH_DELTA,
+    QUICK_GELU_DELTA,
+    RECIPROCAL,
+    RSQRT,
+    TABLES,
+    PiecewiseLinear,
+)
 
 Row = list[int]
 Matrix = list[list[int]]
@@ -95,11 +104,11 @@ def rsqrt_of(value: int) -> tuple[int, int]:
     return rounded(looked_up(RSQRT, position), RSQRT.value_frac - MANTISSA_FRAC), leading // 2
 
 
-def gelu_of(x: int) -> int:
+def gelu_of(x: int, table: PiecewiseLinear = GELU_DELTA) -> int:
     """relu(x) - delta(|x|), with the fraction bits of an interpolated delta."""
-    end = len(GELU_DELTA.base) * 2**GELU_DELTA.step_bits
-    delta = looked_up(GELU_DELTA, abs(x)) if abs(x) < end else 0
-    return int(max(x, 0) * 2 ** (GELU_DELTA.value_frac - GELU_INPUT.frac) - delta)
+    end = len(table.base) * 2**table.step_bits
+    delta = looked_up(table, abs(x)) if abs(x) < end else 0
+    return int(max(x, 0) * 2 ** (table.value_frac - GELU_INPUT.frac) - delta)
 
 
 # --- Kernels ------------------------------------------------------------------------------------------------
@@ -139,6 +148,19 @@ def linear(
 
 def gelu(x: Row) -> Output:
     return {"y": [gelu_of(value) for value in x]}
+
+
+def gelu_tanh(x: Row) -> Output:
+    return {"y": [gelu_of(value, GELU_TANH_DELTA) for value in x]}
+
+
+def quick_gelu(x: Row) -> Output:
+    return {"y": [gelu_of(value, QUICK_GELU_DELTA) for value in x]}
+
+
+def relu(x: Row) -> Output:
+    """In the units of the others."""
+    return {"y": [max(value, 0) * 2 ** (GELU_DELTA.value_frac - GELU_INPUT.frac) for value in x]}
 
 
 def exp2(differences: Row) -> Output:
@@ -259,12 +281,12 @@ def best(logits: Row, k: int) -> Row:
     return chosen
 
 
-def router(logits: Matrix, k: int, normalize_over_selected: int) -> Output:
+def router(logits: Matrix, k: int, over_selected: int) -> Output:
     experts = [best(row, k) for row in logits]
     scores = []
     for row, chosen in zip(logits, experts, strict=True):
         selected = [row[expert] for expert in chosen]
-        m, s = maximum_and_sum(selected if normalize_over_selected else row, 0)
+        m, s = maximum_and_sum(selected if over_selected else row, 0)
         scores.append([probability(x, m, s) for x in selected])
     queues = [
         [
@@ -501,6 +523,9 @@ ORACLES: dict[str, Callable[..., Output]] = {
         requantise,
         linear,
         gelu,
+        gelu_tanh,
+        quick_gelu,
+        relu,
         exp2,
         reciprocal,
         rsqrt,
@@ -548,6 +573,17 @@ def exact_delta(a: Decimal) -> Decimal:
         term = term * a * a / n
     density = (-a * a / 2).exp() / (2 * _pi()).sqrt()
     return a * (Decimal("0.5") - density * total)
+
+
+def exact_tanh_delta(a: Decimal) -> Decimal:
+    """a * (1 - (1 + tanh(u)) / 2) with u = sqrt(2 / pi) * (a + 0.044715 a**3)."""
+    u = (2 / _pi()).sqrt() * (a + Decimal("0.044715") * a**3)
+    return a / (1 + (2 * u).exp())
+
+
+def exact_quick_delta(a: Decimal) -> Decimal:
+    """a * (1 - sigmoid(1.702 a))."""
+    return a / (1 + (Decimal("1.702") * a).exp())
 
 
 def _pi() -> Decimal:

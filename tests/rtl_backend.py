@@ -24,6 +24,7 @@ from codegen.rtl.kernels.units import unit_kernels
 from codegen.rtl.render import render
 from codegen.rtl.simulation import Scenario, build, play
 from codegen.weight_image import pack_gate, pack_linear, pack_norm, pack_records
+from pysim.activations import ACTIVATIONS
 from pysim.precision import Precision
 from pysim.program import Destination
 from pysim.spec import ModelSpec, MoeSpec
@@ -38,12 +39,13 @@ GATE_EXPERTS, GATE_RANKS = 16, 5
 
 @dataclass(frozen=True)
 class Shape:
-    """A Design for the sake of its kernels: widths, hardware, and the largest sizes."""
+    """A Design for the sake of its kernels: widths, hardware, the largest sizes, and the activation function."""
 
     name: str
     precision: Precision
     hardware: Hardware
     tokens: int
+    activation: str = "gelu"
 
     @property
     def architecture(self) -> Architecture:
@@ -56,6 +58,7 @@ class Shape:
             depth=1,
             heads=1,
             mlp_dim=4,
+            activation=self.activation,
             tasks=["a"],
             moe=MoeSpec(layers="all", experts=GATE_EXPERTS, hidden_dim=4, top_k=GATE_RANKS),
         )
@@ -90,13 +93,16 @@ SHAPES = {
             ),
             _parallelism(8, 4, 64),
             129,
+            "gelu_tanh",
         ),
         Shape(
             "18-bit",
             Precision(name="18-bit", activation_width=18, attention_width=18, multipliers=True),
             _parallelism(4, 1, 64),
             129,
+            "quick_gelu",
         ),
+        Shape("relu", Precision(name="relu"), _parallelism(4, 1, 64), 9, "relu"),
     )
 }
 """A case runs on the first that has it. The 8-bit one multiplies two weights at once; groups of blocks differ."""
@@ -117,6 +123,7 @@ def kernel_of(name: str, shape: str) -> Kernel:
         "linear": lambda: linear.linear_kernel(arch, words=MAX_WORDS),
         "router": lambda: router.router_kernel(arch, any_size=True),
     }
+    name = ACTIVATIONS[name].unit if name in ACTIVATIONS else name
     units_by_name = {kernel.name: kernel for kernel in unit_kernels(arch)}
     return units_by_name[name] if name in units_by_name else makers[name]()
 
@@ -129,7 +136,9 @@ def _has(case: Case, shape: str) -> bool:
     """Whether the kernels of a shape can run a case: operands may be narrower than the types, results may not."""
     i, p = case.inputs, _widths(shape)
     tokens = SHAPES[shape].tokens
-    if case.kernel in ("exp2", "reciprocal", "rsqrt", "gelu"):
+    if case.kernel in ACTIVATIONS or shape == "relu":
+        return case.kernel == SHAPES[shape].activation
+    if case.kernel in ("exp2", "reciprocal", "rsqrt"):
         return shape == "16-bit"
     if case.kernel == "softmax":
         return shape == "16-bit"
@@ -164,7 +173,7 @@ def call_of(case: Case, shape: str) -> Call:
         return units.call(kernel, case.id, difference=i["differences"])
     if case.kernel in ("reciprocal", "rsqrt"):
         return units.call(kernel, case.id, value=i["values"])
-    if case.kernel == "gelu":
+    if case.kernel in ACTIVATIONS:
         return units.call(kernel, case.id, x=np.resize(i["x"], -(-len(i["x"]) // arch.lanes) * arch.lanes))
     if case.kernel == "softmax":
         rows = [np.roll(row, -first) for row, first in zip(i["scores"], i["first"], strict=True)]
@@ -212,7 +221,7 @@ def _router_call(kernel: Kernel, arch: Architecture, case: Case) -> Call:
         gate,
         experts=experts,
         top_k=i["k"],
-        over_selected=bool(i["normalize_over_selected"]),
+        over_selected=bool(i["over_selected"]),
         groups=arch.gate_groups,
         router_lanes=arch.router_lanes,
     )
@@ -235,7 +244,7 @@ def output_of(case: Case, shape: str, result: Result) -> Output:
         position = values["y"]["position"].ravel()
         exponent = position if case.kernel == "reciprocal" else position >> 1
         return {"mantissa": values["y"]["mantissa"].ravel(), "exponent": exponent}
-    if case.kernel == "gelu":
+    if case.kernel in ACTIVATIONS:
         return {"y": values["y"]["y"].ravel()[: len(i["x"])]}
     if case.kernel == "softmax":
         rolled = values["probabilities"]["probability"].reshape(i["scores"].shape)
@@ -276,8 +285,9 @@ def cycles_of(case: Case, shape: str) -> int | None:
     """What the formulas say, where they say it exactly."""
     i: dict[str, Any] = case.inputs
     arch = architecture(shape)
-    if case.kernel in ("exp2", "reciprocal", "rsqrt", "gelu"):
-        return units.cycles(case.kernel, len(call_of(case, shape).inputs["x"][0]))
+    if case.kernel in ("exp2", "reciprocal", "rsqrt", *ACTIVATIONS):
+        unit = kernel_of(case.kernel, shape).name
+        return units.cycles(unit, len(call_of(case, shape).inputs["x"][0]))
     if case.kernel == "softmax":
         rows, keys = i["scores"].shape
         return softmax.cycles(rows, keys) if keys >= softmax.LEAST_EXACT_KEYS else None
@@ -295,7 +305,7 @@ def cycles_of(case: Case, shape: str) -> int | None:
             (len(i["logits"]), 2 * len(i["logits"])),
             experts=i["logits"].shape[1],
             top_k=i["k"],
-            over_selected=bool(i["normalize_over_selected"]),
+            over_selected=bool(i["over_selected"]),
             last_active=int(chosen.max()),
         )
     return None

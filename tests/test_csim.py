@@ -55,11 +55,19 @@ class Case:
 FIVE_BITS = Precision(name="five bits", weight_width=5, activation_width=5, multipliers=True)
 
 CASES = {
-    "narrow-8-bit-batch": Case("w8a8", NARROW, batch=2, task=1),
+    "narrow-8-bit-batch": Case("w8a8", NARROW, batch=2, task=1, fields={"activation": "quick_gelu"}),
     "narrow-16-bit": Case("w16a16", NARROW),
-    "single-lane": Case("w8a8", SINGLE, moe={"gate": "topk-softmax", "top_k": 3, "layers": [0, 3]}),
+    "single-lane": Case(
+        "w8a8",
+        SINGLE,
+        moe={"gate": "topk-softmax", "top_k": 3, "layers": [0, 3]},
+        fields={"activation": "relu"},
+    ),
     "wider-than-the-network": Case(
-        "w16a16", WIDE, moe={"layers": "all", "shared_gate": True, "gate_bias": True}
+        "w16a16",
+        WIDE,
+        moe={"layers": "all", "shared_gate": True, "gate_bias": True},
+        fields={"activation": "gelu_tanh"},
     ),
     "every-expert": Case("w8a8", WIDE, moe={"experts": 3, "top_k": 3, "renormalize": True}, task=1),
     "plain-one-patch": Case(

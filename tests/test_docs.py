@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from doc_tables import MARK, Rows, marked_tables, read_page
 from pysim import accuracy, datapath, tables
 from pysim import rounding as rounding_module
+from pysim.activations import ACTIVATIONS
 from pysim.arithmetic import REQUANTISE
 from pysim.formats import Format, Overflow, Quantization, round_shift
+from pysim.gates import GateKind
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
 from pysim.kernels import iccad23
 from pysim.kernels.attention import AttentionResult, attention, first_keys
@@ -147,9 +149,13 @@ def table_layouts(rows: Rows) -> None:
 
 @check("errors")
 def errors(rows: Rows) -> None:
-    assert [row["Unit"] for row in rows] == ["exp2", "reciprocal", "rsqrt", "gelu"]
+    tabulated = [each.name for each in ACTIVATIONS.values() if each.delta is not None]
+    assert [row["Unit"] for row in rows] == ["exp2", "reciprocal", "rsqrt", *tabulated]
     for row in rows:
-        worst: accuracy.WorstError = getattr(accuracy, f"{row['Unit']}_worst_error")()
+        if row["Unit"] in tabulated:
+            worst = accuracy.activation_worst_error(ACTIVATIONS[row["Unit"]])
+        else:
+            worst = getattr(accuracy, f"{row['Unit']}_worst_error")()
         assert row["Error"] == ("relative" if worst.relative else "absolute")
         assert int(row["Inputs tried"]) == worst.inputs
         assert row["Worst"] == f"{worst.error:.3e}"
@@ -298,13 +304,16 @@ def gelu_example(rows: Rows) -> None:
     assert f"-2777 / 2^14 = {-2777 / 2**14:.5f}; the exact gelu(-0.8) is {exact_gelu:.5f}." in PROSE
 
 
+GATES = {"all": GateKind.OVER_ALL, "the chosen": GateKind.OVER_SELECTED}
+
+
 @check("router")
 def router_example(rows: Rows) -> None:
     logits = datapath.SCORE.quantize(np.array([1.2, 0.3, 1.2, -0.5]) * math.log2(math.e))[None]
     assert f"(in `SCORE`: {', '.join(map(str, logits[0].tolist()))})" in PROSE
     assert [row["Softmax over"] for row in rows] == ["all", "the chosen"]
     for row in rows:
-        routing = route(logits, 2, normalize_over_selected=row["Softmax over"] == "the chosen")
+        routing = route(logits, 2, GATES[row["Softmax over"]])
         assert numbers(row["Chosen"]) == routing.experts[0].tolist()
         assert numbers(row["Scores"]) == routing.scores[0].tolist()
         assert row["As fractions"] == ", ".join(f"{score / 65536:.5f}" for score in routing.scores[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,11 +152,16 @@ def test_wrong_formats_are_refused(tmp_path: Path) -> None:
         convert(Mixed(), [(3, 4)], [Format(16, 8)], tmp_path / "project")
 
 
+def with_relu(design: Design) -> Design:
+    return replace(design, spec=design.spec.model_copy(update={"activation": "relu"}))
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
         (lambda designs: MixtureOfExperts(designs["iccad23"], LAYER), "has no layer for hls4ml"),
         (lambda designs: MixtureOfExperts(designs["w8a8"], 0), "layer 0 has no experts"),
+        (lambda designs: MixtureOfExperts(with_relu(designs["w8a8"]), LAYER), "activation relu: no layer"),
         (lambda designs: MixtureOfExperts(designs["w8a8"], LAYER, "flow"), "task 'flow' is unknown"),
         (lambda designs: SinglePassSoftmax(Format(16, 8), scale=-1.0), "scale = -1.0"),
         (

@@ -230,8 +230,8 @@ def test_hugging_face_folder(vit: Model, tmp_path: Path) -> None:
     assert_allclose(
         model.weights["patch_embed.weight"], vit.weights["patch_embed.weight"] * (256 / 255 / 0.25), rtol=1e-6
     )
-    (folder / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
-    fails(folder, Options(), "hidden_act 'relu'")
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_act": "silu"}))
+    fails(folder, Options(), "hidden_act is 'silu'")
     (folder / "config.json").write_text("[")
     fails(folder, Options(), "config.json", "not valid JSON")
 

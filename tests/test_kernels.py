@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from decimal import Decimal, localcontext
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from backends import BACKENDS, HARDWARE, compile_kernels, expected, integers, ru
 from cases import CASES, Case
 from common.errors import InputError, OverflowRiskError
 from pysim import accuracy, tables
+from pysim.activations import ACTIVATIONS
 from pysim.datapath import EXPONENTIAL, NORMALIZED, PROBABILITY, SCORE
 from pysim.formats import Format
 from pysim.kernels import iccad23
@@ -298,11 +300,14 @@ def octave(count: int, bits: int, scale: int = 1) -> list[Decimal]:
     return [scale * (1 + Decimal(i) / 2**bits) for i in range(count)]
 
 
+DELTA_POINTS = [Decimal(i) / 64 for i in range(513)]
 POINTS: dict[str, tuple[Callable[[Decimal], Decimal], list[list[Decimal]]]] = {
     "exp2": (oracles.exact_exp2, [[Decimal(i) / 128 for i in range(129)]]),
     "reciprocal": (lambda x: 1 / x, [octave(257, 8)]),
     "rsqrt": (lambda x: 1 / x.sqrt(), [octave(129, 7), octave(129, 7, 2)]),
-    "gelu_delta": (oracles.exact_delta, [[Decimal(i) / 64 for i in range(513)]]),
+    "gelu_delta": (oracles.exact_delta, [DELTA_POINTS]),
+    "gelu_tanh_delta": (oracles.exact_tanh_delta, [DELTA_POINTS]),
+    "quick_gelu_delta": (oracles.exact_quick_delta, [DELTA_POINTS]),
 }
 
 
@@ -338,12 +343,22 @@ def test_known_table_values() -> None:
     assert tables.RSQRT.base[[0, 128, 192]].tolist() == [131072, 92682, 75674]
     # 1 - Phi(1) = 0.158655254, 2 * (1 - Phi(2)) = 0.045500264, times 2**18
     assert tables.GELU_DELTA.base[[0, 64, 128]].tolist() == [0, 41591, 11928]
+    # tanh(0.8412) = 0.68638..., 1 - 0.841192 = 0.158808; 1 - sigmoid(1.702) = 0.154203, times 2**18
+    assert tables.GELU_TANH_DELTA.base[64] == 41631
+    assert tables.QUICK_GELU_DELTA.base[64] == 40424
+
+
+TABULATED = [each for each in ACTIVATIONS.values() if each.delta is not None]
+
+
+def test_relu_is_exact() -> None:
+    assert accuracy.activation_worst_error(ACTIVATIONS["relu"]).error == 0
 
 
 @pytest.mark.parametrize(
     ("worst", "bound"),
     [
-        (accuracy.gelu_worst_error, 2.0**-14),
+        *((partial(accuracy.activation_worst_error, each), 2.0**-15) for each in TABULATED),
         (accuracy.exp2_worst_error, 2.0**-18),
         (accuracy.reciprocal_worst_error, 2.0**-15),
         (accuracy.rsqrt_worst_error, 2.0**-15),

@@ -133,7 +133,7 @@ def test_variants_without_our_metadata(micro_with: MakeModel, tmp_path: Path, na
     assert (spec.heads, spec.norm_eps, spec.moe_layers) == (model.spec.heads, 1e-6, model.spec.moe_layers)
     assert spec.task_heads == model.spec.task_heads
     if moe is not None and model.spec.moe is not None and moe.top_k < moe.experts:
-        assert moe.normalize_over_selected == model.spec.moe.normalize_over_selected
+        assert moe.gate_kind is model.spec.moe.gate_kind
         assert (moe.top_k, moe.shared_gate) == (model.spec.moe.top_k, model.spec.moe.shared_gate)
 
 
@@ -170,6 +170,47 @@ def assert_imports(vit: ForeignVit, folder: Path, **how: Any) -> Model:
     assert_allclose(head(half, "classify", run.tokens), logits.numpy(), atol=2e-5)
     assert half.spec.norm_eps == pytest.approx(1e-6)
     return half
+
+
+class Sigmoid(nn.Module):
+    """X times the sigmoid of a multiple of x."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(self.factor * x)
+
+
+class Tanh(nn.Module):
+    """GELU by tanh, operation by operation."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)))
+
+
+ACTIVATIONS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
+    "relu": ("relu", nn.ReLU),
+    "tanh": ("gelu_tanh", lambda: nn.GELU("tanh")),
+    "tanh by hand": ("gelu_tanh", Tanh),
+    "sigmoid": ("quick_gelu", lambda: Sigmoid(1.702)),
+}
+
+
+@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_functions_of_others(tmp_path: Path, name: str, dynamo: bool) -> None:
+    expected, make = ACTIVATIONS[name]
+    model = assert_imports(ForeignVit("fused", make()), tmp_path, dynamo=dynamo)
+    assert model.spec.activation == expected
+
+
+def test_layers_with_different_activation_functions(tmp_path: Path) -> None:
+    vit = ForeignVit("fused")
+    vit.blocks[1].mlp[1] = nn.ReLU()
+    path = export(vit, tmp_path / "vit.onnx", (torch.zeros(1, 3, 8, 16),), dynamo=False)
+    fails(path, "layers that differ: ['gelu', 'relu']")
 
 
 class MeanAsToken(ForeignVit):
@@ -243,9 +284,12 @@ class ScaledByToken(ForeignVit):
 @pytest.mark.parametrize(
     ("vit", "node", "why"),
     [
-        (lambda: ForeignVit(activation=nn.ReLU()), "(Relu)", "no operation of a ViT with exact GELU"),
-        (lambda: ForeignVit(activation=nn.GELU("tanh")), "(", ""),
-        (lambda: ForeignVit(activation=nn.Sequential(nn.GELU(), nn.GELU())), "(", "exact GELU"),
+        (lambda: ForeignVit(activation=nn.LeakyReLU()), "(LeakyRelu)", "no operation of a ViT"),
+        (lambda: ForeignVit(activation=nn.SiLU()), "(", "something else than GELU by a sigmoid"),
+        (lambda: ForeignVit(activation=Sigmoid(1.7)), "(", "something else than GELU by a sigmoid"),
+        (lambda: ForeignVit(activation=nn.Sequential(nn.GELU(), nn.GELU())), "(", "something else than GELU"),
+        (lambda: ForeignVit(activation=nn.Sequential(nn.GELU(), nn.ReLU())), "(", "expected an activation"),
+        (lambda: ForeignVit(activation=nn.Identity()), "(", "expected an activation function between"),
         (lambda: ForeignVit("wrong-scale"), "(Softmax)", "something else than softmax(q k / sqrt(head_dim))"),
         (lambda: ForeignVit(norm_pre=True), "(", "expected"),
         (lambda: MeanAsToken(), "(", "expected positions"),
@@ -257,7 +301,20 @@ class ScaledByToken(ForeignVit):
             "reads neither the class token alone nor all patch tokens, nor a mean",
         ),
     ],
-    ids=["relu", "tanh", "twice", "scale", "norm before", "image token", "moved", "token scale", "sum"],
+    ids=[
+        "leaky",
+        "silu",
+        "1.7",
+        "twice",
+        "two",
+        "none",
+        "scale",
+        "norm before",
+        "image token",
+        "moved",
+        "token scale",
+        "sum",
+    ],
 )
 def test_graphs_that_do_not_fit(tmp_path: Path, vit: Any, node: str, why: str, dynamo: bool) -> None:
     path = export(vit(), tmp_path / "vit.onnx", (torch.zeros(1, 3, 8, 16),), dynamo=dynamo)

@@ -23,6 +23,7 @@ from codegen.hardware import default_hardware, hardware_id
 from common.errors import InputError, OverflowRiskError
 from frontend.zoo import find_spec
 from pysim import tables
+from pysim.activations import ACTIVATIONS
 from pysim.balance import Balance, choose
 from pysim.calibrate import Statistic, calibrate
 from pysim.datapath import GELU_INPUT, MAX_SHIFT, NORMALIZED, SCORE
@@ -963,12 +964,25 @@ def test_hardware_id_is_that_of_what_is_synthesised(
     ids.add(hardware_id(replace(design, spec=spec).network, hardware))
     assert len(ids) == 3 + 5 + 18 + 1
 
-    for i, table in enumerate(tables.TABLES):
+    for i, table in enumerate(tables.UNIT_TABLES):
         base = table.base.copy()
         base[-1] += 1
         with monkeypatch.context() as patch:
             patch.setattr(
-                tables, "TABLES", (*tables.TABLES[:i], replace(table, base=base), *tables.TABLES[i + 1 :])
+                tables,
+                "UNIT_TABLES",
+                (*tables.UNIT_TABLES[:i], replace(table, base=base), *tables.UNIT_TABLES[i + 1 :]),
             )
             ids.add(hardware_id(design.network, hardware))
-    assert len(ids) == 27 + len(tables.TABLES)
+    for name, activation in ACTIVATIONS.items():
+        spec = design.spec.model_copy(update={"activation": name})
+        ids.add(hardware_id(replace(design, spec=spec).network, hardware))
+        if activation.delta is not None:
+            base = activation.delta.base.copy()
+            base[-1] += 1
+            other = replace(activation, delta=replace(activation.delta, base=base))
+            with monkeypatch.context() as patch:
+                patch.setitem(ACTIVATIONS, name, other)
+                ids.add(hardware_id(replace(design, spec=spec).network, hardware))
+    # The activation functions but GELU, which the first of all has, and a change of each table.
+    assert len(ids) == 27 + len(tables.UNIT_TABLES) + 3 + 3

@@ -99,7 +99,7 @@ class OracleNetwork:
         assert spec.moe is not None
         to_gate = self.norm(f"{block}.norm2", x, "gate_shift", precision.gate_width)
         logits = self.logits(block, to_gate)
-        routed = oracles.router(logits, spec.moe.top_k, int(spec.moe.normalize_over_selected))
+        routed = oracles.router(logits, spec.moe.top_k, int(spec.moe.gate_kind.over_selected))
         result = []
         for token, stream, chosen, scores in zip(y, x, routed["experts"], routed["scores"], strict=True):
             for expert, score in sorted(zip(chosen, scores, strict=True)):

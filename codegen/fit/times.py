@@ -140,7 +140,7 @@ class Times:
         moe, total = spec.moe, int(self._load("LOAD_GATE", sizes.gate_beats))
         total += sizes.gate_groups * self._trips("GATE_WORDS", tokens * words)
         total += moe.experts * self._trips("CHOOSE_TOKENS", tokens)
-        if moe.normalize_over_selected:
+        if sizes.over_selected:
             total += moe.top_k * self._trips("SELECTED_TOKENS", tokens)
         total += self._trips("FIND_DIVISORS", tokens) + self._trips("FILL_RANKS", tokens * moe.top_k)
         return len(spec.moe_layers) * (total + self._trips("FIND_ACTIVE", moe.experts))

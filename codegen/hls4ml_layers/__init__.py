@@ -17,8 +17,10 @@ from codegen.render import unit_functions
 from codegen.sources import Sources
 from hls import TEMPLATES
 from pysim import datapath, tables
+from pysim.activations import ACTIVATIONS
 from pysim.extras import require
 from pysim.formats import Format
+from pysim.kernels.gelu import GELU_FRAC
 
 BACKEND = "Vitis"
 
@@ -59,13 +61,16 @@ def render(folder: Path, *, moe_weights: tuple[str, ...]) -> list[Path]:
     """Write the C++ headers: the accelerator's own function units and tables, and the layers around them."""
     sources = Sources(_OWN, TEMPLATES / "src")
     sources.environment.globals["unit"] = unit_functions()
+    functions = (*tables.UNIT_TABLES, tables.GELU_DELTA)
     names = {
         **datapath.FORMATS,
         "mantissa_frac": datapath.MANTISSA_FRAC,
         "shift_bits": datapath.MAX_SHIFT.bit_length(),
         "softmax_terms_log2": SOFTMAX_TERMS_LOG2,
-        "tables": tables.TABLES,
-        "storage": {"tables": table_storage(tables.TABLES)},
+        "gelu_frac": GELU_FRAC,
+        "activation": ACTIVATIONS["gelu"],
+        "tables": functions,
+        "storage": {"tables": table_storage(functions)},
         "blackboxes": (),
         "moe_weights": moe_weights,
     }

@@ -181,7 +181,7 @@ class ExpertsConfig(_Config):
             f"static const unsigned experts = {moe.experts};",
             f"static const unsigned hidden = {moe.hidden_dim};",
             f"static const unsigned top_k = {moe.top_k};",
-            f"static constexpr bool over_selected = {str(moe.normalize_over_selected).lower()};",
+            f"static constexpr bool over_selected = {str(moe.gate_kind.over_selected).lower()};",
         ]
 
 

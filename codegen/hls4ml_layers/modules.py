@@ -190,12 +190,17 @@ class MixtureOfExperts(IntegerModule):
             task: task whose gate is used.
 
         Raises:
-            InputError: another arithmetic, a layer without experts, an unknown task.
+            InputError: another arithmetic or activation function, a layer without experts, an unknown task.
         """
         precision, moe = design.precision, design.spec.moe
         if not design.arithmetic.exact:
             raise InputError(
                 f"precision {precision.name!r} has no layer for hls4ml", hint="use w8a8 or w16a16"
+            )
+        if design.spec.activation != "gelu":
+            raise InputError(
+                f"activation {design.spec.activation}: no layer for hls4ml, whose experts go through GELU",
+                hint="use the accelerator itself, or train the network with gelu",
             )
         if moe is None or layer not in design.spec.moe_layers:
             raise InputError(

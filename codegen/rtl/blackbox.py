@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from codegen.architecture import Architecture
 from codegen.rtl.kernels import has_kernels
 from codegen.rtl.kernels.base import Source
 from codegen.rtl.kernels.units import (
+    ACTIVATED_BITS,
     EXP2_SOURCES,
-    GELU_OUTPUT_BITS,
-    GELU_SOURCES,
     RECIPROCAL_SOURCES,
     RSQRT_SOURCES,
+    activation_sources,
 )
 from codegen.rtl.streams import Field
 from codegen.rtl.timing import UNIT_LATENCY
 from common.errors import InputError
+from pysim.activations import ACTIVATIONS
 from pysim.datapath import EXPONENTIAL, GELU_INPUT, MANTISSA_FRAC, SCORE
 
 INITIATION_INTERVAL = 1
@@ -122,8 +123,8 @@ BLACKBOXES = {
             "int",
             "long long",
             Field("x", GELU_INPUT.width),
-            (Field("y", GELU_OUTPUT_BITS),),
-            GELU_SOURCES,
+            (Field("y", ACTIVATED_BITS),),
+            activation_sources(ACTIVATIONS["gelu"]),
             UNIT_LATENCY["gelu"],
             {"FF": 180, "LUT": 70, "BRAM": 1, "URAM": 0, "DSP": 1},
         ),
@@ -131,14 +132,15 @@ BLACKBOXES = {
         _mantissa("rsqrt", RSQRT_SOURCES, lut=515, ff=179),
     )
 }
-"""Units that can be blackboxes, by name."""
+"""Units that can be blackboxes, by name; `gelu` is that of every activation function with a table."""
 
 
 def chosen(architecture: Architecture, names: Sequence[str]) -> tuple[Blackbox, ...]:
     """The blackboxes of these names, each once.
 
     Raises:
-        InputError: a name that is none, or a Design of the original's arithmetic.
+        InputError: a name that is none, a unit that the network does not have, or a Design of the original's
+            arithmetic.
     """
     unknown = [name for name in names if name not in BLACKBOXES]
     if unknown:
@@ -148,4 +150,11 @@ def chosen(architecture: Architecture, names: Sequence[str]) -> tuple[Blackbox, 
             f"precision {architecture.precision.name}: no RTL blackboxes",
             hint="the original's arithmetic exists as C++ only; choose w16a16 or w8a8",
         )
-    return tuple(box for name, box in BLACKBOXES.items() if name in names)
+    activation = architecture.network.activation
+    if "gelu" in names and activation.unit != "gelu":
+        raise InputError(
+            f"blackbox 'gelu': the network's activation function is {activation.name}, which is a comparison",
+            hint="leave this blackbox out",
+        )
+    own = {"gelu": replace(BLACKBOXES["gelu"], sources=activation_sources(activation))}
+    return tuple(own.get(name, box) for name, box in BLACKBOXES.items() if name in names)

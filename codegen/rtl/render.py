@@ -14,7 +14,7 @@ from codegen.rtl.streams import Stream
 from codegen.rtl.timing import LATENCY
 from codegen.sources import Sources
 from hls import TEMPLATES
-from pysim.tables import EXP2, GELU_DELTA, PiecewiseLinear
+from pysim.tables import EXP2, PiecewiseLinear
 
 AXI_LITE_SIGNALS = tuple(
     f"{channel}{signal}"
@@ -69,7 +69,6 @@ class RtlContext:
         sum_bits: of the sum of a row's exponentials.
         latency: cycles of the parts.
         exp2: table of the powers of two.
-        gelu_delta: table of the activation function.
         axi_lite_signals: signals of an AXI4-Lite port.
         maximum_bits: of a running maximum of scores.
     """
@@ -77,7 +76,6 @@ class RtlContext:
     sum_bits: int
     latency: Mapping[str, int]
     exp2: PiecewiseLinear = EXP2
-    gelu_delta: PiecewiseLinear = GELU_DELTA
     axi_lite_signals: tuple[str, ...] = AXI_LITE_SIGNALS
     maximum_bits: int = MAXIMUM_BITS
 

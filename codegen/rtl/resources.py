@@ -20,7 +20,6 @@ from pysim.datapath import (
     NORM_WEIGHT_WIDTH,
     PROBABILITY,
 )
-from pysim.tables import GELU_DELTA
 
 ENGINES = {
     "linear": ("linear", "write-back"),
@@ -54,7 +53,11 @@ def kernel_memories(architecture: Architecture, kernel: Kernel) -> list[Memory]:
             Memory("biases", 1, records, architecture.outputs * architecture.bias_bits),
             Memory("multipliers and shifts", 1, records, architecture.outputs * scale),
             replace(shared["operands"], depth=names["x_depth"]),
-            table_memory(GELU_DELTA, lanes),
+            *(
+                table_memory(delta, lanes)
+                for delta in (architecture.network.activation.delta,)
+                if delta is not None
+            ),
         ]
     if kernel.name == "attention":
         return [

@@ -6,6 +6,7 @@ UNIT_LATENCY = {
     "exp2": 4,  # table, chord, sum, shift
     "mantissa": 5,  # leading one, alignment, table, chord, sum
     "gelu": 4,  # magnitude, table, chord, difference
+    "relu": 1,  # positive part
 }
 """Function units."""
 

@@ -23,12 +23,12 @@ from codegen.weight_image import in_lanes, pack_weights
 from pysim.datapath import GELU_INPUT, MANTISSA_FRAC, PROBABILITY, SCORE
 from pysim.design import Design
 from pysim.kernels import units as functions
-from pysim.kernels.gelu import gelu
+from pysim.kernels.gelu import activate
 from pysim.kernels.router import Routing
 from pysim.kernels.softmax import probabilities, single_pass
 from pysim.program import Attention, Embed, Experts, Gate, Index, Linear, Norm, Operation, Value
 from pysim.simulator import Machine
-from pysim.tables import EXP2, GELU_DELTA, RECIPROCAL, RSQRT, PiecewiseLinear
+from pysim.tables import EXP2, RECIPROCAL, RSQRT, PiecewiseLinear
 
 OFFSETS = 24
 """Places inside a segment at which a table is read: enough to see every bit of its slope."""
@@ -94,7 +94,8 @@ def _unit_checks(kernels: _Kernels) -> Iterator[tuple[str, Check]]:
         mantissas, positions = _unit_results(name, values)
         yield name, _unit(kernels, name, {"value": values}, {"mantissa": mantissas, "position": positions})
 
-    magnitudes = _sweep(GELU_DELTA)
+    activation = kernels.architecture.network.activation
+    magnitudes = np.zeros(1, np.int64) if activation.delta is None else _sweep(activation.delta)
     x = np.concatenate(
         [
             magnitudes,
@@ -104,7 +105,7 @@ def _unit_checks(kernels: _Kernels) -> Iterator[tuple[str, Check]]:
         ]
     )
     x = np.resize(x, -(-len(x) // kernels.architecture.lanes) * kernels.architecture.lanes)
-    yield "gelu", _unit(kernels, "gelu", {"x": x}, {"y": gelu(x)})
+    yield activation.unit, _unit(kernels, activation.unit, {"x": x}, {"y": activate(activation, x)})
 
     kernel = kernels["softmax"]
     keys = kernels.architecture.softmax_keys
@@ -326,7 +327,7 @@ class _EngineChecks:
             beats[self.task * size : (self.task + 1) * size],
             experts=op.experts,
             top_k=op.top_k,
-            over_selected=op.over_selected,
+            over_selected=op.kind.over_selected,
             groups=self.architecture.gate_groups,
             router_lanes=self.architecture.router_lanes,
         )
@@ -335,7 +336,7 @@ class _EngineChecks:
             (len(gate_input), gate_input.shape[1]),
             experts=op.experts,
             top_k=op.top_k,
-            over_selected=op.over_selected,
+            over_selected=op.kind.over_selected,
             last_active=int(routing.active[-1]),
         )
         return Check(call, router.expected_outputs(routing), router.outputs, exact)

@@ -20,7 +20,7 @@ enum Engine {
 // Where a linear layer's results go, and what happens to them on the way.
 enum Destination {
   TO_HEADS,     // queries, keys and values
-  TO_HIDDEN,    // through the GELU unit
+  TO_HIDDEN,    // through the activation function
   TO_RESIDUAL,  // added to the residual stream
   TO_EXPERT     // scaled by the gate score, then added to the residual stream
 };

@@ -64,14 +64,14 @@ inline Header header_of(ap_uint<HEADER_BITS> bits) {
 // Scalar settings of a layer.
 typedef ap_int<SETTING_BITS> LayerSettings[SETTINGS];
 
-// Of a linear layer: requantisation of the GELU unit's output, where there is one.
+// Of a linear layer: requantisation of the activation function's output, where there is one.
 struct LinearSettings {
   multiplier_t multiplier;
   shift_t shift;
   activation_t zero;
 };
 
-// Those from `first` on: what is behind the GELU unit, where there is one.
+// Those from `first` on: what is behind the activation function, where there is one.
 inline LinearSettings linear_settings(const LayerSettings settings, int first) {
 #pragma HLS inline
   LinearSettings linear;
@@ -81,7 +81,7 @@ inline LinearSettings linear_settings(const LayerSettings settings, int first) {
   return linear;
 }
 
-// The patch embedding needs no settings: it goes through no GELU unit.
+// The patch embedding needs no settings: it goes through no activation function.
 inline void settings_of_header(const Header&, LayerSettings) {
 #pragma HLS inline
 }

@@ -1,4 +1,4 @@
-// Function units read from tables: powers of two, reciprocal, reciprocal square root, GELU.
+// Function units, most read from tables: power of two, reciprocal, its square root, activation function.
 #ifndef EDGEMOE_UNITS_H
 #define EDGEMOE_UNITS_H
 
@@ -7,8 +7,7 @@
 
 namespace edgemoe {
 
-// The GELU unit's exact output.
-constexpr int GELU_FRAC = GELU_DELTA_FRAC + GELU_DELTA_STEP_BITS;
+// The exact output of an activation function.
 typedef ap_int<GELU_INPUT_BITS + GELU_FRAC - GELU_INPUT_FRAC> gelu_t;
 
 // A number as mantissa * 2**-(MANTISSA_FRAC + position), or with half the position for a square root.
@@ -63,8 +62,16 @@ Normalised reciprocal_unit(wide_uint_t value);
 // 1 / sqrt(value) of a positive integer; the exponent is half the position.
 Normalised rsqrt_unit(wide_uint_t value);
 
-// relu(x) - delta(|x|), with GELU_FRAC fraction bits.
+// relu(x) - delta(|x|), with GELU_FRAC fraction bits: GELU and its approximations, each with its own table.
 gelu_t gelu_unit(gelu_input_t x);
+
+// The same without a table.
+inline gelu_t relu_unit(gelu_input_t x) {
+#pragma HLS inline
+  const int value = x;
+  const wide_t rectified = value < 0 ? 0 : value;
+  return rectified * (wide_t(1) << (GELU_FRAC - GELU_INPUT_FRAC));
+}
 
 }  // namespace edgemoe
 

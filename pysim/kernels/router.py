@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pysim.gates import GateKind
 from pysim.kernels.softmax import probabilities, single_pass
 
 IntArray = NDArray[np.int64]
@@ -47,7 +48,7 @@ class Routing:
         return np.flatnonzero(self.lengths)
 
 
-def route(logits: IntArray, k: int, *, normalize_over_selected: bool) -> Routing:
+def route(logits: IntArray, k: int, kind: GateKind) -> Routing:
     """Top-k of the logits, with single-pass softmax scores.
 
     The choice is made on the logits, which softmax leaves in order, so that two probabilities that round to
@@ -56,10 +57,10 @@ def route(logits: IntArray, k: int, *, normalize_over_selected: bool) -> Routing
     Args:
         logits: (tokens, experts) integers in `SCORE`.
         k: experts per token, at most the number of experts.
-        normalize_over_selected: scores are softmax over the chosen experts instead of over all.
+        kind: which logits the softmax of the scores sums over.
     """
     chosen = top_k(logits, k)
     selected = np.take_along_axis(logits, chosen, axis=1)
     start = np.zeros(len(logits), np.int64)
-    maxima, sums = single_pass(selected if normalize_over_selected else logits, start)
+    maxima, sums = single_pass(kind.terms(logits, selected), start)
     return Routing(chosen, probabilities(selected, maxima, sums), logits.shape[1])

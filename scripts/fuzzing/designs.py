@@ -151,6 +151,7 @@ def _spec(generator: random.Random, tokens: Sequence[int]) -> ModelSpec:
             "depth": depth,
             "heads": heads,
             "mlp_dim": any_of(SIZES),
+            "activation": any_of(("gelu", "gelu", "gelu", "gelu_tanh", "quick_gelu", "relu")),
             "qkv_bias": any_of((False, True)),
             "tasks": [f"task{number}" for number in range(any_of((1, 2, 3)))],
             "moe": any_of((None, moe, moe, moe)),

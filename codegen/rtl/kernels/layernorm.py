@@ -9,6 +9,7 @@ from codegen.rtl.kernels.base import Call, Kernel, Source, Values, controlled
 from codegen.rtl.kernels.units import RSQRT_SOURCES
 from codegen.rtl.streams import Bytes, Field, IntArray, Register, Stream
 from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, UNIT_LATENCY, tree_latency
+from pysim.arithmetic import REQUANTISE
 
 NORMALISE_CYCLES = 1 + 3 + ROUND_LATENCY + 2 + ROUND_LATENCY
 """Word from memory; scaling, centring, deviation; rounding; gamma, beta; rounding."""
@@ -25,8 +26,8 @@ def layernorm_kernel(architecture: Architecture, channels: int | None = None) ->
     largest = channels or architecture.spec.dim
     words = ceil_div(largest, lanes)
     dim_bits, word_bits = largest.bit_length(), words.bit_length()
-    longest_lag = norm_lag(1, NORM_LATENCY["requantise"]) if channels else architecture.norm_lag
-    assert statistics_cycles(lanes) <= NORM_LATENCY["requantise"]
+    longest_lag = norm_lag(1, NORM_LATENCY[REQUANTISE]) if channels else architecture.norm_lag
+    assert statistics_cycles(lanes) <= NORM_LATENCY[REQUANTISE]
     streams = (
         Stream("parameters", "in", (Field("byte", 8, False, architecture.beat_bytes),)),
         Stream("x", "in", (Field("x", architecture.network.residual_width, True, lanes),)),
@@ -57,7 +58,7 @@ def layernorm_kernel(architecture: Architecture, channels: int | None = None) ->
         "norm_word_bits": 8 * architecture.beat_bytes * architecture.norm_word_beats,
         "slot_bits": longest_lag.bit_length(),
         # The longest wait in words: of few words the lag, of many words two tokens.
-        "wait_bits": max(norm_lag(w, NORM_LATENCY["requantise"]) * w for w in (1, words)).bit_length(),
+        "wait_bits": max(norm_lag(w, NORM_LATENCY[REQUANTISE]) * w for w in (1, words)).bit_length(),
         "tree_cycles": tree_latency(lanes),
         "normalise_cycles": NORMALISE_CYCLES,
         "activation_stored": streams[2].field("operand").stored,
@@ -90,7 +91,7 @@ def call(
     padded[:, :channels] = x
     registers = {"tokens": tokens, "epsilon": epsilon, "shift": shift, "gate_shift": gate_shift}
     if any(register.name == "dim" for register in kernel.registers):
-        registers |= {"dim": channels, "words": words, "lag": norm_lag(words, NORM_LATENCY["requantise"])}
+        registers |= {"dim": channels, "words": words, "lag": norm_lag(words, NORM_LATENCY[REQUANTISE])}
     inputs = {"parameters": [parameters], "x": [stream.pack(x=padded.reshape(-1, lanes))]}
     return Call(name, inputs, {"y": 1}, registers)
 
@@ -108,5 +109,5 @@ def outputs(values: Values, channels: int) -> dict[str, IntArray]:
 def cycles(architecture: Architecture, tokens: int, channels: int) -> int:
     """Cycles of a call: parameters, then tokens and lag, then the way out."""
     words = ceil_div(channels, architecture.lanes)
-    steps = (tokens + norm_lag(words, NORM_LATENCY["requantise"])) * words
+    steps = (tokens + norm_lag(words, NORM_LATENCY[REQUANTISE])) * words
     return words * architecture.norm_word_beats + steps + NORMALISE_CYCLES + SLICE_LATENCY

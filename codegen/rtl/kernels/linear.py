@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 
 from codegen.architecture import INDEX_BITS, Architecture, ceil_div
 from codegen.rtl.kernels.base import Call, Kernel, Source, Values, address_bits, controlled
-from codegen.rtl.kernels.units import GELU_OUTPUT_BITS, GELU_SOURCES
+from codegen.rtl.kernels.units import ACTIVATED_BITS, activation_sources
 from codegen.rtl.streams import Bytes, Field, IntArray, Register, Stream
 from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, UNIT_LATENCY, tree_latency
 from pysim.datapath import MULTIPLIER_WIDTH, PROBABILITY
 from pysim.program import Destination
 
-WRITE_CYCLES = 1 + 1 + ROUND_LATENCY + 1 + UNIT_LATENCY["gelu"] + 1 + ROUND_LATENCY
-"""The longest way of a result: sum, multiplier, rounding, saturation, GELU, multiplier, rounding."""
+
+def write_cycles(architecture: Architecture) -> int:
+    """The longest way of a result: sum, multiplier, rounding, saturation, activation, multiplier, rounding."""
+    return 1 + 1 + ROUND_LATENCY + 1 + UNIT_LATENCY[architecture.network.activation.unit] + 1 + ROUND_LATENCY
 
 
 def sum_cycles(lanes: int) -> int:
@@ -80,15 +82,20 @@ def linear_kernel(architecture: Architecture, *, words: int | None = None) -> Ke
         "tile_bits": address_bits(hardware.token_tile),
         "part_bits": address_bits(parts),
         "sum_cycles": sum_cycles(lanes),
-        "write_cycles": WRITE_CYCLES,
+        "write_cycles": write_cycles(architecture),
         "hidden_multiplier_bits": hidden_multiplier_bits,
-        "gelu_output_bits": GELU_OUTPUT_BITS,
+        "activated_bits": ACTIVATED_BITS,
     }
     own = Source("edgemoe_linear.sv", "linear.sv", names)
     dot = "dot_pair" if architecture.packed else "dot"
     parts_used = controlled("linear", dot, "collector", "adder_tree", "round_saturate", "saturate")
     return Kernel(
-        "linear", "Linear engine", streams, (own, *GELU_SOURCES, *parts_used), registers, has_flag=True
+        "linear",
+        "Linear engine",
+        streams,
+        (own, *activation_sources(architecture.network.activation), *parts_used),
+        registers,
+        has_flag=True,
     )
 
 
@@ -157,7 +164,7 @@ def call(
         destination: of the results.
         old: (tokens, outputs) that results are added to, where the destination takes them.
         scores: (tokens,) gate scores, for experts.
-        hidden: multiplier, shift and zero point behind the GELU unit.
+        hidden: multiplier, shift and zero point behind the activation function.
     """
     lanes = architecture.lanes
     job = job_of(architecture, len(x), x.shape[1], outputs)
@@ -212,4 +219,4 @@ def cycles(architecture: Architecture, job: Job) -> int:
         ends.append(start + (blocks * tiles + 1) * rounds - 1)
     parts = architecture.outputs // architecture.lanes
     last = (job.tokens - 1) % _tile(architecture) * parts + (job.out_words - 1) % parts
-    return ends[-1] - rounds + 1 + last + to_sum + WRITE_CYCLES + SLICE_LATENCY
+    return ends[-1] - rounds + 1 + last + to_sum + write_cycles(architecture) + SLICE_LATENCY

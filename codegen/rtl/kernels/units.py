@@ -1,4 +1,4 @@
-"""Function units behind streams: powers of two, reciprocal, reciprocal square root, GELU."""
+"""Function units behind streams: powers of two, reciprocal, reciprocal square root, the activation function."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from codegen.architecture import Architecture
 from codegen.rtl.kernels.base import Call, Kernel, Source, common
 from codegen.rtl.streams import Field, Stream
 from codegen.rtl.timing import SLICE_LATENCY, UNIT_LATENCY
+from pysim.activations import Activation
 from pysim.datapath import EXPONENTIAL, GELU_INPUT, MANTISSA_FRAC, SCORE
-from pysim.tables import EXP2, GELU_DELTA, RECIPROCAL, RSQRT, PiecewiseLinear
+from pysim.kernels.gelu import GELU_FRAC
+from pysim.tables import EXP2, RECIPROCAL, RSQRT, PiecewiseLinear
 
-GELU_OUTPUT_BITS = GELU_INPUT.width + GELU_DELTA.value_frac - GELU_INPUT.frac
+ACTIVATED_BITS = GELU_INPUT.width + GELU_FRAC - GELU_INPUT.frac
 """Exact: the positive part, moved up to the table's units; delta takes nothing away that leaves this range."""
 
 
@@ -23,10 +25,14 @@ def rom(table: PiecewiseLinear) -> Source:
 
 
 EXP2_SOURCES = (Source("edgemoe_exp2_unit.v", "units/exp2_unit.v"), rom(EXP2))
-GELU_SOURCES = (
-    Source("edgemoe_gelu_unit.v", "units/gelu_unit.v", {"gelu_output_bits": GELU_OUTPUT_BITS}),
-    rom(GELU_DELTA),
-)
+
+
+def activation_sources(activation: Activation) -> tuple[Source, ...]:
+    """The unit of an activation function, with its table where it has one."""
+    delta = activation.delta
+    names = {"activated_bits": ACTIVATED_BITS}
+    unit = Source(f"edgemoe_{activation.unit}_unit.v", f"units/{activation.unit}_unit.v", names)
+    return (unit,) if delta is None else (unit, rom(delta))
 
 
 def _mantissa(table: PiecewiseLinear, purpose: str, octaves: int) -> tuple[Source, ...]:
@@ -57,7 +63,8 @@ def _kernel(
 
 
 def unit_kernels(architecture: Architecture) -> tuple[Kernel, ...]:
-    """exp2, reciprocal, rsqrt and gelu; the last with the lanes of the linear engine's write-back."""
+    """exp2, reciprocal, rsqrt and the activation; the last with the lanes of the linear engine's write-back."""
+    activation = architecture.network.activation
     mantissa = UNIT_LATENCY["mantissa"]
     value = Field("value", 64, False)
     return (
@@ -72,12 +79,12 @@ def unit_kernels(architecture: Architecture) -> tuple[Kernel, ...]:
         _kernel("reciprocal", "Reciprocals", RECIPROCAL_SOURCES, mantissa, value, _MANTISSA),
         _kernel("rsqrt", "Reciprocal square roots", RSQRT_SOURCES, mantissa, value, _MANTISSA),
         _kernel(
-            "gelu",
-            "GELU",
-            GELU_SOURCES,
-            UNIT_LATENCY["gelu"],
+            activation.unit,
+            activation.title,
+            activation_sources(activation),
+            UNIT_LATENCY[activation.unit],
             Field("x", GELU_INPUT.width),
-            (Field("y", GELU_OUTPUT_BITS),),
+            (Field("y", ACTIVATED_BITS),),
             architecture.lanes,
         ),
     )
