@@ -221,11 +221,13 @@ def test_existing_output_and_unknown_board(folders: Path, tmp_path: Path) -> Non
 
 
 def test_any_size_generates_what_does_not_fit(folders: Path, tmp_path: Path) -> None:
-    design, board = str(folders / "w16a16"), "pynq-z2"
-    assert main(["generate", design, "-o", str(tmp_path / "refused"), "--board", board]) == 2
+    board, large = "pynq-z2", ["--set", "lanes=16", "--set", "outputs=16", "--set", "token_tile=4"]
+    generate = ["generate", str(folders / "w16a16"), "--board", board, *large]
+    assert main([*generate, "-o", str(tmp_path / "refused")]) == 2
     assert not (tmp_path / "refused").exists()
-    assert main(["generate", design, "-o", str(tmp_path / "build"), "--board", board, "--any-size"]) == 0
-    assert Build.load(tmp_path / "build").spec.board == board
+    assert main([*generate, "-o", str(tmp_path / "build"), "--any-size"]) == 0
+    built = Build.load(tmp_path / "build").spec
+    assert built.board == board and not built.fits
 
 
 def test_not_a_build_folder(tmp_path: Path) -> None:
@@ -233,6 +235,7 @@ def test_not_a_build_folder(tmp_path: Path) -> None:
     assert main(["verify", str(tmp_path), "--csim"]) == 2
 
 
+@pytest.mark.compile
 def test_precompiled_header_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With `-H`, the compiler marks a precompiled header that it uses with an exclamation mark."""
     commands: list[list[str]] = []
