@@ -73,6 +73,7 @@ class Board(BaseModel):
         port_width: data bits of one port.
         clock_mhz_default: what a generated design runs at unless told otherwise.
         clock_mhz_max: the highest clock that is sane to ask for in a generated design.
+        shell_percent: percent of every resource that the card's shell takes before any design, where there is one.
         sources: where each value is from, by field.
     """
 
@@ -96,6 +97,7 @@ class Board(BaseModel):
     port_width: Literal[32, 64, 128, 256, 512, 1024]
     clock_mhz_default: Megahertz
     clock_mhz_max: Megahertz
+    shell_percent: Annotated[float, Field(ge=0, le=90, allow_inf_nan=False)] | None = None
     sources: dict[str, Text] = Field(default_factory=dict)
 
     @field_validator("part")
@@ -131,6 +133,10 @@ class Board(BaseModel):
         if unknown:
             raise ValueError(f"no such field: {', '.join(map(shown_key, unknown[:5]))}")
         return sources
+
+    def available(self, resource: str) -> int:
+        """How much of a resource (dsp, bram36, uram, lut, ff) a design may have: what the shell leaves of it."""
+        return int(getattr(self, resource) * (100 - (self.shell_percent or 0)) / 100)
 
     def read_gb_s(self, clock_mhz: float | None = None) -> float:
         """The most that the `ports` together can read from DRAM, in 1e9 bytes a second.

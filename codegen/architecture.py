@@ -7,10 +7,12 @@ the estimate have in common is computed here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, reduce
 from itertools import accumulate, groupby
 from typing import Final, assert_never
+
+import numpy as np
 
 from codegen.hardware import Hardware, hardware_id
 from common.errors import InputError
@@ -32,7 +34,6 @@ from pysim.program import (
     linears,
     name_of,
     of_type,
-    values,
 )
 from pysim.spec import ModelSpec
 
@@ -57,8 +58,6 @@ PACK_BITS = 18
 """Distance of two weights that share a DSP slice: the bits of its narrow port, and so of the lower sum."""
 MAX_CHAIN = 4
 """Most packed products that are summed before they are split: more would lengthen the cascade and save little."""
-ROUTER_LANES = 4
-"""Experts whose logits the router works on at once."""
 INDEX_BITS = 16
 """Bits of the RTL kernels' numbers of tokens, experts and ranks."""
 COUNT_LIMIT = 1 << 31
@@ -66,8 +65,22 @@ COUNT_LIMIT = 1 << 31
 
 
 def ceil_div(value: int, divisor: int) -> int:
-    """Quotient rounded up."""
+    """Quotient rounded up; of arrays, element by element."""
     return -(-value // divisor)
+
+
+def smallest(*values: int) -> int:
+    """The smallest of some numbers; of arrays, element by element."""
+    if any(isinstance(value, np.ndarray) for value in values):
+        return reduce(np.minimum, values)
+    return min(values)
+
+
+def largest(*values: int) -> int:
+    """The largest of some numbers; of arrays, element by element."""
+    if any(isinstance(value, np.ndarray) for value in values):
+        return reduce(np.maximum, values)
+    return max(values)
 
 
 def stored_bytes(width: int) -> int:
@@ -176,14 +189,19 @@ class Architecture:
     Attributes:
         network: shape and precision.
         hardware: how much of it there is.
+        checked: whether hardware that cannot be built is refused. Without that, some sizes of the hardware may be
+            arrays: sizes that follow from them, their memories and their resources are arrays as well. The search
+            for the fastest hardware looks at many at once in this way.
     """
 
     network: Network
     hardware: Hardware
+    checked: bool = field(default=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self._check_hardware()
-        self._check_sizes()
+        if self.checked:
+            self._check_hardware()
+            self._check_sizes()
 
     def _check_hardware(self) -> None:
         """Refuse hardware that the templates cannot build: each rule is a `static_assert` of theirs."""
@@ -307,22 +325,20 @@ class Architecture:
     @property
     def hidden_words(self) -> int:
         """Words of one token of the widest MLP or expert."""
-        outputs = values(self.program).values()
-        return max(self.value_words(value) for value in outputs if value.kind is Kind.HIDDEN)
+        found = self.network.values.values()
+        return max(self.value_words(value) for value in found if value.kind is Kind.HIDDEN)
 
     @cached_property
     def regions(self) -> dict[str, int]:
-        """First word of each region of a token's row in the operand memory, and the length of a row."""
-        lengths = {
-            "norm": self.token_words,
-            "mixed": self.mixed_words,
-            "gathered": self.token_words,
-            "hidden": max(self.hidden_words, self.patch_words),
-        }
-        starts, start = {}, 0
-        for name, length in lengths.items():
-            starts[name], start = start, start + length
-        return starts | {"row": start}
+        """First word of each region of a token's row in the operand memory, and the length of a row.
+
+        Pixels, attention's output and hidden values follow each other: what one layer reads, the next one no
+        longer needs. They share a region.
+        """
+        norm, gathered = self.token_words, self.token_words if self.spec.moe_layers else 0
+        shared = max(self.hidden_words, self.patch_words, self.mixed_words)
+        starts = {"norm": 0, "gathered": norm, "hidden": norm + gathered, "mixed": norm + gathered}
+        return starts | {"row": norm + gathered + shared}
 
     @property
     def max_tokens(self) -> int:
@@ -385,7 +401,7 @@ class Architecture:
             InputError: half of the weight buffer does not hold a block of it.
         """
         rows, in_words = self.hardware.weight_rows, self.value_words(op.input)
-        if in_words > rows:
+        if self.checked and in_words > rows:
             raise InputError(
                 f"weight_rows = {rows} do not hold one block of layer {job_name(op)}, "
                 f"which has {in_words} operand words",
@@ -426,7 +442,7 @@ class Architecture:
     @property
     def max_group(self) -> int:
         """Blocks that half of the weight buffer holds at most."""
-        return max(shape.group for shape in self.shapes.values())
+        return largest(*(shape.group for shape in self.shapes.values()))
 
     @property
     def max_blocks(self) -> int:
@@ -493,19 +509,24 @@ class Architecture:
         return len(self.spec.tasks)
 
     @property
+    def router_lanes(self) -> int:
+        """Experts whose logits the router computes at once."""
+        return self.hardware.router_lanes
+
+    @property
     def gate_groups(self) -> int:
-        """Groups of `ROUTER_LANES` experts."""
-        return ceil_div(self.experts, ROUTER_LANES)
+        """Groups of `router_lanes` experts."""
+        return ceil_div(self.experts, self.router_lanes)
 
     @property
     def gate_word_beats(self) -> int:
         """Beats of the gate weights that one word of a token meets for one group."""
-        return ceil_div(self.lanes * ROUTER_LANES * self.gate_bytes, self.beat_bytes)
+        return ceil_div(self.lanes * self.router_lanes * self.gate_bytes, self.beat_bytes)
 
     @property
     def gate_record_beats(self) -> int:
         """Beats of the records of one gate."""
-        return ceil_div(self.gate_groups * ROUTER_LANES * RECORD_BYTES, self.beat_bytes)
+        return ceil_div(self.gate_groups * self.router_lanes * RECORD_BYTES, self.beat_bytes)
 
     @property
     def gate_beats(self) -> int:

@@ -34,6 +34,8 @@ class BuildSpec(BaseModel):
     hardware_id: str
     weights_sha256: str
     network_tested: bool
+    fits: bool = True
+    """Whether the board has room for it; a build that it has none for is good for verification only."""
 
 
 @dataclass(frozen=True)

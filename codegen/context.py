@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -15,12 +15,11 @@ from codegen.architecture import (
     POSITION_BYTES,
     PRODUCT_SHIFT,
     RECORD_BYTES,
-    ROUTER_LANES,
     SETTING_BYTES,
     SHIFT_BITS,
     Architecture,
 )
-from codegen.hardware import Hardware
+from codegen.hardware import Hardware, MemoryKind
 from pysim import datapath, tables
 from pysim.activations import Activation
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic
@@ -42,7 +41,10 @@ CLOCK_UNCERTAINTY = "27%"
 """Share of the clock period that synthesis leaves to place and route: the default of Vitis HLS."""
 
 SMALL_TABLE = 256
-"""Most segments of a table that LUTs hold; a larger one takes a block RAM."""
+"""Most segments of a table that LUTs hold in any case."""
+
+IMPLEMENTATIONS: Mapping[MemoryKind, str] = {"lut": "lutram", "block": "bram", "ultra": "uram"}
+"""Kinds of memory, as `bind_storage` spells them (UG1399)."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Storage:
-    """Kind of each memory: `lutram` or `bram`, as `bind_storage` spells them (UG1399)."""
+    """Kind of each memory: `lutram`, `bram` or `uram`, as `bind_storage` spells them (UG1399)."""
 
     weights: str
     operands: str
@@ -78,6 +80,7 @@ class Storage:
     heads: str
     gate_input: str
     scores: str
+    choices: str
     jobs: str
     tables: dict[str, str]
     """Kind of memory of each function table, by its name."""
@@ -113,7 +116,6 @@ class Context:
         original: numbers of the original's arithmetic; None for the other one.
         activation: the activation function.
         gelu_frac: fraction bits of an activation function's exact output.
-        router_lanes: experts whose logits are computed at once.
         pack_bits: distance of two weights that share a DSP slice.
     """
 
@@ -128,7 +130,6 @@ class Context:
     original: Original | None
     activation: Activation
     gelu_frac: int = GELU_FRAC
-    router_lanes: int = ROUTER_LANES
     pack_bits: int = PACK_BITS
 
     @classmethod
@@ -203,21 +204,25 @@ class ScriptContext:
 
 def storage(architecture: Architecture) -> Storage:
     """Kind of each memory."""
+    hardware = architecture.hardware
     return Storage(
-        weights="bram",
-        operands="bram",
-        residual="bram",
-        heads="bram",
-        gate_input="bram",
-        scores="lutram" if architecture.spec.tokens <= SMALL_TABLE else "bram",
+        weights=IMPLEMENTATIONS[hardware.weight_memory],
+        operands=IMPLEMENTATIONS[hardware.operand_memory],
+        residual=IMPLEMENTATIONS[hardware.residual_memory],
+        heads=IMPLEMENTATIONS[hardware.head_memory],
+        gate_input=IMPLEMENTATIONS[hardware.gate_memory],
+        scores=IMPLEMENTATIONS[hardware.score_memory],
+        choices=IMPLEMENTATIONS[hardware.choice_memory],
         jobs="lutram",
-        tables=table_storage(function_tables(architecture)),
+        tables=table_storage(function_tables(architecture), hardware.table_memory),
     )
 
 
-def table_storage(functions: Iterable[PiecewiseLinear]) -> dict[str, str]:
+def table_storage(functions: Iterable[PiecewiseLinear], large: MemoryKind = "block") -> dict[str, str]:
     """Kind of memory of each function table, by its name."""
-    return {table.name: "lutram" if len(table.base) <= SMALL_TABLE else "bram" for table in functions}
+    return {
+        table.name: IMPLEMENTATIONS["lut" if len(table.base) <= SMALL_TABLE else large] for table in functions
+    }
 
 
 def function_tables(architecture: Architecture) -> tuple[PiecewiseLinear, ...]:

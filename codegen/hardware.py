@@ -24,6 +24,12 @@ from pysim.network import Network
 
 Power = Annotated[int, Field(ge=1, le=1024, strict=True)]
 
+MemoryKind = Literal["lut", "block", "ultra"]
+"""What a memory is built of: LUTs, block RAM or ultra RAM."""
+
+SHALLOW = 256
+"""Most scores of a row that the default hardware keeps in LUTs."""
+
 CLOCK_MHZ = 300.0
 """Clock of the default hardware, on boards whose own default is no lower."""
 
@@ -50,6 +56,24 @@ class Hardware(BaseModel):
     """Memory ports that load weights side by side."""
     weight_rows: Annotated[int, Field(ge=1, le=8192, strict=True)] = 512
     """Depth of each half of the weight buffer, in words of `lanes` x `outputs` weights."""
+    router_lanes: Literal[2, 4, 8, 16, 32] = 4
+    """Experts whose logits the router computes at once."""
+    weight_memory: MemoryKind = "block"
+    """What the weight buffer is built of."""
+    operand_memory: MemoryKind = "block"
+    """What the operands of the linear engine are kept in."""
+    residual_memory: Literal["block", "ultra"] = "block"
+    """What the residual stream is kept in, of which LayerNorm reads two words a cycle."""
+    head_memory: MemoryKind = "block"
+    """What queries, keys and values are kept in."""
+    gate_memory: MemoryKind = "block"
+    """What the router's copy of the tokens is kept in."""
+    score_memory: MemoryKind = "lut"
+    """What attention scores are kept in."""
+    choice_memory: Literal["lut", "block"] = "block"
+    """What the router's logits, choices and sums are kept in."""
+    table_memory: Literal["lut", "block"] = "block"
+    """What tables of more than 256 segments are built of."""
     max_batch: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
     """Images that share each weight while it is on chip."""
     clock_mhz: Annotated[float, Field(ge=1, le=1000)] = CLOCK_MHZ
@@ -79,17 +103,7 @@ class Hardware(BaseModel):
         Raises:
             InputError: no `=`, no such key, a key given twice, or a value out of its range.
         """
-        changes: dict[str, Any] = {}
-        for setting in settings:
-            name, equals, text = (part.strip() for part in setting.partition("="))
-            if not equals:
-                raise InputError(f"--set {setting}: expected key=value, such as lanes=8", hint=_keys())
-            if name not in settable():
-                raise _no_key(f"--set {setting}", name)
-            if name in changes:
-                raise InputError(f"--set {setting}: {name} is set twice", hint="give each key once")
-            changes[name] = _number(text)
-        return _changed(self, changes, "--set")
+        return _changed(self, parse_settings(settings), "--set")
 
     def save(self, path: Path) -> None:
         """Write a `hardware.toml`."""
@@ -115,6 +129,25 @@ class Hardware(BaseModel):
                 hint=f"such as the hardware.toml of a build; {_keys()}",
             )
         return _changed(default or cls(), table, f"{path}: hardware")
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Values by key of the settings of a command line, each as `key=value`; their ranges are not looked at.
+
+    Raises:
+        InputError: no `=`, no such key, or a key given twice.
+    """
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = (part.strip() for part in setting.partition("="))
+        if not equals:
+            raise InputError(f"--set {setting}: expected key=value, such as lanes=8", hint=_keys())
+        if name not in settable():
+            raise _no_key(f"--set {setting}", name)
+        if name in changes:
+            raise InputError(f"--set {setting}: {name} is set twice", hint="give each key once")
+        changes[name] = _number(text)
+    return changes
 
 
 def settable() -> dict[str, str]:
@@ -178,6 +211,7 @@ def default_hardware(
     hardware = Hardware(
         outputs=32 if narrow and not original else 16,
         token_tile=1 if original else 4,
+        score_memory="lut" if network.spec.tokens <= SHALLOW else "block",
         attention_rows=attention_rows or default_attention_rows(network.spec, precision),
     )
     if board is None:
@@ -191,12 +225,21 @@ def hardware_on(board: Board, hardware: Hardware) -> Hardware:
     Raises:
         InputError: a faster clock than the board may have.
     """
-    if hardware.clock_mhz > board.clock_mhz_max:
+    check_clock(board, hardware.clock_mhz)
+    return hardware.changed(family=board.family)
+
+
+def check_clock(board: Board, clock_mhz: float) -> None:
+    """Refuse a faster clock than a board may have.
+
+    Raises:
+        InputError: it is faster.
+    """
+    if clock_mhz > board.clock_mhz_max:
         raise InputError(
-            f"clock_mhz = {hardware.clock_mhz:g}, expected at most {board.clock_mhz_max:g} on {board.name}",
+            f"clock_mhz = {clock_mhz:g}, expected at most {board.clock_mhz_max:g} on {board.name}",
             hint=f"a slower clock, such as the board's default: clock_mhz = {board.clock_mhz_default:g}",
         )
-    return hardware.changed(family=board.family)
 
 
 def hardware_id(network: Network, hardware: Hardware) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from codegen.architecture import PRODUCT_SHIFT, RECORD_BYTES, ROUTER_LANES, Architecture, ceil_div
-from codegen.context import function_tables, storage
+from codegen.architecture import PRODUCT_SHIFT, RECORD_BYTES, Architecture, ceil_div, smallest
+from codegen.context import IMPLEMENTATIONS, SMALL_TABLE, function_tables, storage
+from codegen.hardware import MemoryKind
 from codegen.schedule import job_count
 from pysim.arithmetic import ICCAD23
 from pysim.datapath import (
@@ -20,8 +21,17 @@ from pysim.datapath import (
 from pysim.kernels.iccad23 import FEATURE
 from pysim.tables import PiecewiseLinear
 
+KINDS: Final[dict[str, MemoryKind]] = {name: kind for kind, name in IMPLEMENTATIONS.items()}
+"""What a memory is built of, by the name that `bind_storage` has for it."""
+
 LUTRAM_DEPTH: Final = 64
 """Words of a LUT used as memory; memories up to this depth are built of LUTs, unless the code says otherwise."""
+
+ULTRA_WORDS: Final = 4096
+"""Words of an ultra RAM, whose two ports each read or write one a cycle (UG573)."""
+
+ULTRA_BITS: Final = 72
+"""Bits of its words."""
 
 BRAM18_SHAPES: Final = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 """Words and bits of half a BRAM36 with a port to read and a port to write (UG573)."""
@@ -32,6 +42,8 @@ DEFAULT_BURST: Final = 16
 """Beats of a burst of the other ports: the tool's default."""
 OUTSTANDING: Final = 16
 """Bursts that a port may have asked for: the tool's default too."""
+WEIGHT_OUTSTANDING: Final = 8
+"""The same of a weight port, as its pragma says: 512 beats under way, six times the latency of memory."""
 STROBE_BITS: Final = 9
 """Bits that a byte takes in the buffer of a port that writes: its strobe with it."""
 
@@ -50,7 +62,8 @@ class Memory:
         depth: words of one copy.
         width: bits of a word.
         variable: its name in the C++; empty where the tool makes it.
-        bound: `lutram` or `bram`, where a pragma says what to build it of.
+        bound: `lutram`, `bram` or `uram`, where a pragma says what to build it of.
+        field: the field of `Hardware` that decides so; empty where none does.
         two_readers: whether both ports read, so that a block RAM is at most half as wide.
     """
 
@@ -61,42 +74,66 @@ class Memory:
     variable: str = ""
     bound: str = ""
     two_readers: bool = False
+    field: str = ""
 
     @property
-    def in_luts(self) -> bool:
-        """Whether it is LUT memory: because a pragma says so, or because it is shallow."""
-        return self.bound == "lutram" if self.bound else self.depth <= LUTRAM_DEPTH
+    def kind(self) -> MemoryKind:
+        """What it is built of: because a pragma says so, or by its depth."""
+        if self.bound:
+            return KINDS[self.bound]
+        return "lut" if self.depth <= LUTRAM_DEPTH else "block"
 
     @property
     def shape(self) -> tuple[int, int]:
         """Words and bits of the half blocks that hold it with the fewest of them, the widest such shape."""
-        return min(BRAM18_SHAPES[1:] if self.two_readers else BRAM18_SHAPES, key=self._blocks)
+        return min(self._shapes, key=self._blocks)
+
+    @property
+    def _shapes(self) -> tuple[tuple[int, int], ...]:
+        return BRAM18_SHAPES[1:] if self.two_readers else BRAM18_SHAPES
 
     def _blocks(self, shape: tuple[int, int]) -> int:
         return ceil_div(self.depth, shape[0]) * ceil_div(self.width, shape[1])
 
+    def cost(self, kind: MemoryKind) -> tuple[int, int, int]:
+        """Halves of a 36 Kb block, ultra RAMs and LUTs that it takes if it is built so, over all copies.
+
+        Block RAM takes the shape that needs fewest. Of LUTs, eight hold 64 words of seven bits with a port of their own
+        for writing; a deeper memory has several, and a LUT a bit that chooses between two of them.
+        """
+        if kind == "ultra":
+            each = ceil_div(self.depth, ULTRA_WORDS) * ceil_div(self.width, ULTRA_BITS)
+            return 0, self.copies * each, 0
+        if kind == "block":
+            return self.copies * smallest(*map(self._blocks, self._shapes)), 0, 0
+        deep = ceil_div(self.depth, LUTRAM_DEPTH)
+        return 0, 0, self.copies * (deep * ceil_div(self.width * 8, 7) + (deep - 1) * self.width)
+
     @property
     def bram18(self) -> int:
-        """Halves of a 36 Kb block, over all copies, in the shape that needs fewest."""
-        return 0 if self.in_luts else self.copies * self._blocks(self.shape)
+        """Halves of a 36 Kb block, over all copies."""
+        return self.cost(self.kind)[0]
+
+    @property
+    def uram(self) -> int:
+        """Ultra RAMs, over all copies."""
+        return self.cost(self.kind)[1]
 
     @property
     def luts(self) -> int:
-        """LUTs, over all copies: eight hold 64 words of seven bits with a port of their own for writing."""
-        if not self.in_luts:
-            return 0
-        deep = ceil_div(self.depth, LUTRAM_DEPTH)
-        # A deeper one has several, and a LUT a bit that chooses between two of them.
-        return self.copies * (deep * ceil_div(self.width * 8, 7) + (deep - 1) * self.width)
+        """LUTs, over all copies."""
+        return self.cost(self.kind)[2]
 
     @property
     def built_as(self) -> str:
         """The shape that the tool should choose, for people."""
-        if self.in_luts:
+        if self.kind == "lut":
             return f"LUT memory, {self.luts:,} LUTs"
+        banks = f"{self.copies} x " if self.copies > 1 else ""
+        if self.kind == "ultra":
+            return f"{banks}{self.uram // self.copies} ultra RAM of {ULTRA_WORDS} x {ULTRA_BITS}"
         words, bits = self.shape
         each = self.bram18 // self.copies
-        banks = f"{self.copies} x " if self.copies > 1 else ""
         return f"{banks}{each} BRAM18 of {words} x {bits}"
 
 
@@ -159,7 +196,15 @@ class Widths:
 
 def table_memory(table: PiecewiseLinear, copies: int, bound: str = "") -> Memory:
     """A function's table, base and slope side by side in a word a segment; each reader has a copy."""
-    return Memory(f"table {table.name}", copies, len(table.base), table.word_bits, table.name.upper(), bound)
+    return Memory(
+        f"table {table.name}",
+        copies,
+        len(table.base),
+        table.word_bits,
+        table.name.upper(),
+        bound,
+        field="table_memory" if len(table.base) > SMALL_TABLE else "",
+    )
 
 
 def memories(architecture: Architecture) -> dict[str, list[Memory]]:
@@ -193,8 +238,25 @@ def _activations(architecture: Architecture) -> list[Memory]:
     heads = tokens * architecture.mixed_words
     return [
         # LayerNorm reads two words a cycle.
-        Memory("residual stream", 1, words, residual, "residual", bound.residual, two_readers=True),
-        Memory("queries, keys, values", 3, heads, attention, "q, k, v", bound.heads),
+        Memory(
+            "residual stream",
+            1,
+            words,
+            residual,
+            "residual",
+            bound.residual,
+            two_readers=True,
+            field="residual_memory",
+        ),
+        Memory(
+            "queries, keys, values",
+            3,
+            heads,
+            attention,
+            "q, k, v",
+            bound.heads,
+            field="head_memory",
+        ),
     ]
 
 
@@ -212,6 +274,7 @@ def _linear(architecture: Architecture) -> list[Memory]:
             weights * precision.weight_width,
             "ping_weights, pong_weights",
             bound.weights,
+            field="weight_memory",
         ),
         Memory(
             "record halves",
@@ -221,16 +284,32 @@ def _linear(architecture: Architecture) -> list[Memory]:
             "ping_records, pong_records",
             "lutram",
         ),
-        Memory("operands", hardware.token_tile, rows, lanes * widths.activation, "operands", bound.operands),
+        Memory(
+            "operands",
+            hardware.token_tile,
+            rows,
+            lanes * widths.activation,
+            "operands",
+            bound.operands,
+            field="operand_memory",
+        ),
     ]
 
 
 def _attention(architecture: Architecture) -> list[Memory]:
     lanes, tokens, words = architecture.lanes, architecture.spec.tokens, architecture.head_words
     widths = Widths.of(architecture)
-    slots = min(architecture.hardware.attention_rows, tokens)
+    slots = smallest(architecture.hardware.attention_rows, tokens)
     return [
-        Memory("attention scores", slots, tokens, widths.score, "scores", storage(architecture).scores),
+        Memory(
+            "attention scores",
+            slots,
+            tokens,
+            widths.score,
+            "scores",
+            storage(architecture).scores,
+            field="score_memory",
+        ),
         Memory("query rows", slots, words, lanes * widths.attention, "query", "lutram"),
         Memory("weighted values", slots, words, lanes * widths.weighted, "weighted", "lutram"),
     ]
@@ -259,7 +338,7 @@ def _router(architecture: Architecture) -> list[Memory]:
     words, moe = architecture.token_words, architecture.spec.moe
     assert moe is not None
     precision, widths = architecture.precision, Widths.of(architecture)
-    groups = architecture.gate_groups
+    groups, choices = architecture.gate_groups, storage(architecture).choices
     return [
         Memory(
             "router's tokens",
@@ -268,14 +347,51 @@ def _router(architecture: Architecture) -> list[Memory]:
             lanes * widths.gate,
             "gate_input",
             storage(architecture).gate_input,
+            field="gate_memory",
         ),
         Memory(
-            "gate weights", 1, groups * words, ROUTER_LANES * lanes * precision.gate_width, "gate_weights"
+            "gate weights",
+            1,
+            groups * words,
+            architecture.router_lanes * lanes * precision.gate_width,
+            "gate_weights",
         ),
-        Memory("logits", ROUTER_LANES, groups * tokens, widths.score, "logits"),
-        Memory("best experts", 1, tokens, moe.top_k * (widths.score + (experts - 1).bit_length()), "best"),
-        Memory("softmax of a token", 1, tokens, widths.maximum + widths.softmax_sum, "pass"),
-        Memory("divisor of a token", 1, tokens, widths.divisor, "divisor"),
+        Memory(
+            "logits",
+            architecture.router_lanes,
+            groups * tokens,
+            widths.score,
+            "logits",
+            choices,
+            field="choice_memory",
+        ),
+        Memory(
+            "best experts",
+            1,
+            tokens,
+            moe.top_k * (widths.score + (experts - 1).bit_length()),
+            "best",
+            choices,
+            field="choice_memory",
+        ),
+        Memory(
+            "softmax of a token",
+            1,
+            tokens,
+            widths.maximum + widths.softmax_sum,
+            "pass",
+            choices,
+            field="choice_memory",
+        ),
+        Memory(
+            "divisor of a token",
+            1,
+            tokens,
+            widths.divisor,
+            "divisor",
+            choices,
+            field="choice_memory",
+        ),
         Memory("queues: tokens", 1, experts * tokens, tokens.bit_length(), "queues.token"),
         Memory("queues: scores", 1, experts * tokens, widths.probability, "queues.score"),
     ]
@@ -285,7 +401,7 @@ def _ports(architecture: Architecture) -> list[Memory]:
     hardware = architecture.hardware
     ports, width, short = hardware.weight_ports, hardware.axi_width, OUTSTANDING * DEFAULT_BURST
     return [
-        Memory("weight ports", ports, OUTSTANDING * WEIGHT_BURST, width),
+        Memory("weight ports", ports, WEIGHT_OUTSTANDING * WEIGHT_BURST, width),
         Memory("image port", 1, short, width),
         Memory("output port", 1, short, width // 8 * STROBE_BITS),
     ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from boards import Board
@@ -13,17 +11,7 @@ from codegen.estimate import LoopTotal, Scheduler, Stage, dram_bytes, loop_total
 from codegen.hardware import Hardware, default_hardware, hardware_on
 from codegen.memories import Memory, memories
 from codegen.resources import Resources, estimate_resources
-from common.errors import InputError
 from pysim.network import Network
-
-SMALLER = {
-    "lanes": (4, 8, 16),
-    "outputs": (4, 8, 16, 32),
-    "token_tile": (1, 2, 4),
-    "attention_rows": (1, 2, 4, 8, 12, 16),
-}
-WEIGHT_ROWS = (128, 512, 2048)
-"""Narrower words need more rows for the same layer."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +44,15 @@ class Performance:
     def fits(self) -> bool:
         """Whether the board has as much of everything as the design uses."""
         return all(used <= available for used, available in self.resources.values())
+
+    @property
+    def short(self) -> str:
+        """What the board has too little of, for people; empty if it fits."""
+        return ", ".join(
+            f"{name} {used:g} of {available}"
+            for name, (used, available) in self.resources.items()
+            if used > available
+        )
 
     def share(self, resource: str) -> float:
         """Share of a resource that is used; of one that the board lacks, 0 if none is needed."""
@@ -137,52 +134,6 @@ def evaluate(
 
 def _against(resources: Resources, board: Board) -> dict[str, tuple[float, int]]:
     return {
-        "dsp": (resources.dsp, board.dsp),
-        "bram36": (resources.bram36, board.bram36),
-        "uram": (resources.uram, board.uram),
-        "lut": (resources.lut, board.lut),
-        "ff": (resources.ff, board.ff),
+        name: (getattr(resources, name), board.available(name))
+        for name in ("dsp", "bram36", "uram", "lut", "ff")
     }
-
-
-def require_fit(architecture: Architecture, board: Board) -> Performance:
-    """The estimate, or an error that names what is short and the nearest hardware that fits."""
-    performance = evaluate(architecture, board)
-    if performance.fits:
-        return performance
-    short = ", ".join(
-        f"{name} {used:g} of {available}"
-        for name, (used, available) in performance.resources.items()
-        if used > available
-    )
-    nearest = nearest_fit(architecture, board)
-    hint = "no smaller hardware fits: choose a narrower precision or a larger board"
-    if nearest is not None:
-        settings = " ".join(
-            f"--set {name}={getattr(nearest.hardware, name)}" for name in (*SMALLER, "weight_rows")
-        )
-        hint = f"the fastest that fits takes {evaluate(nearest, board).ms:.2f} ms an image: {settings}"
-    raise InputError(f"the design does not fit {board.name}: {short}", hint=hint)
-
-
-def nearest_fit(architecture: Architecture, board: Board) -> Architecture | None:
-    """The network on the fastest that fits of a coarse grid of smaller hardware, or None."""
-    fitting = [candidate for candidate in _smaller(architecture) if _has_room(candidate, board)]
-    return min(fitting, key=lambda candidate: evaluate(candidate, board).cycles, default=None)
-
-
-def _has_room(architecture: Architecture, board: Board) -> bool:
-    used = _against(estimate_resources(architecture), board)
-    return all(need <= available for need, available in used.values())
-
-
-def _smaller(architecture: Architecture) -> Iterator[Architecture]:
-    given = architecture.hardware
-    choices = [
-        sorted({value for value in values if value <= getattr(given, name)} | {getattr(given, name)})
-        for name, values in SMALLER.items()
-    ]
-    for *values, rows in itertools.product(*choices, WEIGHT_ROWS):
-        changes = dict(zip(SMALLER, values, strict=True))
-        with suppress(InputError):  # What cannot be built does not fit.
-            yield Architecture(architecture.network, given.changed(**changes, weight_rows=rows))

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from boards import Board
 from codegen.block_design import write_block_design
 from codegen.build import HARDWARE_FILE, VERSION, Build, BuildSpec
+from codegen.fit import require_fit
 from codegen.hardware import Hardware, default_hardware
 from codegen.host_files import require_model_of, write_host
-from codegen.performance import Performance, evaluate, on_board, require_fit
+from codegen.performance import Performance, evaluate, on_board
 from codegen.render import render
 from codegen.rtl.blackbox import chosen
 from codegen.rtl.blackbox_files import write_blackboxes
@@ -88,6 +89,7 @@ def generate(
         hardware_id=architecture.hardware_id,
         weights_sha256=design.weights_sha256,
         network_tested=network,
+        fits=performance.fits,
     )
     report = progress or (lambda done, total: None)
     with new_folder(folder) as temporary:

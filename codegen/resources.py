@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from codegen.architecture import ROUTER_LANES, Architecture, ceil_div
+import numpy as np
+
+from codegen.architecture import Architecture, ceil_div, smallest
 from codegen.memories import Widths, memories
 from pysim.datapath import ACCUMULATOR_LIMIT, GELU_INPUT, NORM_WEIGHT_WIDTH, NORMALIZED
 from pysim.tables import EXP2, RECIPROCAL, RSQRT, PiecewiseLinear
@@ -82,7 +84,7 @@ def dsp_by_engine(architecture: Architecture) -> dict[str, int]:
     hidden = multiplier_dsp(GELU_INPUT.width + 12, 17) if precision.multipliers else 0
     delta = architecture.network.activation.delta
     activation = 0 if delta is None else multiplier_dsp(delta.slope_format.width, delta.step_bits + 1)
-    slots = min(hardware.attention_rows, spec.tokens)
+    slots = smallest(hardware.attention_rows, spec.tokens)
     reciprocal = multiplier_dsp(RECIPROCAL.slope_format.width, RECIPROCAL.step_bits + 1)
     rsqrt = multiplier_dsp(RSQRT.slope_format.width, RSQRT.step_bits + 1)
     attention, exponential = widths.attention, widths.exponential
@@ -106,8 +108,8 @@ def dsp_by_engine(architecture: Architecture) -> dict[str, int]:
         + rsqrt,
     }
     if spec.moe_layers:
-        logits = lanes * ROUTER_LANES * multiplier_dsp(widths.gate, precision.gate_width)
-        scaling = ROUTER_LANES * multiplier
+        logits = lanes * architecture.router_lanes * multiplier_dsp(widths.gate, precision.gate_width)
+        scaling = architecture.router_lanes * multiplier
         engines["router"] = logits + scaling + reciprocal + multiplier_dsp(exponential, 19)
     return engines
 
@@ -126,7 +128,7 @@ def luts_by_engine(architecture: Architecture) -> dict[str, float]:
     """LUTs of the data path of each engine: an adder or a two-way choice costs a LUT a bit."""
     lanes, hardware, spec = architecture.lanes, architecture.hardware, architecture.spec
     sums = architecture.outputs * hardware.token_tile
-    slots = min(hardware.attention_rows, spec.tokens)
+    slots = smallest(hardware.attention_rows, spec.tokens)
     # An exponential, with its table and its product in fabric.
     exp2 = 3 * (EXP2.base_format.width + EXP2.slope_format.width) + EXP2.slope_format.width * EXP2.step_bits
     widths = Widths.of(architecture)
@@ -146,7 +148,7 @@ def luts_by_engine(architecture: Architecture) -> dict[str, float]:
     if spec.moe_layers:
         # Requantised logits; two exponentials, each with its shifter; the reciprocal; the lengths of the queues.
         engines["router"] = (
-            ROUTER_LANES * 64 * 4
+            architecture.router_lanes * 64 * 4
             + 4 * SHIFTER_LUTS
             + 60 * (spec.moe.top_k if spec.moe else 1)
             + 2 * (exp2 + SHIFTER_LUTS)
@@ -156,17 +158,33 @@ def luts_by_engine(architecture: Architecture) -> dict[str, float]:
     return engines
 
 
+def logic_resources(architecture: Architecture) -> dict[str, Resources]:
+    """What each engine, the AXI ports and addresses take beside memories."""
+    luts = {name: found * CONTROL_FACTOR for name, found in luts_by_engine(architecture).items()}
+    luts["ports"] = (architecture.hardware.weight_ports + 2) * PORT_LUTS
+    engines = {
+        name: Resources(
+            dsp=slices, lut=_rounded(luts.get(name, 0)), ff=_rounded(FF_FACTOR * luts.get(name, 0))
+        )
+        for name, slices in (dsp_by_engine(architecture) | {"ports": 0}).items()
+    }
+    return engines | {"addresses": Resources(dsp=ADDRESS_PRODUCTS)}
+
+
+def _rounded(value: float) -> int:
+    """A whole number; of arrays, element by element."""
+    return np.rint(value).astype(np.int64) if isinstance(value, np.ndarray) else round(value)
+
+
 def engine_resources(architecture: Architecture) -> dict[str, Resources]:
     """Resources of each engine, of the memories that they share, of the AXI ports, and of addresses."""
-    arrays, dsp, logic = memories(architecture), dsp_by_engine(architecture), luts_by_engine(architecture)
-    ports = architecture.hardware.weight_ports + 2
-    engines = {}
-    for name, held in arrays.items():
-        luts = ports * PORT_LUTS if name == "ports" else logic.get(name, 0) * CONTROL_FACTOR
-        shallow = sum(memory.luts for memory in held)
-        blocks = sum(memory.bram18 for memory in held) / 2
-        engines[name] = Resources(dsp.get(name, 0), blocks, 0, round(luts) + shallow, round(FF_FACTOR * luts))
-    engines["addresses"] = Resources(dsp=ADDRESS_PRODUCTS)
+    engines = logic_resources(architecture)
+    for name, held in memories(architecture).items():
+        engines[name] = engines.get(name, Resources()) + Resources(
+            bram36=sum(memory.bram18 for memory in held) / 2,
+            uram=sum(memory.uram for memory in held),
+            lut=sum(memory.luts for memory in held),
+        )
     return engines
 
 

@@ -13,7 +13,6 @@ from codegen.architecture import (
     NORM_RECORD_BYTES,
     PRODUCT_SHIFT,
     RECORD_BYTES,
-    ROUTER_LANES,
     SHIFT_BITS,
     Architecture,
     Section,
@@ -127,12 +126,12 @@ def pack_linear(architecture: Architecture, weight: NDArray[Any], records: NDArr
 
 def pack_gate(architecture: Architecture, weight: NDArray[Any], records: NDArray[np.uint64]) -> Bytes:
     """Beats of one task's gate (experts, channels): all records, then the weights, group by group of experts."""
-    lanes = architecture.lanes
-    groups, words = ceil_div(len(weight), ROUTER_LANES), architecture.words(weight.shape[1])
-    padded = np.zeros((groups * ROUTER_LANES, words * lanes), f"<i{architecture.gate_bytes}")
+    lanes, experts = architecture.lanes, architecture.router_lanes
+    groups, words = ceil_div(len(weight), experts), architecture.words(weight.shape[1])
+    padded = np.zeros((groups * experts, words * lanes), f"<i{architecture.gate_bytes}")
     padded[: len(weight), : weight.shape[1]] = weight
-    by_group = padded.reshape(groups, ROUTER_LANES, words, lanes).transpose(0, 2, 1, 3)
-    all_records = np.zeros((1, groups * ROUTER_LANES), np.uint64)
+    by_group = padded.reshape(groups, experts, words, lanes).transpose(0, 2, 1, 3)
+    all_records = np.zeros((1, groups * experts), np.uint64)
     all_records[0, : len(records)] = records
     return np.concatenate(
         [

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +23,17 @@ if TYPE_CHECKING:
     from boards import Board
     from codegen.build import Build
     from codegen.csim import CsimResult
+    from codegen.fit import Fitted
     from codegen.hardware import Hardware
     from codegen.performance import Performance
     from edgemoe.accelerator import Accelerator
+    from edgemoe.sources import Source
     from frontend.options import Imported, Options
     from pysim.compare import Comparison
     from pysim.design import Design
     from pysim.model import Model
+    from pysim.network import Network
+    from pysim.precision import Precision
     from pysim.reference import ReferenceRun
     from pysim.simulator import Simulation
 
@@ -43,6 +47,7 @@ __all__ = [
     "default_hardware",
     "estimate",
     "export_onnx",
+    "fit",
     "generate",
     "import_model",
     "init_model",
@@ -135,28 +140,28 @@ def random_images(model: Model | Design, count: int, seed: int = 0) -> NDArray[n
 def quantize(
     model: Model,
     images: NDArray[np.uint8],
-    precision: str = "w16a16",
+    precision: str | Precision = "w16a16",
     *,
     attention_rows: int | None = None,
     progress: Progress | None = None,
 ) -> Design:
-    """Calibrate on images and quantise to one of the presets w16a16, w8a8 and iccad23.
+    """Calibrate on images and quantise.
 
     Each of the Design's `warnings` is issued as a `QuantizationWarning`, too.
 
     Args:
         model: the float network.
         images: (images, channels, H, W) uint8 calibration images.
-        precision: name of the preset.
+        precision: a preset, a `.toml` file with widths of your own, or a `Precision`.
         attention_rows: query rows that share one pass over the keys (P).
         progress: called with the calibration runs done and in total.
     """
     import warnings
 
-    from pysim.precision import preset
+    from pysim.precision import Precision, find_precision
     from pysim.quantizer import quantize as quantise
 
-    chosen = preset(precision)
+    chosen = precision if isinstance(precision, Precision) else find_precision(precision)
     if attention_rows is not None and not 1 <= attention_rows <= 1024:
         raise InputError(f"attention_rows = {attention_rows}, expected 1 to 1024")
     design = quantise(model, images, chosen, attention_rows, progress)
@@ -223,7 +228,7 @@ def generate(
         folder: the build folder.
         board: name of a board, or a `.toml` file that describes one.
         images: (images, channels, H, W) for the test bench; seeded random pixels where none are given.
-        hardware: how much hardware, or a `hardware.toml`; what suits a ZCU102 where it is not given. With another P
+        hardware: how much hardware, or a `hardware.toml`; the fastest that fits where it is not given. With another P
             than the Design's, `design/` in the build is the Design to simulate.
         batch: images that the accelerator holds on chip together.
         must_fit: refuse a design that the board has no room for; without it, the C++ can still be verified.
@@ -240,7 +245,7 @@ def generate(
         Path(folder),
         target,
         images,
-        hardware=_hardware(design, target, hardware),
+        hardware=_hardware(design, target, hardware, batch, must_fit),
         batch=batch,
         must_fit=must_fit,
         model=model,
@@ -259,31 +264,73 @@ def verify(folder: str | Path, *, progress: Progress | None = None) -> CsimResul
 
 
 def estimate(
-    design: Design,
+    source: Design | Model | str | Path,
     board: str = "zcu102",
     *,
+    precision: str | Precision | None = None,
     hardware: Hardware | str | Path | None = None,
     batch: int = 1,
 ) -> Performance:
-    """Cycles, traffic and resources of a Design on a board, for a batch of images.
+    """Cycles, traffic and resources of a network on a board, for a batch of images.
 
     Args:
-        design: the design.
+        source: a Design; or, of which only the shape counts, a Model, a folder of either, a `model.toml` or a name in
+            the zoo.
         board: name of a board, or a `.toml` file that describes one.
-        hardware: how much hardware, or a `hardware.toml`; what suits a ZCU102 where it is not given.
+        precision: of what is no Design; w16a16 where it is not given.
+        hardware: how much hardware, or a `hardware.toml`; the fastest that fits where it is not given, or, if nothing
+            fits, what suits a ZCU102.
         batch: images that go through together.
     """
     from boards import load_board
     from codegen.performance import estimate as run
 
-    target = load_board(board)
-    return run(design.network, target, batch, hardware=_hardware(design, target, hardware))
+    target, found = load_board(board), _source(source, precision)
+    chosen = _hardware(found.design or found.network, target, hardware, batch, must_fit=False)
+    return run(found.network, target, batch, hardware=chosen)
+
+
+def fit(
+    source: Design | Model | str | Path,
+    board: str = "zcu102",
+    *,
+    precision: str | Precision | None = None,
+    margins: Mapping[str, float] | None = None,
+    clock_mhz: float | None = None,
+    batch: int = 1,
+    progress: Progress | None = None,
+) -> Fitted:
+    """The fastest hardware that fits a board, and its estimate.
+
+    Args:
+        source: what `estimate` takes.
+        board: name of a board, or a `.toml` file that describes one.
+        precision: of what is no Design; w16a16 where it is not given.
+        margins: percent of dsp, bram36, uram, lut and ff that may be used; where it is not given, 90 of the first
+            three and 75 of the others.
+        clock_mhz: the board's default where it is not given.
+        batch: images that go through together.
+        progress: called with steps done and in total.
+
+    Raises:
+        InputError: nothing fits.
+    """
+    from boards import load_board
+    from codegen.fit import fit as run
+    from codegen.fit import limits_of
+    from codegen.hardware import check_clock
+
+    target, found = load_board(board), _source(source, precision)
+    if clock_mhz is not None:
+        check_clock(target, clock_mhz)
+    limits = limits_of(target, margins)
+    return run(found.network, target, limits=limits, clock_mhz=clock_mhz, batch=batch, progress=progress)
 
 
 def default_hardware(design: Design, board: str = "zcu102") -> Hardware:
-    """The Hardware that `generate` and `estimate` take for a Design where they are given none.
+    """Hardware that suits a ZCU102, with a Design's P, to make another from.
 
-    Another is made from it, as in `default_hardware(design).changed(lanes=8, outputs=16)`.
+    As in `default_hardware(design).changed(lanes=8, outputs=16)`. The fastest that fits a board is what `fit` finds.
     """
     from boards import load_board
     from codegen.hardware import default_hardware as default
@@ -291,11 +338,44 @@ def default_hardware(design: Design, board: str = "zcu102") -> Hardware:
     return default(design.network, load_board(board), design.attention_rows)
 
 
-def _hardware(design: Design, board: Board, given: Hardware | str | Path | None) -> Hardware:
-    """Hardware as given, or read from a file, whose missing keys are those of the default; or the default."""
-    from codegen.hardware import Hardware, default_hardware
+def _source(source: Design | Model | str | Path, precision: str | Precision | None) -> Source:
+    """A network, and the Design that it is of, if there is one."""
+    from edgemoe.sources import DEFAULT_PRECISION, Source, read_source
+    from pysim.design import Design
+    from pysim.network import Network
+    from pysim.precision import Precision, find_precision
+
+    if isinstance(source, Design):
+        if precision is not None:
+            raise InputError("a Design has its own precision", hint="leave `precision` out")
+        return Source(source.network, source)
+    if isinstance(source, str | Path):
+        if isinstance(precision, Precision):
+            return Source(Network(read_source(str(source)).network.spec, precision), None)
+        return read_source(str(source), precision)
+    if not isinstance(precision, Precision):
+        precision = find_precision(precision or DEFAULT_PRECISION)
+    return Source(Network(source.spec, precision), None)
+
+
+def _hardware(
+    design: Design | Network, board: Board, given: Hardware | str | Path | None, batch: int, must_fit: bool
+) -> Hardware:
+    """Hardware as given, or read from a file, whose missing keys are those of the default; or the fastest that fits."""
+    from codegen.fit import fitted
+    from codegen.hardware import Hardware
+    from codegen.hardware import default_hardware as default
+    from pysim.design import Design
 
     if isinstance(given, Hardware):
         return given
-    default = default_hardware(design.network, board, design.attention_rows)
-    return default if given is None else Hardware.load(Path(given), default)
+    network, rows = (design.network, design.attention_rows) if isinstance(design, Design) else (design, None)
+    usual = default(network, board, rows)
+    if given is not None:
+        return Hardware.load(Path(given), usual)
+    try:
+        return fitted(network, board, batch=batch).hardware
+    except InputError:
+        if must_fit:
+            raise
+        return usual

@@ -90,7 +90,9 @@ def quantize(
     images: Annotated[
         list[Path], typer.Option(metavar="PATH", help="Calibration image, or a folder of them; repeatable.")
     ],
-    precision: Annotated[str, typer.Option(metavar="PRESET", help="w16a16, w8a8 or iccad23.")] = "w16a16",
+    precision: Annotated[
+        str, typer.Option(metavar="PRECISION", help="w16a16, w8a8, w8a8-lean, iccad23, or a .toml file.")
+    ] = "w16a16",
     attention_rows: Rows = None,
     fit: Fit = False,
     every: Annotated[bool, typer.Option("--all", help="Report every tensor instead of groups.")] = False,
@@ -102,11 +104,11 @@ def quantize(
     from edgemoe import tables
     from pysim.files import require_new
     from pysim.kernels.compiling import clock
-    from pysim.precision import preset
+    from pysim.precision import find_precision
 
     console: Console = ctx.obj
     require_new(output)
-    preset(precision)
+    find_precision(precision)
     model = edgemoe.load_model(model_dir)
     if model.spec.notes:
         console.warn(model.spec.notes)
@@ -154,16 +156,22 @@ def simulate(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.npz", help="Save output, routing and trace.")
     ] = None,
+    queues_out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Save the tokens of each expert, for estimate and fit."),
+    ] = None,
     fit: Fit = False,
     json: Json = False,
 ) -> None:
     """Run images through a Design, bit by bit."""
+    from codegen.queues import write_queues
     from edgemoe.evaluate import run_task, save_runs
     from pysim.files import require_new
 
     console: Console = ctx.obj
-    if out is not None:
-        require_new(out)
+    for path in (out, queues_out):
+        if path is not None:
+            require_new(path)
     design = edgemoe.load_design(design_dir)
     if design.spec.notes:
         console.warn(design.spec.notes)
@@ -178,6 +186,10 @@ def simulate(
     if out is not None:
         save_runs(out, runs, trace=trace)
         console.show(f"saved {out}")
+    if queues_out is not None:
+        tokens = {run.task: {layer.layer: layer.tokens for layer in run.usage} for run in runs}
+        write_queues(queues_out, design.spec, len(pixels), tokens)
+        console.show(f"saved {queues_out}")
     results = [run.as_json() for run in runs]
     if len(results) > 1:
         seconds = sum(run.seconds for run in runs)

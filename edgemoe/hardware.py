@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import edgemoe
-from common.errors import CheckError
+from common.errors import CheckError, InputError
 from edgemoe.board import verify_host
 from edgemoe.checks import verify_check
 from edgemoe.console import Console
+from edgemoe.fitting import Clock, PrecisionName, QueuesFile, QueuesTask, fit
 from edgemoe.kernels import verify_rtl
 from edgemoe.synthesis import verify_synthesis
 
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from codegen.csim import CsimResult
     from codegen.hardware import Hardware
     from codegen.performance import Performance
-    from pysim.design import Design
+    from edgemoe.sources import Source
+    from pysim.spec import ModelSpec
 
 HOST_IMAGES = 4
 """Images that `verify --host` runs unless told otherwise."""
@@ -45,18 +48,73 @@ DesignFolder = Annotated[Path, typer.Argument(metavar="DESIGN_DIR", help="Design
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (generate, verify, estimate, boards):
+    for command in (generate, verify, fit, estimate, boards):
         app.command()(command)
 
 
-def chosen_hardware(design: Design, board: Board, file: Path | None, settings: Sequence[str]) -> Hardware:
-    """The default hardware, with what a file says instead, with what single settings say instead."""
-    from codegen.hardware import Hardware, default_hardware
+@dataclass(frozen=True)
+class Wish:
+    """What a command line says about the hardware.
 
-    hardware = default_hardware(design.network, board, design.attention_rows)
-    if file is not None:
-        hardware = Hardware.load(file, hardware)
-    return hardware.with_settings(settings)
+    Attributes:
+        file: a `hardware.toml`, if one is given.
+        settings: `key=value`s.
+        clock_mhz: clock, if it is given.
+        batch: images on chip together.
+    """
+
+    file: Path | None
+    settings: Sequence[str]
+    clock_mhz: float | None = None
+    batch: int = 1
+
+
+def chosen_hardware(
+    console: Console, source: Source, board: Board, wish: Wish, *, must_fit: bool = True
+) -> Hardware:
+    """The fastest hardware that fits of those with the given settings, or that of a file with the settings instead.
+
+    Args:
+        console: where one line says what was chosen.
+        source: the network.
+        board: the board.
+        wish: what the command line says.
+        must_fit: whether it is an error if nothing fits; without it, the hardware that suits a ZCU102 is taken.
+
+    Raises:
+        InputError: no such key, a value out of its range, or nothing fits.
+    """
+    from codegen.fit import fitted
+    from codegen.hardware import Hardware, check_clock, default_hardware, parse_settings
+
+    network, design = source
+    rows = None if design is None else design.attention_rows
+    hardware = default_hardware(network, board, rows)
+    settings = [*wish.settings]
+    if wish.clock_mhz is not None:
+        settings.append(f"clock_mhz={wish.clock_mhz:g}")
+    if wish.file is not None:
+        return Hardware.load(wish.file, hardware).with_settings(settings)
+    # Mistakes are told before anything is searched for.
+    hardware, fixed = hardware.with_settings(settings), parse_settings(settings)
+    clock_mhz, batch = fixed.pop("clock_mhz", None), max(wish.batch, fixed.pop("max_batch", 1))
+    check_clock(board, hardware.clock_mhz)
+    try:
+        with console.progress("searching for the fastest hardware that fits") as progress:
+            found = fitted(network, board, clock_mhz=clock_mhz, batch=batch, fixed=fixed, progress=progress)
+    except InputError as error:
+        if must_fit and not fixed:
+            raise
+        if not must_fit:
+            console.warn(f"{error.message}; what is not set suits a zcu102")
+        return hardware
+    hardware = found.hardware
+    console.note(
+        f"hardware: the fastest that fits {board.name}, {hardware.lanes} x {hardware.outputs} x "
+        f"{hardware.token_tile} products and {hardware.attention_rows} query rows at once, "
+        f"{found.performance.ms:.3f} ms an image (`edgemoe fit` tells more)"
+    )
+    return hardware
 
 
 def generate(
@@ -90,12 +148,16 @@ def generate(
 ) -> None:
     """Generate the hardware of a Design: HLS project, test bench, scripts, and files for the board."""
     from boards import load_board
+    from edgemoe.sources import Source
     from pysim.files import require_new
 
     console: Console = ctx.obj
     require_new(output)
     design = edgemoe.load_design(design_dir)
-    chosen = chosen_hardware(design, load_board(board), hardware, settings or ())
+    wish = Wish(hardware, settings or (), batch=batch)
+    chosen = chosen_hardware(
+        console, Source(design.network, design), load_board(board), wish, must_fit=not any_size
+    )
     images = edgemoe.load_images(list(image), design, fit=fit) if image else None
     network = edgemoe.load_model(model) if model is not None else None
     with console.progress("generating") as progress:
@@ -124,6 +186,8 @@ def generate(
             f"attention_rows = {chosen.attention_rows}, but {design_dir} has {design.attention_rows}: "
             f"integers differ in the order of the keys; simulate {output / 'design'} to compare"
         )
+    if not build.spec.fits:
+        console.warn(f"this build does not fit {build.spec.board}: it is good for verification only")
     if not build.vivado.is_dir():
         console.warn(
             f"no block design: {build.spec.board} has no processing system, which vivado/build.tcl starts from"
@@ -138,6 +202,7 @@ def generate(
             "hardware": build.architecture.hardware.model_dump(),
             "files": [str(path) for path in sources],
             "lines": lines,
+            "fits": build.spec.fits,
         }
     )
 
@@ -238,40 +303,56 @@ def verification_json(result: CsimResult) -> dict[str, Any]:
 
 def estimate(
     ctx: typer.Context,
-    design_dir: DesignFolder,
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Zoo name, model.toml, Model folder or Design folder.")
+    ],
     board: BoardName = "zcu102",
+    precision: PrecisionName = None,
     hardware: HardwareFile = None,
     settings: Settings = None,
+    clock: Clock = None,
     batch: Annotated[int, typer.Option(min=1, max=64, help="Images that share each weight.")] = 1,
+    queues: QueuesFile = None,
+    task: QueuesTask = None,
     details: Annotated[
         bool, typer.Option("--details", help="Every loop with what is assumed of it, and every memory.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Estimate cycles, traffic and resources of a Design on a board."""
+    """Estimate cycles, traffic and resources of a network on a board, quantised or not."""
     from boards import load_board
+    from codegen.performance import estimate as run
+    from codegen.queues import read_queues
+    from edgemoe.sources import read_source
 
     console: Console = ctx.obj
-    design, target = edgemoe.load_design(design_dir), load_board(board)
-    chosen = chosen_hardware(design, target, hardware, settings or ())
-    performance = edgemoe.estimate(design, board, hardware=chosen, batch=batch)
+    target, found = load_board(board), read_source(source, precision)
+    network = found.network
+    lengths = None if queues is None else read_queues(queues, network.spec, task, batch)
+    wish = Wish(hardware, settings or (), clock, batch)
+    chosen = chosen_hardware(console, found, target, wish, must_fit=False)
+    performance = run(network, target, batch, lengths, chosen)
+    if not performance.fits:
+        console.warn(
+            f"this hardware does not fit {target.name} ({performance.short}): `edgemoe generate` would refuse it"
+        )
     _show_estimate(console, performance, target)
     if details:
         _show_details(console, performance)
-    reference = _original(design)
+    reference = _original(network.spec)
     if reference is not None:
+        faster = (
+            f"; this design: {reference['published_ms'] / performance.ms:.1f} times faster than published"
+        )
         console.show(
             f"the original on this network: {reference['cycles']:,} cycles at best = {reference['ms']:.2f} ms, "
             f"{reference['narrow_ports_ms']:.1f} ms with its 128-bit ports, "
-            f"published {reference['published_ms']:.2f} ms; "
-            f"this design: {reference['published_ms'] / performance.ms:.1f} times faster than published"
+            f"published {reference['published_ms']:.2f} ms{faster if performance.fits else ''}"
         )
     console.result(
         estimate_json(performance)
         | {"board": target.name, "hardware": chosen.model_dump(), "original": reference}
     )
-    if not performance.fits:
-        console.warn(f"the design does not fit {target.name}: `edgemoe generate` would refuse it")
 
 
 def estimate_json(performance: Performance) -> dict[str, Any]:
@@ -311,7 +392,9 @@ def estimate_json(performance: Performance) -> dict[str, Any]:
                 "copies": memory.copies,
                 "depth": memory.depth,
                 "width": memory.width,
+                "kind": memory.kind,
                 "bram36": memory.bram18 / 2,
+                "uram": memory.uram,
                 "lut": memory.luts,
             }
             for engine, held in performance.memories.items()
@@ -321,10 +404,10 @@ def estimate_json(performance: Performance) -> dict[str, Any]:
     }
 
 
-def _original(design: Design) -> dict[str, float] | None:
+def _original(spec: ModelSpec) -> dict[str, float] | None:
     from codegen import original
 
-    if not original.describes(design.spec):
+    if not original.describes(spec):
         return None
     return {
         "cycles": original.TOTAL_CYCLES,
@@ -390,7 +473,7 @@ def _show_details(console: Console, performance: Performance) -> None:
     ]
     columns = ("loop", "function", "II", "depth", "entries", "trips", "cycles")
     console.show(table("Loops, as if none ran beside another", columns, loops, left=2))
-    held = [
+    held: list[tuple[str, ...]] = [
         (
             memory.name,
             memory.variable or "-",
@@ -399,12 +482,14 @@ def _show_details(console: Console, performance: Performance) -> None:
             f"{memory.depth:,}",
             f"{memory.width:,}",
             f"{memory.bram18 / 2:,.10g}",
+            f"{memory.uram:,}",
+            f"{memory.luts:,}",
         )
         for memories in performance.memories.values()
         for memory in memories
     ]
-    columns = ("memory", "variable", "built as", "banks", "words", "bits", "BRAM36")
-    console.show(table("Memories", columns, held, left=3))
+    heads = ("memory", "variable", "built as", "banks", "words", "bits", "BRAM36", "URAM", "LUT")
+    console.show(table("Memories", heads, held, left=3))
 
 
 def boards(ctx: typer.Context, json: Json = False) -> None:

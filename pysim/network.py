@@ -8,7 +8,7 @@ from functools import cached_property
 from pysim.activations import ACTIVATIONS, Activation
 from pysim.arithmetic import Arithmetic, arithmetic_of
 from pysim.precision import Precision
-from pysim.program import Program, program
+from pysim.program import Program, Value, program, values
 from pysim.spec import ModelSpec
 
 
@@ -39,7 +39,12 @@ class Network:
         """The operations of the network."""
         return program(self.spec, self.precision)
 
-    @property
+    @cached_property
+    def values(self) -> dict[str, Value]:
+        """Every value of the program, by its name."""
+        return values(self.program)
+
+    @cached_property
     def residual_width(self) -> int:
         """Bits of the residual stream, whose binary point calibration finds."""
         return self.arithmetic.residual(self.precision, 0, self.spec.dim).width

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.errors import InputError
+from common.toml import read_toml
+from pysim.files import validate
 
 Width = Annotated[int, Field(ge=4, le=18, strict=True)]
 
@@ -16,7 +19,8 @@ class Precision(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}\z")]
+    """What a Design, and files that are made of it, call it."""
     arithmetic: Literal["requantise", "iccad23"] = "requantise"
     """Exact sums with one rounding a value, or the original's truncating and wrapping arithmetic."""
     weight_width: Width = 16
@@ -54,8 +58,55 @@ PRESETS = {
 }
 
 
+NARROWED = {
+    "w8a8-lean": PRESETS["w8a8"].model_copy(
+        update={"name": "w8a8-lean", "attention_width": 10, "gate_width": 10, "residual_width": 16}
+    )
+}
+"""Presets that are others with fewer bits where it costs little, for boards with little memory."""
+
+NAMED = PRESETS | NARROWED
+"""Every preset by its name."""
+
+
 def preset(name: str) -> Precision:
     """The preset of that name."""
-    if name not in PRESETS:
-        raise InputError(f"precision {name!r} is unknown", hint=f"choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]
+    if name not in NAMED:
+        raise InputError(
+            f"precision {name!r} is unknown",
+            hint=f"choose one of {', '.join(NAMED)}, or give the path of a .toml file with widths of your own",
+        )
+    return NAMED[name]
+
+
+def find_precision(name_or_path: str) -> Precision:
+    """The preset of that name, or what a `.toml` file describes.
+
+    The file has one table `[precision]` with fields of `Precision`; `base` names the preset that the others come
+    from (w16a16 where there is none), and `name` is the file's own where it is not given.
+
+    Raises:
+        InputError: no such preset or file, or a file with mistakes.
+    """
+    if not name_or_path.lower().endswith(".toml"):
+        return preset(name_or_path)
+    path = Path(name_or_path)
+    data = read_toml(path, hint=f"without .toml it is a preset: {', '.join(NAMED)}")
+    table = data.get("precision")
+    if not isinstance(table, dict) or len(data) != 1:
+        raise InputError(
+            f"{path}: expected one table [precision] and nothing else",
+            hint=f"with fields such as attention_width = 10; there are base, {_fields()}",
+        )
+    base = table.pop("base", "w16a16")
+    if not isinstance(base, str) or base not in NAMED:
+        raise InputError(f"{path}: precision: base is no preset", hint=f"choose one of {', '.join(NAMED)}")
+    content: dict[str, Any] = NAMED[base].model_dump() | {"name": path.stem} | table
+    try:
+        return validate(Precision, content, f"{path}: precision")
+    except InputError as error:
+        raise InputError(error.message, hint=f"the fields are base, {_fields()}") from None
+
+
+def _fields() -> str:
+    return ", ".join(Precision.model_fields)

@@ -286,8 +286,10 @@ class _Quantizer:
         shift = q_frac + k_frac - SCORE.frac
         if shift < 0:
             raise OverflowRiskError(
-                f"blocks.{op.layer}: attention scores are far beyond the range of the softmax unit",
-                hint="check the query and key weights of the checkpoint",
+                f"blocks.{op.layer}: queries and keys of {op.query.format.width} bits, up to {largest[0]:.3g} and "
+                f"{largest[1]:.3g}, have {q_frac} and {k_frac} fraction bits: their products are coarser than scores, "
+                f"which have {SCORE.frac}",
+                hint="choose a larger attention_width; if it is 16 already, check the query and key weights",
             )
         self._store(op.score_shift, (), shift)
         return q_frac, k_frac

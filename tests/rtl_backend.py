@@ -223,6 +223,7 @@ def _router_call(kernel: Kernel, arch: Architecture, case: Case) -> Call:
         top_k=i["k"],
         over_selected=bool(i["over_selected"]),
         groups=arch.gate_groups,
+        router_lanes=arch.router_lanes,
     )
 
 

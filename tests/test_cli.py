@@ -314,7 +314,6 @@ def test_folders_of_another_kind_are_told_apart(
             f"the Design of the build is {build / 'design'}",
         ),
         (("generate", model, *out), "a Model, expected a Design", f"quantise it: {quantise}"),
-        (("estimate", model), "a Model, expected a Design", f"quantise it: {quantise}"),
         (("quantize", build, *out, "--images", model), "a build, expected a Model", "give the Model folder"),
         (("export", design, *out), "a Design, expected a Model", "give the Model folder that it was"),
         (("verify", design), "a Design, expected a build", f"edgemoe generate {design} -o BUILD"),

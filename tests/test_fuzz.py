@@ -39,6 +39,7 @@ DESIGNS = range(10)
 # --- Designs ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rtl
 @pytest.mark.compile
 @pytest.mark.rtl
 @pytest.mark.parametrize("number", DESIGNS)

@@ -32,6 +32,15 @@ ODD = Hardware(
     axi_width=64,
     weight_ports=3,
     weight_rows=100,
+    router_lanes=8,
+    weight_memory="lut",
+    operand_memory="ultra",
+    residual_memory="ultra",
+    head_memory="ultra",
+    gate_memory="lut",
+    score_memory="block",
+    choice_memory="lut",
+    table_memory="lut",
     max_batch=2,
     clock_mhz=123.5,
     family="alveo",
@@ -164,9 +173,9 @@ def test_estimate_takes_file_and_settings(
 ) -> None:
     design, path = str(folders / "w8a8"), tmp_path / "mine.toml"
     path.write_text("[hardware]\nlanes = 8\noutputs = 16\n")
-    base = default_hardware(designs["w8a8"].network, load_board("zcu102"))
+    base = edgemoe.default_hardware(designs["w8a8"])
     plain = estimated(capsys, design)
-    assert plain["hardware"] == base.model_dump()
+    assert plain["hardware"] == edgemoe.fit(designs["w8a8"]).hardware.model_dump()
     found = estimated(capsys, design, "--hardware", str(path), "--set", "outputs=8", "--set", "clock_mhz=200")
     expected = base.changed(lanes=8, outputs=8, clock_mhz=200)
     assert found["hardware"] == expected.model_dump()
@@ -190,7 +199,16 @@ def test_a_typo_is_refused_before_anything_is_written(
 def other_rows(tmp_path_factory: pytest.TempPathFactory, folders: Path) -> Build:
     """A build with fewer attention rows than its Design: to read, not to change."""
     folder = tmp_path_factory.mktemp("rows") / "build"
-    settings = ["--set", "lanes=4", "--set", "outputs=8", "--set", "attention_rows=2"]
+    settings = [
+        "--set",
+        "lanes=4",
+        "--set",
+        "outputs=8",
+        "--set",
+        "token_tile=4",
+        "--set",
+        "attention_rows=2",
+    ]
     assert main(["generate", str(folders / "w8a8"), "-o", str(folder), "--any-size", *settings]) == 0
     return Build.load(folder)
 

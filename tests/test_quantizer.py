@@ -947,13 +947,22 @@ def test_hardware_id_is_that_of_what_is_synthesised(
         ("axi_width", 32),
         ("weight_ports", 3),
         ("weight_rows", 300),
+        ("router_lanes", 8),
+        ("weight_memory", "lut"),
+        ("operand_memory", "ultra"),
+        ("residual_memory", "ultra"),
+        ("head_memory", "lut"),
+        ("gate_memory", "ultra"),
+        ("score_memory", "block"),
+        ("choice_memory", "lut"),
+        ("table_memory", "lut"),
         ("max_batch", 3),
         ("family", "zynq-7000"),
     ):
         ids.add(hardware_id(design.network, hardware.changed(**{field: value})))
     spec = design.spec.model_copy(update={"tasks": ["only"]})
     ids.add(hardware_id(replace(design, spec=spec).network, hardware))
-    assert len(ids) == 3 + 5 + 9 + 1
+    assert len(ids) == 3 + 5 + 18 + 1
 
     for i, table in enumerate(tables.UNIT_TABLES):
         base = table.base.copy()
@@ -976,4 +985,4 @@ def test_hardware_id_is_that_of_what_is_synthesised(
                 patch.setitem(ACTIVATIONS, name, other)
                 ids.add(hardware_id(replace(design, spec=spec).network, hardware))
     # The activation functions but GELU, which the first of all has, and a change of each table.
-    assert len(ids) == 18 + len(tables.UNIT_TABLES) + 3 + 3
+    assert len(ids) == 27 + len(tables.UNIT_TABLES) + 3 + 3

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from codegen.architecture import ROUTER_LANES, Architecture
+from codegen.architecture import Architecture
 from codegen.memories import Memory, Widths, memories, table_memory
 from codegen.resources import CONTROL_FACTOR, Resources, engine_resources, packed_sum_luts
 from codegen.rtl.kernels.base import Kernel
@@ -96,7 +96,7 @@ def kernel_parts(architecture: Architecture, kernel: Kernel) -> dict[str, Resour
     outputs = sum(stream.width + 1 for stream in kernel.outputs)
     registers = sum(register.bits for register in kernel.registers)
     return {
-        "engine without memories": replace(estimate, bram36=0, lut=estimate.lut - shallow),
+        "engine without memories": replace(estimate, bram36=0, uram=0, lut=estimate.lut - shallow),
         "memories": Resources(bram36=sum(m.bram18 for m in own) / 2, lut=sum(m.luts for m in own)),
         "sums of products in fabric": Resources(lut=_tree_luts(architecture, kernel)),
         "streams": Resources(lut=inputs + outputs, ff=2 * outputs),
@@ -120,7 +120,7 @@ def _tree_luts(architecture: Architecture, kernel: Kernel) -> int:
     elif kernel.name == "attention":
         trees, width = min(hardware.attention_rows, architecture.spec.tokens), 2 * widths.attention
     elif kernel.name == "router":
-        trees, width = ROUTER_LANES, 2 * widths.gate
+        trees, width = architecture.router_lanes, 2 * widths.gate
     else:
         return 0
     return trees * (lanes - 1) * (width + levels)
@@ -135,7 +135,10 @@ def _held_bits(architecture: Architecture, kernel: Kernel) -> int:
         return (architecture.norm_word_beats - 1) * beat
     if kernel.name == "router":
         # The records of all experts, and the lengths of their queues.
-        experts, lengths = architecture.gate_groups * ROUTER_LANES, kernel.sources[0].names["token_bits"]
+        experts, lengths = (
+            architecture.gate_groups * architecture.router_lanes,
+            kernel.sources[0].names["token_bits"],
+        )
         collectors = (architecture.gate_record_beats - 1 + architecture.gate_word_beats - 1) * beat
         return collectors + experts * 64 + architecture.experts * lengths
     return 0

@@ -329,6 +329,7 @@ class _EngineChecks:
             top_k=op.top_k,
             over_selected=op.kind.over_selected,
             groups=self.architecture.gate_groups,
+            router_lanes=self.architecture.router_lanes,
         )
         exact = router.cycles(
             self.architecture,

@@ -21,6 +21,7 @@ from boards import FAMILIES, Board, load_board
 from codegen.architecture import Architecture
 from codegen.build import Build
 from codegen.csim import FLAGS, find_compiler, header_folder, run_csim
+from codegen.fit.space import KINDS, ROUTER_LANES
 from codegen.hardware import Hardware
 from codegen.project import generate
 from codegen.render import render
@@ -115,6 +116,8 @@ def draw(generator: random.Random, *, small: bool = False) -> Drawn:
             ),
             max_batch=any_of((1, 1, 1, 2, 3, 4)),
             family=any_of(sorted(FAMILIES)),
+            router_lanes=any_of(ROUTER_LANES),
+            **{name: any_of(kinds) for name, kinds in KINDS.items()},
         ),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from codegen.architecture import INDEX_BITS, ROUTER_LANES, Architecture, ceil_div
+from codegen.architecture import INDEX_BITS, Architecture, ceil_div
 from codegen.rtl.kernels.base import Call, Kernel, Source, Values, address_bits, controlled
 from codegen.rtl.kernels.softmax import PASS_SOURCE
 from codegen.rtl.kernels.units import EXP2_SOURCES, RECIPROCAL_SOURCES
@@ -30,9 +30,9 @@ def _choice_cycles(top_k: int, over_selected: bool) -> int:
     return 1 + (top_k if over_selected else 0) + SOFTMAX_PASS_LATENCY + UNIT_LATENCY["mantissa"] + top_k
 
 
-def interval(words: int, groups: int, top_k: int, over_selected: bool) -> int:
+def interval(words: int, groups: int, router_lanes: int, top_k: int, over_selected: bool) -> int:
     """Cycles a token takes: those of its logits, or those of its choice where these are more."""
-    return max(groups * max(words, ROUTER_LANES), _choice_cycles(top_k, over_selected))
+    return max(groups * max(words, router_lanes), _choice_cycles(top_k, over_selected))
 
 
 def router_kernel(architecture: Architecture, *, any_size: bool = False) -> Kernel:
@@ -42,9 +42,10 @@ def router_kernel(architecture: Architecture, *, any_size: bool = False) -> Kern
     words, experts, top_k = architecture.token_words, architecture.experts, spec.moe.top_k
     over_selected = spec.moe.gate_kind.over_selected
     groups, tokens = architecture.gate_groups, architecture.max_tokens
-    longest = interval(words, groups, top_k, True)
+    router_lanes = architecture.router_lanes
+    longest = interval(words, groups, router_lanes, top_k, True)
     expert_bits, rank_bits = experts.bit_length(), top_k.bit_length()
-    step_bits = max(words, ROUTER_LANES).bit_length()
+    step_bits = max(words, router_lanes).bit_length()
     streams = (
         Stream("gate", "in", (Field("byte", 8, False, architecture.beat_bytes),)),
         Stream("x", "in", (Field("x", precision.gate_width, True, lanes),)),
@@ -66,8 +67,10 @@ def router_kernel(architecture: Architecture, *, any_size: bool = False) -> Kern
         Register("experts", expert_bits): experts,
         Register("top_k", rank_bits): top_k,
         Register("over_selected", 1): int(over_selected),
-        Register("group_steps", step_bits): max(words, ROUTER_LANES),
-        Register("interval", longest.bit_length()): interval(words, groups, top_k, over_selected),
+        Register("group_steps", step_bits): max(words, router_lanes),
+        Register("interval", longest.bit_length()): interval(
+            words, groups, router_lanes, top_k, over_selected
+        ),
     }
     names = {stream.name: stream for stream in streams} | {
         "max_experts": experts,
@@ -102,8 +105,9 @@ def call(
     top_k: int,
     over_selected: bool,
     groups: int,
+    router_lanes: int,
 ) -> Call:
-    """Route x (tokens, channels) by the beats (beats, bytes) of a gate with `groups` groups of experts."""
+    """Route x (tokens, channels) by the beats (beats, bytes) of a gate of `groups` groups of `router_lanes` experts."""
     stream = kernel.stream("x")
     lanes = stream.fields[0].lanes
     words = ceil_div(x.shape[1], lanes)
@@ -115,8 +119,8 @@ def call(
             "experts": experts,
             "top_k": top_k,
             "over_selected": int(over_selected),
-            "group_steps": max(words, ROUTER_LANES),
-            "interval": interval(words, groups, top_k, over_selected),
+            "group_steps": max(words, router_lanes),
+            "interval": interval(words, groups, router_lanes, top_k, over_selected),
         }
     inputs = {"gate": [gate], "x": [stream.pack(x=padded.reshape(-1, lanes))]}
     return Call(name, inputs, {"queues": 1, "active": 1}, registers)
@@ -162,9 +166,10 @@ def cycles(
     """
     tokens, words, groups = shape[0], architecture.words(shape[1]), architecture.gate_groups
     beats = architecture.gate_record_beats + groups * words * architecture.gate_word_beats
-    last_group, lane = divmod(experts - 1, ROUTER_LANES)
-    last_logit = last_group * max(words, ROUTER_LANES) + words + sum_cycles(architecture.lanes) + lane
-    each = interval(words, groups, top_k, over_selected)
+    router_lanes = architecture.router_lanes
+    last_group, lane = divmod(experts - 1, router_lanes)
+    last_logit = last_group * max(words, router_lanes) + words + sum_cycles(architecture.lanes) + lane
+    each = interval(words, groups, router_lanes, top_k, over_selected)
     requantised = 1 + ROUND_LATENCY
     chosen = top_k if over_selected else 0
     statistics = SOFTMAX_PASS_LATENCY + UNIT_LATENCY["mantissa"]
