@@ -135,7 +135,7 @@ class Board(BaseModel):
         return sources
 
     def available(self, resource: str) -> int:
-        """How much of a resource (dsp, bram36, uram, lut, ff) a design may have: what the shell leaves of it."""
+        """Amount of a resource (dsp, bram36, uram, lut, ff) that a design may have: what the shell leaves of it."""
         return int(getattr(self, resource) * (100 - (self.shell_percent or 0)) / 100)
 
     def read_gb_s(self, clock_mhz: float | None = None) -> float:

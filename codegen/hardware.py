@@ -25,7 +25,7 @@ from pysim.network import Network
 Power = Annotated[int, Field(ge=1, le=1024, strict=True)]
 
 MemoryKind = Literal["lut", "block", "ultra"]
-"""What a memory is built of: LUTs, block RAM or ultra RAM."""
+"""Kind of a memory: LUTs, block RAM or ultra RAM."""
 
 SHALLOW = 256
 """Most scores of a row that the default hardware keeps in LUTs."""
@@ -59,21 +59,21 @@ class Hardware(BaseModel):
     router_lanes: Literal[2, 4, 8, 16, 32] = 4
     """Experts whose logits the router computes at once."""
     weight_memory: MemoryKind = "block"
-    """What the weight buffer is built of."""
+    """Kind of memory of the weight buffer."""
     operand_memory: MemoryKind = "block"
-    """What the operands of the linear engine are kept in."""
+    """Kind of memory of the operands of the linear engine."""
     residual_memory: Literal["block", "ultra"] = "block"
-    """What the residual stream is kept in, of which LayerNorm reads two words a cycle."""
+    """Kind of memory of the residual stream, of which LayerNorm reads two words a cycle."""
     head_memory: MemoryKind = "block"
-    """What queries, keys and values are kept in."""
+    """Kind of memory of queries, keys and values."""
     gate_memory: MemoryKind = "block"
-    """What the router's copy of the tokens is kept in."""
+    """Kind of memory of the router's copy of the tokens."""
     score_memory: MemoryKind = "lut"
-    """What attention scores are kept in."""
+    """Kind of memory of attention scores."""
     choice_memory: Literal["lut", "block"] = "block"
-    """What the router's logits, choices and sums are kept in."""
+    """Kind of memory of the router's logits, choices and sums."""
     table_memory: Literal["lut", "block"] = "block"
-    """What tables of more than 256 segments are built of."""
+    """Kind of memory of tables of more than 256 segments."""
     max_batch: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
     """Images that share each weight while it is on chip."""
     clock_mhz: Annotated[float, Field(ge=1, le=1000)] = CLOCK_MHZ

@@ -22,7 +22,7 @@ from pysim.kernels.iccad23 import FEATURE
 from pysim.tables import PiecewiseLinear
 
 KINDS: Final[dict[str, MemoryKind]] = {name: kind for kind, name in IMPLEMENTATIONS.items()}
-"""What a memory is built of, by the name that `bind_storage` has for it."""
+"""Kind of a memory, by the name that `bind_storage` has for it."""
 
 LUTRAM_DEPTH: Final = 64
 """Words of a LUT used as memory; memories up to this depth are built of LUTs, unless the code says otherwise."""
@@ -78,7 +78,7 @@ class Memory:
 
     @property
     def kind(self) -> MemoryKind:
-        """What it is built of: because a pragma says so, or by its depth."""
+        """Kind of memory: because a pragma says so, or by its depth."""
         if self.bound:
             return KINDS[self.bound]
         return "lut" if self.depth <= LUTRAM_DEPTH else "block"

@@ -47,7 +47,7 @@ class Performance:
 
     @property
     def short(self) -> str:
-        """What the board has too little of, for people; empty if it fits."""
+        """Resources of which the board has too little, for people; empty if it fits."""
         return ", ".join(
             f"{name} {used:g} of {available}"
             for name, (used, available) in self.resources.items()

@@ -159,7 +159,7 @@ def luts_by_engine(architecture: Architecture) -> dict[str, float]:
 
 
 def logic_resources(architecture: Architecture) -> dict[str, Resources]:
-    """What each engine, the AXI ports and addresses take beside memories."""
+    """Resources that each engine, the AXI ports and addresses take beside memories."""
     luts = {name: found * CONTROL_FACTOR for name, found in luts_by_engine(architecture).items()}
     luts["ports"] = (architecture.hardware.weight_ports + 2) * PORT_LUTS
     engines = {

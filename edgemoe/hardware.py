@@ -54,7 +54,7 @@ def register(app: typer.Typer) -> None:
 
 @dataclass(frozen=True)
 class Wish:
-    """What a command line says about the hardware.
+    """Options of a command line about the hardware.
 
     Attributes:
         file: a `hardware.toml`, if one is given.

@@ -1,4 +1,4 @@
-"""What a network is read from where no weights are needed: a name, a `model.toml`, a Model or a Design."""
+"""Sources of a network where no weights are needed: a name, a `model.toml`, a Model or a Design."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pysim.precision import find_precision
 from pysim.spec import read_spec
 
 DEFAULT_PRECISION = "w16a16"
-"""Of a source that has none of its own."""
+"""Precision of a source that has none of its own."""
 
 
 class Source(NamedTuple):

@@ -20,7 +20,7 @@ class Precision(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}\z")]
-    """What a Design, and files that are made of it, call it."""
+    """Name in a Design, and in files that are made of it."""
     arithmetic: Literal["requantise", "iccad23"] = "requantise"
     """Exact sums with one rounding a value, or the original's truncating and wrapping arithmetic."""
     weight_width: Width = 16

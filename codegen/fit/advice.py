@@ -1,4 +1,4 @@
-"""What limits the fastest hardware, what more of a resource would buy, and what less of one costs."""
+"""Limits of the fastest hardware, gains of more of a resource, and prices of less of one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from codegen.fit.search import Fitted, Search
 from codegen.fit.space import Limits
 
 MORE: Final = 1.1
-"""How much more of a resource is tried."""
+"""Amount by which more of a resource is tried."""
 
 LESS: Final = (0.75, 0.5)
 """Shares of what the fastest hardware takes that are tried."""
@@ -22,7 +22,7 @@ TRADED: Final[Mapping[str, tuple[str, ...]]] = {
     "memory": ("bram36", "uram"),
     "lut": ("lut",),
 }
-"""What time is set against."""
+"""Resources against which time is set."""
 
 
 @dataclass(frozen=True)

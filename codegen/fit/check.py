@@ -31,6 +31,6 @@ def require_fit(architecture: Architecture, board: Board) -> Performance:
 
 
 def settings(hardware: Hardware) -> str:
-    """What a hardware is, as the command line takes it."""
+    """Settings of a hardware, as the command line takes them."""
     chosen = hardware.model_dump(exclude={"family", "clock_mhz", "max_batch"})
     return " ".join(f"--set {name}={value}" for name, value in chosen.items())

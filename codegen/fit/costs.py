@@ -19,7 +19,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Costs:
-    """What some engines take, of many hardwares.
+    """Resources that some engines take, of many hardwares.
 
     Attributes:
         base: (hardwares, resources) of all but the memories whose kind is open.

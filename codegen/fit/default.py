@@ -11,7 +11,7 @@ from codegen.fit.space import Fixed
 from pysim.network import Network
 
 _FOUND: Final[dict[str, Fitted]] = {}
-"""What was found, by what it was searched for: `generate` after `estimate` does not search again."""
+"""Hardware that was found, by what it was searched for: `generate` after `estimate` does not search again."""
 
 
 def fitted(

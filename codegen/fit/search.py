@@ -70,10 +70,10 @@ NONE: Final = 1 << 60
 ENDLESS: Final = 1 << 40
 """More of a resource than any board has."""
 NEAR: Final = 0.02
-"""How closely what is needed of it is found."""
+"""Step with which the need of a resource is found."""
 
 OTHERS: Final = ("activations", "write-back", "layernorm", "jobs", "ports", "addresses")
-"""What neither the linear engine nor attention nor the router is."""
+"""Engines other than the linear one, attention and the router."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class Search:
         return found
 
     def _missing(self, limits: Limits) -> str:
-        """Which resource is short, if it is one alone, and by how much."""
+        """The resource that is short, if it is one alone, and by how much."""
         for name in ("bram36", "lut", "dsp", "uram"):
             there = getattr(limits, name)
             if self.run(limits.but(**{name: ENDLESS}), NONE) is None:
@@ -261,7 +261,7 @@ class Search:
 
     @cached_property
     def loops(self) -> Mapping[str, Loop]:
-        """What is assumed of each loop: the same on all hardware."""
+        """Assumptions on each loop: the same on all hardware."""
         return loops_of(self.sizes(Frame(2, 1, 64)))
 
     def costs(self, sizes: Architecture, engines: Sequence[str], count: int) -> Costs:
@@ -270,7 +270,7 @@ class Search:
 
 
 class _State:
-    """What a search has found so far, and the bounds that it works with."""
+    """State of a search: what it has found so far, and its bounds."""
 
     def __init__(self, search: Search, limits: Limits, least_cycles: int) -> None:
         self.search, self.limits, self.least = search, limits.array, least_cycles
@@ -376,7 +376,7 @@ class _Frame:
         self.least_costs: Reals = search.costs(sizes, ["linear"], len(outputs)).least(mixes)
 
     def _rows_within(self, room: Reals, router: int) -> Integers:
-        """How many of the choices of rows have room beside one router, in each of some rooms (hardwares, bounds)."""
+        """Number of choices of rows that have room beside one router, in each of some rooms (hardwares, bounds)."""
         columns = range(room.shape[1])
         left = room - self.router_costs[router]
         found = [
@@ -481,7 +481,7 @@ class _Frame:
 
 
 def _kinds(parts: Sequence[tuple[Costs, int]], limits: Integers) -> dict[str, MemoryKind] | None:
-    """What to build each memory of, so that all fit and take the least shares of the limits; None if nothing does."""
+    """Kind of each memory with which all fit and take the least shares of the limits; None if none does."""
     total = sum(part.base[place] for part, place in parts)
     names: list[str] = []
     choices: list[tuple[MemoryKind, ...]] = []

@@ -43,7 +43,7 @@ KINDS: Final[Mapping[str, tuple[MemoryKind, ...]]] = {
     "choice_memory": ("block", "lut"),
     "table_memory": ("block", "lut"),
 }
-"""What each memory may be built of, by the field of `Hardware`."""
+"""Kinds that each memory may have, by the field of `Hardware`."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Limits:
 
     @property
     def array(self) -> Integers:
-        """In the order of `RESOURCES`."""
+        """Limits in the order of `RESOURCES`."""
         return np.array([self.dsp, int(2 * self.bram36), self.uram, self.lut, self.ff], np.int64)
 
     def but(self, **changes: float) -> Limits:
@@ -75,7 +75,7 @@ class Limits:
 
 
 def limits_of(board: Board, margins: Mapping[str, float] | None = None) -> Limits:
-    """What a design may take of a board.
+    """Limits of what a design may take of a board.
 
     Args:
         board: the board; what its shell takes is taken off.
@@ -100,7 +100,7 @@ def limits_of(board: Board, margins: Mapping[str, float] | None = None) -> Limit
 
 @dataclass(frozen=True)
 class Frame:
-    """What decides about words and beats; the other sizes vary within it.
+    """Sizes that decide about words and beats; the others vary within them.
 
     Attributes:
         lanes: channels of a word.

@@ -108,7 +108,7 @@ class Times:
         return self.loops[loop].cycles(trips)
 
     def fixed(self) -> int:
-        """What neither the linear engine nor attention nor the router has to do with: of scalars only."""
+        """Cycles of all but the linear engine, attention and the router: of scalars only."""
         sizes, spec, batch = self.sizes, self.sizes.spec, self.batch
         tokens, words, patches = batch * spec.tokens, sizes.token_words, batch * spec.patches
         positions = spec.tokens * words * sizes.position_word_beats
@@ -180,7 +180,7 @@ class Times:
         return np.asarray(total, np.int64)
 
     def rounds(self) -> tuple[Integers, Integers]:
-        """What all rounds take at least, whatever the weight buffer: of layers of all tokens, and of experts."""
+        """Least cycles of all rounds, whatever the weight buffer: of layers of all tokens, and of experts."""
         expert = self.layers.is_expert
         found = {True: np.zeros(1, np.int64), False: np.zeros(1, np.int64)}
         for kind, op in self.layers.kinds.items():
@@ -194,7 +194,7 @@ class Times:
         return found[False], found[True]
 
     def loads(self) -> tuple[Integers, Integers]:
-        """What all loads of groups take at least, one for each layer: of layers of all tokens, and of experts."""
+        """Least cycles of all loads of groups, one for each layer: of layers of all tokens, and of experts."""
         expert = self.layers.is_expert
         found = {True: np.zeros(1, np.int64), False: np.zeros(1, np.int64)}
         for kind, op in self.layers.kinds.items():
@@ -208,7 +208,7 @@ class Times:
 
     @staticmethod
     def bound(rounds: tuple[Integers, Integers], loads: tuple[Integers, Integers]) -> Integers:
-        """What linear layers take at least: their rounds or their loads, and experts hide nobody else's loads."""
+        """Least cycles of linear layers: their rounds or their loads, and experts hide nobody else's loads."""
         return np.maximum(rounds[0] + np.maximum(rounds[1], loads[1]), loads[0] + loads[1])
 
     def least_linear(self) -> Integers:
