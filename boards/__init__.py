@@ -5,7 +5,7 @@
 
 from pathlib import Path
 
-from boards.board import Board, BoardError, board_names, load_board, markdown_table
+from boards.board import Board, BoardError, board_names, load_board, markdown_table, software_table
 from boards.family import FAMILIES, Family, FamilyName
 
 VIVADO_TEMPLATES = Path(__file__).parent / "vivado"
@@ -21,4 +21,5 @@ __all__ = [
     "board_names",
     "load_board",
     "markdown_table",
+    "software_table",
 ]

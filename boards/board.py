@@ -73,6 +73,7 @@ class Board(BaseModel):
         port_width: data bits of one port.
         clock_mhz_default: what a generated design runs at unless told otherwise.
         clock_mhz_max: the highest clock that is sane to ask for in a generated design.
+        software: images and tools that support the board.
         shell_percent: percent of every resource that the card's shell takes before any design, where there is one.
         sources: where each value is from, by field.
     """
@@ -85,6 +86,7 @@ class Board(BaseModel):
     part: Part
     board_part: BoardPart
     pynq_name: PynqName | None = None
+    software: Text | None = None
     dsp: Count
     bram36: Count
     uram: CountOrZero
@@ -246,4 +248,11 @@ def markdown_table() -> str:
             f"`{board.pynq_name}`" if board.pynq_name else "-",
         )
         lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def software_table() -> str:
+    """Images and tools of the shipped boards as a Markdown table, which `docs/boards.md` holds."""
+    lines = ["| Board | Images and tools |", "| --- | --- |"]
+    lines += [f"| `{board.name}` | {board.software or '-'} |" for board in map(load_board, board_names())]
     return "\n".join(lines) + "\n"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import boards
-from boards import Board, BoardError, board_names, load_board, markdown_table
+from boards import Board, BoardError, board_names, load_board, markdown_table, software_table
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = Path(boards.__file__).parent
@@ -120,6 +120,7 @@ class TestShipped:
     def test_documented(self) -> None:
         text = (ROOT / "docs" / "boards.md").read_text()
         assert markdown_table() in text
+        assert software_table() in text
         for field in Board.model_fields:
             assert f"`{field}`" in text or f"`[{field}]`" in text, field
 
