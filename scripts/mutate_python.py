@@ -3,7 +3,7 @@
     pip install 'edgemoe[mutate]'
     python scripts/mutate_python.py --count 200 --log mutants.jsonl
 
-A random sample of all mutants that cosmic-ray makes of `pysim`, `codegen` and `host`, so that each package has its
+A random sample of all mutants that cosmic-ray makes of `common`, `pysim`, `codegen` and `host`, so that each has its
 share; annotations, which nothing executes, are left out. Each mutant is written into a copy of the repository, and the
 test files that are closest to it run with `-x`. Results are appended to the log, one JSON object a line; a second run
 goes on where the first one ended. Exit code 1 if a mutant survives.
@@ -34,11 +34,18 @@ from cosmic_ray.mutating import use_mutation
 from cosmic_ray.plugins import get_operator, operator_names
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-PACKAGES: Final = ("pysim", "codegen", "host")
+PACKAGES: Final = ("common", "pysim", "codegen", "host")
 
 CLOSEST: Final = {
+    "common/": "test_hostile_files test_host",
+    "common/heads.py": "test_host test_accelerator",
+    "common/packing.py": "test_host",
+    "common/pictures.py": "test_images",
+    "common/process.py": "test_process",
+    "common/toml.py": "test_hostile_files test_boards",
     "pysim/": "test_network_program test_record",
     "pysim/accuracy.py": "test_kernels",
+    "pysim/activations.py": "test_activations",
     "pysim/balance.py": "test_quantizer",
     "pysim/calibrate.py": "test_quantizer",
     "pysim/compare.py": "test_simulator",
@@ -46,13 +53,13 @@ CLOSEST: Final = {
     "pysim/doubts.py": "test_doubts",
     "pysim/files.py": "test_files",
     "pysim/formats.py": "test_formats",
-    "common/heads.py": "test_host test_accelerator",
+    "pysim/gates.py": "test_simulator test_kernels",
     "pysim/iccad23_quantizer.py": "test_iccad23 test_quantizer",
     "pysim/images.py": "test_images",
     "pysim/kernels/": "test_kernels",
     "pysim/kernels/iccad23.py": "test_iccad23 test_kernels",
     "pysim/model.py": "test_files test_network_program",
-    "common/pictures.py": "test_images",
+    "pysim/network.py": "test_limits test_hardware",
     "pysim/precision.py": "test_files test_quantizer",
     "pysim/quantizer.py": "test_quantizer",
     "pysim/reference.py": "test_simulator test_network",
@@ -64,15 +71,20 @@ CLOSEST: Final = {
     "pysim/tables.py": "test_kernels",
     "codegen/": "test_limits test_record test_synthesis test_loops test_estimate",
     "codegen/block_design.py": "test_block_design",
+    "codegen/build.py": "test_csim",
+    "codegen/context.py": "test_csim",
     "codegen/csim.py": "test_csim",
     "codegen/csynth": "test_csynth",
+    "codegen/fit/": "test_fit",
+    "codegen/hardware.py": "test_hardware test_quantizer",
     "codegen/hls4ml_layers/": "test_hls4ml",
     "codegen/hls_check/": "test_hls_check_rules test_hls_check_execution test_hls_check_designs",
-    "edgemoe/host_check.py": "test_cli_board",
     "codegen/host_files.py": "test_host",
     "codegen/hwh.py": "test_host",
     "codegen/manifest.py": "test_host",
+    "codegen/performance.py": "test_estimate test_fit",
     "codegen/project.py": "test_csim",
+    "codegen/queues.py": "test_fit test_cli",
     "codegen/render.py": "test_csim",
     "codegen/reports.py": "test_vitis",
     "codegen/rtl/": "test_rtl_verify",
