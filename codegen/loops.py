@@ -126,7 +126,7 @@ def loops_of(architecture: Architecture) -> dict[str, Loop]:
         # The latency of the statistics, and the normalisation that reads them.
         Loop("WORDS", "layernorm", "norm", NORM_LATENCY[arithmetic] + 12, ("TOKENS",)),
         Loop("GATHER_WORDS", "gather", "gather", 6, ("GATHER_TOKENS",)),
-        Loop("STORE_WORD", "store_tokens", "output", 5, ("STORE_TOKENS",), port="output"),
+        Loop("STORE_WORD", "store_tokens", "output", 5, port="output"),
     ]
     if architecture.spec.moe_layers:
         found += [
@@ -180,7 +180,7 @@ def words_trips(architecture: Architecture, job: Job, rows: int) -> int:
 
 
 def store_trips(architecture: Architecture, job: Job, rows: int) -> int:
-    """STORE_WORD in STORE_TOKENS: beats of the result."""
+    """STORE_WORD: beats of the result."""
     return rows * job.words * architecture.output_word_beats
 
 

@@ -291,7 +291,7 @@ def as_assumed(architecture: Architecture) -> Reports:
         modules,
         bursts=[
             ("m_axi_gmem_image", "LOAD_PIXELS", "read", "variable", "128", place),
-            ("m_axi_gmem_output", "STORE_TOKENS", "write", "variable", "128", place),
+            ("m_axi_gmem_output", "STORE_WORD", "write", "variable", "128", place),
         ],
         missed=[
             (
