@@ -223,6 +223,7 @@ def test_memories(memory: Memory, bram18: int) -> None:
         (Memory("deep luts", 1, 129, 7, bound="lutram"), "LUT memory, 38 LUTs"),
         (Memory("shallow", 1, 16, 8, bound="bram"), "1 BRAM18 of 512 x 36"),
         (Memory("read twice", 1, 512, 36, two_readers=True), "2 BRAM18 of 1024 x 18"),
+        (Memory("ultra", 2, 5000, 100, bound="uram"), "2 x 4 ultra RAM of 4096 x 72"),
     ],
 )
 def test_shape_that_the_tool_should_choose(memory: Memory, built: str) -> None:

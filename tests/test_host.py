@@ -621,6 +621,12 @@ class TestRegisters:
             assert not memory.words.get(0xC)
 
 
+def test_registers_are_described() -> None:
+    data = control_registers([Argument("image", 64, output=False)])[-2:]
+    described = [register.fields[0].description for register in data]
+    assert described == ["Bit 31 to 0 of image", "Bit 63 to 32 of image"]
+
+
 class TestImports:
     """The driver imports nothing that a board does not have."""
 
