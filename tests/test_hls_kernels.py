@@ -359,6 +359,7 @@ def vitis_tree(built: Build, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.rtl
 def test_the_kernels_test_benches_run_on_vitis_verilog(
     built: Build, images: NDArray[np.uint8], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
