@@ -239,7 +239,7 @@ class Calls(RuleBasedStateMachine):
     @rule()
     def another_design(self) -> None:
         self.kernel.mode = "id"
-        with refused(AcceleratorError, "design"):
+        with refused(AcceleratorError, "the accelerator on the board is hardware"):
             Accelerator(self.bench.build.folder, board=self.board, timeout=LONG)
         self.kernel.mode = ""
 
