@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from common.errors import InputError
 from common.reading import read_json
-from pysim.files import require_new, validate
+from pysim.files import new_file, validate
 from pysim.spec import ModelSpec
 
 Queues = dict[int, list[int]]
@@ -37,7 +37,6 @@ def write_queues(
         images: how many images went through.
         tasks: by task and layer, the tokens of each expert over all images.
     """
-    require_new(path)
     content = {
         "version": 1,
         "network": spec.name,
@@ -47,7 +46,8 @@ def write_queues(
             for task, layers in tasks.items()
         },
     }
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    with new_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def read_queues(path: Path, spec: ModelSpec, task: str | None = None, batch: int = 1) -> Queues:

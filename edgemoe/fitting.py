@@ -97,7 +97,7 @@ def fit(
     from codegen.hardware import check_clock
     from codegen.queues import read_queues
     from edgemoe.sources import read_source
-    from pysim.files import require_new
+    from pysim.files import new_file, require_new
 
     console: Console = ctx.obj
     if output is not None:
@@ -113,7 +113,8 @@ def fit(
     with console.progress("what more and less would give") as progress:
         advice = advise(search, limits, best, progress)
     if output is not None:
-        best.hardware.save(output)
+        with new_file(output) as temporary:
+            best.hardware.save(temporary)
     _show(console, best, limits, advice)
     if output is not None:
         console.show(f"{output}: for --hardware of generate and estimate")
