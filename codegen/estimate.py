@@ -7,6 +7,7 @@ as the board's memory keeps up.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -25,7 +26,7 @@ from codegen.loops import (
     store_trips,
     words_trips,
 )
-from codegen.schedule import Engine, Job, followers, job_table, running
+from codegen.schedule import Engine, Job, followers, job_table, queue_lengths, rows_of, running
 
 MEMORY_LATENCY = 80
 """Cycles from a request to its first beat; paid once a burst that nothing hides."""
@@ -39,6 +40,7 @@ class Stage:
 
     Attributes:
         name: for example `blocks.3.experts`.
+        part: what it is in its block, such as `experts`.
         compute: iterations of the stage's pipelined compute loops.
         load: beats that its weights (and other data) take, hidden or not.
         cycles: expected cycles, with loads behind compute and the stated overheads.
@@ -48,12 +50,34 @@ class Stage:
     """
 
     name: str
+    part: str
     compute: int
     load: int
     cycles: int
     bound_by: str
     trips: Trips
     runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True)
+class PartTotal:
+    """All stages that are the same part of a block.
+
+    Attributes:
+        part: such as `experts`.
+        stages: how many there are.
+        compute: iterations of their pipelined compute loops.
+        load: beats that their weights (and other data) take.
+        cycles: of all of them.
+        bound_by: what most of these cycles mostly wait for.
+    """
+
+    part: str
+    stages: int
+    compute: int
+    load: int
+    cycles: int
+    bound_by: str
 
 
 @dataclass(frozen=True)
@@ -73,14 +97,6 @@ class LoopTotal:
     iterations: int
     longest: int
     cycles: int
-
-
-def even_queues(architecture: Architecture, tokens: int) -> list[int]:
-    """Queue lengths when every expert gets the same share: what an estimate assumes of routing it cannot know."""
-    moe = architecture.spec.moe
-    assert moe is not None
-    total, experts = tokens * moe.top_k, moe.experts
-    return [total // experts + (expert < total % experts) for expert in range(experts)]
 
 
 @dataclass(frozen=True)
@@ -120,25 +136,16 @@ class Scheduler:
 
     def run(self, queues: Mapping[int, Sequence[int]] | None = None) -> list[Stage]:
         """Evaluate the whole table; `queues` gives each MoE layer's queue lengths (even ones where absent)."""
-        architecture, spec = self.architecture, self.architecture.spec
-        even = {layer: even_queues(architecture, self.batch * spec.tokens) for layer in spec.moe_layers}
-        lengths = even | dict(queues or {})
-        jobs = running(job_table(architecture), lengths)
+        lengths = queue_lengths(self.architecture, self.batch, queues)
+        jobs = running(job_table(self.architecture), lengths)
         costs = [
-            (job, self._cost(job, self._rows(job, lengths), follower))
+            (job, self._cost(job, rows_of(job, self.batch, lengths), follower))
             for job, follower in zip(jobs, followers(jobs), strict=True)
         ]
         return [
-            self._stage(name, [cost for _, cost in found])
-            for name, found in groupby(costs, key=lambda pair: pair[0].stage)
+            self._stage(name, part, [cost for _, cost in found])
+            for (name, part), found in groupby(costs, key=lambda pair: (pair[0].stage, pair[0].part))
         ]
-
-    def _rows(self, job: Job, lengths: Mapping[int, Sequence[int]]) -> int:
-        """Rows of all images."""
-        if job.skips_if_empty:
-            assert job.layer is not None
-            return lengths[job.layer][job.index]
-        return self.batch * job.rows
 
     def _beat_cycles(self, beats: int) -> int:
         """Cycles in which the memory delivers so many beats."""
@@ -153,7 +160,7 @@ class Scheduler:
         asked = run.iterations * run.loop.ii
         return max(asked, self._beat_cycles(run.iterations)) + (run.cycles - asked) + waits
 
-    def _stage(self, name: str, costs: Sequence[_Cost]) -> Stage:
+    def _stage(self, name: str, part: str, costs: Sequence[_Cost]) -> Stage:
         """A stage whose jobs follow one another."""
         runs = [run for cost in costs for run in cost.runs if run.iterations]
         cycles = sum(cost.cycles for cost in costs)
@@ -173,7 +180,7 @@ class Scheduler:
             if compute >= self._beat_cycles(load)
             else "weights"
         )
-        return Stage(name, compute, load, cycles, bound, trips, tuple(runs))
+        return Stage(name, part, compute, load, cycles, bound, trips, tuple(runs))
 
     def _cost(self, job: Job, rows: int, follower: Job | None) -> _Cost:
         """Cost of a job with so many rows, behind which the first group of another one loads."""
@@ -253,6 +260,29 @@ def total_trips(stages: Sequence[Stage]) -> Trips:
         for engine, count in stage.trips.items():
             totals[engine] = totals.get(engine, 0) + count
     return totals
+
+
+def part_totals(stages: Sequence[Stage]) -> list[PartTotal]:
+    """Stages that are the same part of a block together, in the order in which the schedule comes to them first."""
+    parts: dict[str, list[Stage]] = {}
+    for stage in stages:
+        parts.setdefault(stage.part, []).append(stage)
+    found = []
+    for part, alike in parts.items():
+        bounds: Counter[str] = Counter()
+        for stage in alike:
+            bounds[stage.bound_by] += stage.cycles
+        found.append(
+            PartTotal(
+                part,
+                len(alike),
+                sum(stage.compute for stage in alike),
+                sum(stage.load for stage in alike),
+                sum(stage.cycles for stage in alike),
+                max(bounds, key=lambda bound: bounds[bound]),
+            )
+        )
+    return found
 
 
 def loop_totals(stages: Sequence[Stage]) -> list[LoopTotal]:

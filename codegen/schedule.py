@@ -149,7 +149,7 @@ class Job:
         weighted: whether results are multiplied by the gate's score, which the queue holds.
         to_router: whether normalised tokens go to the router, too.
         over_selected: whether a router's scores are a softmax over the chosen experts instead of over all.
-        stage: the step of an estimate that it is part of; not in the record.
+        part: the part of a block whose stage it belongs to, such as `experts`; not in the record.
         name: what it is, such as `blocks.1.fc1.7`; not in the record.
         kind: of a linear layer: patch, qkv, proj, fc1, fc2, expert_fc1 or expert_fc2; not in the record.
     """
@@ -185,12 +185,17 @@ class Job:
     weighted: bool = False
     to_router: bool = False
     over_selected: bool = False
-    stage: str = field(default="", compare=False)
+    part: str = field(default="", compare=False)
     name: str = field(default="", compare=False)
     kind: str = field(default="", compare=False)
 
     RECORD_BYTES: ClassVar[int] = _RECORD.size
     """Bytes of a record."""
+
+    @property
+    def stage(self) -> str:
+        """Step of an estimate that it is part of, such as `blocks.1.experts`."""
+        return name_of(self.layer, self.part)
 
     @property
     def groups(self) -> list[int]:
@@ -300,7 +305,11 @@ BEFORE_EMBED = ("positions", "image")
 
 def stage_name(op: Operation) -> str:
     """Stage of an operation's jobs."""
-    return name_of(op.layer, "router") if isinstance(op, Gate) else op.name
+    return name_of(op.layer, _part(op))
+
+
+def _part(op: Operation) -> str:
+    return "router" if isinstance(op, Gate) else op.part
 
 
 def job_table(architecture: Architecture) -> JobTable:
@@ -325,6 +334,27 @@ def _job_count(op: Operation) -> int:
             return 1 + 3 * op.experts
         case _:
             assert_never(op)
+
+
+def queue_lengths(
+    architecture: Architecture, batch: int, queues: Mapping[int, Sequence[int]] | None = None
+) -> dict[int, Sequence[int]]:
+    """Length of each expert's queue by layer; where it is not known, every expert gets the same share."""
+    moe, found = architecture.spec.moe, dict(queues or {})
+    for layer in architecture.spec.moe_layers:
+        assert moe is not None
+        total = batch * architecture.spec.tokens * moe.top_k
+        even = [total // moe.experts + (expert < total % moe.experts) for expert in range(moe.experts)]
+        found.setdefault(layer, even)
+    return found
+
+
+def rows_of(job: Job, batch: int, queues: Mapping[int, Sequence[int]]) -> int:
+    """Rows of a job over all images, with such queues."""
+    if not job.skips_if_empty:
+        return batch * job.rows
+    assert job.layer is not None
+    return queues[job.layer][job.index]
 
 
 def running(jobs: Iterable[Job], queues: Mapping[int, Sequence[int]]) -> list[Job]:
@@ -400,7 +430,7 @@ class _Maker:
             case Norm():
                 yield self._norm(op)
             case Linear():
-                yield self._linear(op, op.name)
+                yield self._linear(op, op.part)
             case Attention():
                 yield self._attention(op)
             case Gate():
@@ -416,7 +446,7 @@ class _Maker:
         places = self._places(Region.STREAM, Region.OUTPUT)
         return Job(
             engine=Engine.OUTPUT,
-            stage="output",
+            part="output",
             name="output",
             rows=spec.tokens,
             channels=spec.dim,
@@ -442,7 +472,7 @@ class _Maker:
         words = architecture.token_words
         yield Job(
             engine=Engine.POSITIONS,
-            stage="positions",
+            part="positions",
             name="positions",
             rows=tokens,
             channels=op.output.channels,
@@ -454,7 +484,7 @@ class _Maker:
         )
         yield Job(
             engine=Engine.PIXELS,
-            stage="image",
+            part="image",
             name="image",
             rows=patches,
             channels=op.patch.input.channels,
@@ -464,13 +494,13 @@ class _Maker:
         yield self._fill(op, Region.NONE)
         yield Job(
             engine=Engine.PATCH_QUEUE,
-            stage=op.name,
+            part=op.part,
             name="patch queue",
             rows=patches,
             first_token=op.prefix,
             **self._places(Region.NONE, Region.QUEUES),
         )
-        yield self._linear(op.patch, op.name, scattered=True)
+        yield self._linear(op.patch, op.part, scattered=True)
 
     def _norm(self, op: Norm) -> Job:
         architecture, words = self.architecture, self.architecture.token_words
@@ -478,7 +508,7 @@ class _Maker:
         return Job(
             engine=Engine.NORM,
             layer=op.layer,
-            stage=op.name,
+            part=op.part,
             name=op.name,
             rows=op.input.rows,
             channels=op.input.channels,
@@ -497,7 +527,7 @@ class _Maker:
         return Job(
             engine=Engine.ATTENTION,
             layer=op.layer,
-            stage=op.name,
+            part=op.part,
             name=op.name,
             count=op.heads,
             rows=op.tokens,
@@ -515,7 +545,7 @@ class _Maker:
         return Job(
             engine=Engine.ROUTER,
             layer=op.layer,
-            stage=name,
+            part=_part(op),
             name=name,
             count=op.experts,
             top_k=op.top_k,
@@ -540,7 +570,7 @@ class _Maker:
                 engine=Engine.GATHER,
                 layer=op.layer,
                 index=expert,
-                stage=op.name,
+                part=op.part,
                 name=f"{name_of(op.layer, 'gather')}.{expert}",
                 channels=op.fc1.input.channels,
                 words=words,
@@ -548,21 +578,21 @@ class _Maker:
                 skips_if_empty=True,
                 **self._places(Region.NORM, Region.GATHERED),
             )
-            yield self._linear(op.fc1, op.name, index)
-            yield self._linear(op.fc2, op.name, index, scattered=True)
+            yield self._linear(op.fc1, op.part, index)
+            yield self._linear(op.fc2, op.part, index, scattered=True)
 
     def _fill(self, op: Embed | Experts, source: Region) -> Job:
         """The first group of a layer loads, before which nothing computes."""
         return Job(
             engine=Engine.LINEAR,
             layer=op.layer,
-            stage=op.name,
+            part=op.part,
             name=name_of(op.layer, "fill"),
             pairs=1,
             **self._places(source, Region.NONE),
         )
 
-    def _linear(self, op: Linear, stage: str, index: Index = (), *, scattered: bool = False) -> Job:
+    def _linear(self, op: Linear, part: str, index: Index = (), *, scattered: bool = False) -> Job:
         """A layer for all rows, or that of one expert for the rows of its queue."""
         kind, expert = job_name(op), index[0] if index else 0
         shape, name, of_expert = self.shapes[kind], section_name(op, index), op.experts is not None
@@ -573,7 +603,7 @@ class _Maker:
             engine=Engine.LINEAR,
             layer=op.layer,
             index=expert,
-            stage=stage,
+            part=part,
             name=name,
             kind=kind,
             rows=0 if of_expert else op.input.rows,

@@ -419,28 +419,20 @@ def _original(spec: ModelSpec) -> dict[str, float] | None:
 
 
 def _show_estimate(console: Console, performance: Performance, board: Board) -> None:
+    from codegen.estimate import part_totals
     from edgemoe.tables import table
 
-    kinds: dict[str, list[int]] = {}
-    bounds: dict[str, dict[str, int]] = {}
-    for stage in performance.stages:
-        kind = stage.name.rsplit(".", 1)[-1]
-        totals = kinds.setdefault(kind, [0, 0, 0, 0])
-        for i, value in enumerate((1, stage.compute, stage.load, stage.cycles)):
-            totals[i] += value
-        tally = bounds.setdefault(kind, {})
-        tally[stage.bound_by] = tally.get(stage.bound_by, 0) + stage.cycles
     rows = [
         (
-            kind,
-            max(bounds[kind], key=lambda bound: bounds[kind][bound]),
-            str(count),
-            f"{compute:,}",
-            f"{load:,}",
-            f"{cycles:,}",
-            f"{100 * cycles / performance.cycles:.1f}",
+            total.part,
+            total.bound_by,
+            str(total.stages),
+            f"{total.compute:,}",
+            f"{total.load:,}",
+            f"{total.cycles:,}",
+            f"{100 * total.cycles / performance.cycles:.1f}",
         )
-        for kind, (count, compute, load, cycles) in kinds.items()
+        for total in part_totals(performance.stages)
     ]
     columns = ("stage", "bound by", "stages", "compute trips", "beats loaded", "cycles", "% of cycles")
     console.show(table(f"Estimate for {board.title}, batch {performance.batch}", columns, rows, left=2))

@@ -6,16 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from codegen.estimate import part_totals
 from codegen.fit.search import Fitted, Search
-from codegen.fit.space import Limits
+from codegen.fit.space import MARGINS, Limits
 
 MORE: Final = 1.1
 """Amount by which more of a resource is tried."""
 
 LESS: Final = (0.75, 0.5)
 """Shares of what the fastest hardware takes that are tried."""
-
-RESOURCES: Final = ("dsp", "bram36", "uram", "lut", "ff")
 
 TRADED: Final[Mapping[str, tuple[str, ...]]] = {
     "dsp": ("dsp",),
@@ -61,7 +60,7 @@ def advise(
         best: the fastest hardware.
         progress: called with the searches done and in total.
     """
-    trials = len(RESOURCES) + len(TRADED) * len(LESS)
+    trials = len(MARGINS) + len(TRADED) * len(LESS)
     done = 0
 
     def step() -> None:
@@ -71,7 +70,7 @@ def advise(
             progress(done, trials)
 
     gains = {}
-    for name in RESOURCES:
+    for name in MARGINS:
         more = search.run(limits.but(**{name: int(getattr(limits, name) * MORE)}))
         gains[name] = best.performance.ms if more is None else more.performance.ms
         step()
@@ -84,21 +83,10 @@ def advise(
             if slower is not None:
                 found.append(slower)
             step()
-    stage, share, bound = _main_stage(best)
+    most = max(part_totals(best.performance.stages), key=lambda total: total.cycles)
     ordered = dict(sorted(gains.items(), key=lambda gain: gain[1]))
-    return Advice(ordered, stage, share, bound, _pareto(found), best.performance.ms)
-
-
-def _main_stage(best: Fitted) -> tuple[str, float, str]:
-    cycles: dict[str, int] = {}
-    bounds: dict[tuple[str, str], int] = {}
-    for stage in best.performance.stages:
-        kind = stage.name.rsplit(".", 1)[-1]
-        cycles[kind] = cycles.get(kind, 0) + stage.cycles
-        bounds[kind, stage.bound_by] = bounds.get((kind, stage.bound_by), 0) + stage.cycles
-    most = max(cycles, key=lambda kind: cycles[kind])
-    (_, bound) = max((key for key in bounds if key[0] == most), key=lambda key: bounds[key])
-    return most, cycles[most] / best.performance.cycles, bound
+    share = most.cycles / best.performance.cycles
+    return Advice(ordered, most.part, share, most.bound_by, _pareto(found), best.performance.ms)
 
 
 def _pareto(found: list[Fitted]) -> tuple[Fitted, ...]:

@@ -24,6 +24,7 @@ from codegen.architecture import Architecture
 from codegen.fit.costs import Costs, costs_of
 from codegen.fit.space import (
     KINDS,
+    MOST_LANES,
     MOST_WEIGHT_ROWS,
     ROUTER_LANES,
     Fixed,
@@ -242,7 +243,8 @@ class Search:
     @cached_property
     def layers(self) -> Layers:
         """The network's linear layers."""
-        return Layers.of(self.sizes(Frame(2, 1, 64)), self.batch, self.queues)
+        # Of the widest words, so that every layer has room in the weight buffer.
+        return Layers.of(self.sizes(Frame(MOST_LANES, 1, 64)), self.batch, self.queues)
 
     @property
     def router_lanes(self) -> tuple[int, ...]:

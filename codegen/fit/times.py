@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codegen.architecture import HEADER_BEATS, Architecture, attention_steps, ceil_div, job_name
-from codegen.estimate import MEMORY_LATENCY, even_queues
+from codegen.estimate import MEMORY_LATENCY
 from codegen.loops import Loop
-from pysim.program import Embed, Experts, Gate, Linear, linears
+from codegen.schedule import Engine, followers, job_table, queue_lengths, rows_of, running
+from pysim.program import Linear, linears
 
 Integers = NDArray[np.int64]
 Queues = Mapping[int, Sequence[int]]
@@ -37,34 +38,20 @@ class Layers:
     @classmethod
     def of(cls, sizes: Architecture, batch: int, queues: Queues | None = None) -> Layers:
         """The layers of a network for a batch; even queues where they are not known."""
-        schedule: list[tuple[str, int] | None] = [None]
-        gathered: Counter[int] = Counter()
-        network = sizes.network
-        for op in network.program:
-            match op:
-                case Embed():
-                    schedule.append((job_name(op.patch), batch * op.patch.input.rows))
-                case Linear():
-                    schedule.append((job_name(op), batch * op.input.rows))
-                case Gate():
-                    # Nobody knows before the router which expert comes first.
-                    schedule.append(None)
-                case Experts():
-                    assert op.layer is not None
-                    even = even_queues(sizes, batch * network.spec.tokens)
-                    active = [length for length in (queues or {}).get(op.layer, even) if length]
-                    gathered.update(active)
-                    for length in active:
-                        schedule += [(job_name(op.fc1), length), (job_name(op.fc2), length)]
         counts: Counter[tuple[str, int, str | None]] = Counter()
         unhidden: Counter[str] = Counter()
-        for job, after in zip(schedule, [*schedule[1:], None], strict=True):
-            following = after[0] if after is not None else None
-            if job is not None:
-                counts[(*job, following)] += 1
-            elif following is not None:
-                unhidden[following] += 1
-        kinds = {job_name(op): op for op in linears(network.program)}
+        gathered: Counter[int] = Counter()
+        lengths = queue_lengths(sizes, batch, queues)
+        jobs = running(job_table(sizes), lengths)
+        for job, follower in zip(jobs, followers(jobs), strict=True):
+            rows = rows_of(job, batch, lengths)
+            if job.engine is Engine.GATHER:
+                gathered[rows] += 1
+            elif job.is_fill and follower is not None:
+                unhidden[follower.kind] += 1
+            elif job.kind:
+                counts[job.kind, rows, follower.kind if follower is not None else None] += 1
+        kinds = {job_name(op): op for op in linears(sizes.program)}
         return cls(kinds, counts, unhidden, gathered)
 
     @property
