@@ -454,7 +454,7 @@ class Architecture:
         """Pairs of groups of a layer at most."""
         return max(shape.pairs for shape in self.shapes.values())
 
-    @property
+    @cached_property
     def operand_width(self) -> int:
         """Bits of an operand of the linear engine, which takes the pixels too: activations may have fewer."""
         (embed,) = of_type(self.program, Embed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -212,22 +213,12 @@ def memories(architecture: Architecture) -> dict[str, list[Memory]]:
 
     What several engines read and write is under `activations`, the buffers of the AXI ports under `ports`.
     """
-    found = {
-        "activations": _activations(architecture),
-        "linear": _linear(architecture),
-        "write-back": [
-            table_memory(table, architecture.lanes, storage(architecture).tables[table.name])
-            for table in function_tables(architecture)
-            if (delta := architecture.network.activation.delta) is not None and table.name == delta.name
-        ],
-        "attention": _attention(architecture),
-        "layernorm": _layernorm(architecture),
-        "jobs": _jobs(architecture),
-        "ports": _ports(architecture),
-    }
-    if architecture.spec.moe_layers:
-        found["router"] = _router(architecture)
-    return found
+    return {name: held for name in _ARRAYS if (held := engine_memories(architecture, name))}
+
+
+def engine_memories(architecture: Architecture, engine: str) -> list[Memory]:
+    """Arrays of one engine; none of an engine that has none, or that the network lacks."""
+    return _ARRAYS[engine](architecture) if engine in _ARRAYS else []
 
 
 def _activations(architecture: Architecture) -> list[Memory]:
@@ -296,6 +287,15 @@ def _linear(architecture: Architecture) -> list[Memory]:
     ]
 
 
+def _write_back(architecture: Architecture) -> list[Memory]:
+    delta = architecture.network.activation.delta
+    if delta is None:
+        return []
+    bound = storage(architecture).tables[delta.name]
+    (table,) = (table for table in function_tables(architecture) if table.name == delta.name)
+    return [table_memory(table, architecture.lanes, bound)]
+
+
 def _attention(architecture: Architecture) -> list[Memory]:
     lanes, tokens, words = architecture.lanes, architecture.spec.tokens, architecture.head_words
     widths = Widths.of(architecture)
@@ -336,7 +336,8 @@ def _jobs(architecture: Architecture) -> list[Memory]:
 def _router(architecture: Architecture) -> list[Memory]:
     lanes, tokens, experts = architecture.lanes, architecture.max_tokens, architecture.experts
     words, moe = architecture.token_words, architecture.spec.moe
-    assert moe is not None
+    if moe is None or not architecture.spec.moe_layers:
+        return []
     precision, widths = architecture.precision, Widths.of(architecture)
     groups, choices = architecture.gate_groups, storage(architecture).choices
     return [
@@ -405,3 +406,16 @@ def _ports(architecture: Architecture) -> list[Memory]:
         Memory("image port", 1, short, width),
         Memory("output port", 1, short, width // 8 * STROBE_BITS),
     ]
+
+
+_ARRAYS: Final[Mapping[str, Callable[[Architecture], list[Memory]]]] = {
+    "activations": _activations,
+    "linear": _linear,
+    "write-back": _write_back,
+    "attention": _attention,
+    "layernorm": _layernorm,
+    "jobs": _jobs,
+    "ports": _ports,
+    "router": _router,
+}
+"""Arrays of each engine."""

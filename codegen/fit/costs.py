@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from codegen.architecture import Architecture
 from codegen.fit.space import RESOURCES
 from codegen.hardware import MemoryKind
-from codegen.memories import Memory
+from codegen.memories import Memory, engine_memories
 from codegen.resources import Resources, logic_resources
 
 Integers = NDArray[np.int64]
@@ -57,7 +57,6 @@ class Costs:
 
 def costs_of(
     sizes: Architecture,
-    memories: Mapping[str, Sequence[Memory]],
     engines: Sequence[str],
     kinds: Mapping[str, tuple[MemoryKind, ...]],
     count: int,
@@ -66,7 +65,6 @@ def costs_of(
 
     Args:
         sizes: a network on hardware, of which some sizes may be arrays of `count` elements.
-        memories: of all its engines.
         engines: names of the engines that are wanted.
         kinds: what each memory may be built of, by the field of `Hardware`.
         count: hardwares.
@@ -78,7 +76,7 @@ def costs_of(
         used = logic.get(engine, Resources())
         for column, amount in ((0, used.dsp), (3, used.lut), (4, used.ff)):
             base[:, column] += np.asarray(amount, np.int64)
-        for memory in memories.get(engine, ()):
+        for memory in engine_memories(sizes, engine):
             if not memory.field:
                 base[:, 1:4] += _uses(memory, memory.kind, count)
                 continue

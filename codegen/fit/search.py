@@ -39,7 +39,6 @@ from codegen.fit.space import (
 from codegen.fit.times import Layers, Queues, Times
 from codegen.hardware import Hardware, MemoryKind
 from codegen.loops import Loop, loops_of
-from codegen.memories import memories
 from codegen.performance import Performance, beats_per_cycle, evaluate, on_board
 from common.errors import InputError
 from pysim.network import Network
@@ -268,7 +267,7 @@ class Search:
 
     def costs(self, sizes: Architecture, engines: Sequence[str], count: int) -> Costs:
         """Resources of some engines on such hardware."""
-        return costs_of(sizes, memories(sizes), engines, self.kinds, count)
+        return costs_of(sizes, engines, self.kinds, count)
 
 
 class _State:

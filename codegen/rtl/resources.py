@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from codegen.architecture import Architecture
-from codegen.memories import Memory, Widths, memories, table_memory
+from codegen.memories import Memory, Widths, engine_memories, memories, table_memory
 from codegen.resources import CONTROL_FACTOR, Resources, engine_resources, packed_sum_luts
 from codegen.rtl.kernels.base import Kernel
 from pysim.datapath import (
@@ -88,7 +88,7 @@ def kernel_memories(architecture: Architecture, kernel: Kernel) -> list[Memory]:
 def kernel_parts(architecture: Architecture, kernel: Kernel) -> dict[str, Resources]:
     """Resources of a kernel that holds an engine, part by part; their sum is what is expected."""
     engines = engine_resources(architecture)
-    held = [memory for name in ENGINES[kernel.name] for memory in memories(architecture).get(name, [])]
+    held = [memory for name in ENGINES[kernel.name] for memory in engine_memories(architecture, name)]
     estimate = sum((engines[name] for name in ENGINES[kernel.name]), Resources())
     shallow = sum(memory.luts for memory in held)
     own = kernel_memories(architecture, kernel)
