@@ -10,6 +10,7 @@ import typer
 import edgemoe
 from common.errors import InputError
 from edgemoe.console import Console
+from edgemoe.options import Json
 
 if TYPE_CHECKING:
     from codegen.build import Build
@@ -41,9 +42,7 @@ def run(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.npz", help="Save tokens and decoded outputs.")
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")
-    ] = False,
+    json: Json = False,
 ) -> None:
     """Run images on the accelerator: on a board with PYNQ, or on an emulated one."""
     from host.cli import as_text, chosen_tasks, run_files, save_runs, summary

@@ -15,6 +15,7 @@ from common.errors import EdgeMoeError, InputError
 from common.process import BROKEN_PIPE, INTERRUPTED, run_program, system_error
 from edgemoe import board, hardware, models
 from edgemoe.console import Console
+from edgemoe.options import Json
 from pysim.extras import missing
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]
 NewFolder = Annotated[
     Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to make; must not exist yet.")
 ]

@@ -10,13 +10,11 @@ import typer
 
 from common.errors import InputError
 from edgemoe.console import Console
+from edgemoe.options import Batch, BoardName, Clock, Json, PrecisionName, QueuesFile, QueuesTask, SourceName
 
 if TYPE_CHECKING:
     from codegen.fit import Advice, Fitted, Limits
 
-BoardName = Annotated[
-    str, typer.Option("--board", metavar="BOARD", help="Name of a board, or a .toml file that describes one.")
-]
 Margins = Annotated[
     list[str] | None,
     typer.Option(
@@ -25,27 +23,6 @@ Margins = Annotated[
         help="Percent of dsp, bram36, uram, lut or ff that may be used, as lut=85; repeatable.",
     ),
 ]
-PrecisionName = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PRECISION", help="A preset (w16a16 if not given), or a .toml file; a Design has its own."
-    ),
-]
-Clock = Annotated[
-    float | None,
-    typer.Option("--clock", min=1, max=1000, metavar="MHZ", help="Clock; the board's default if not given."),
-]
-QueuesFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--queues", metavar="FILE", help="Tokens of each expert, as `simulate --queues-out` writes them."
-    ),
-]
-QueuesTask = Annotated[
-    str | None,
-    typer.Option("--task", metavar="TASK", help="Task whose queues count; the first if not given."),
-]
-
 
 TRADED = ("dsp", "bram36", "uram", "lut")
 """Resources that the table of alternatives shows."""
@@ -74,22 +51,18 @@ def read_margins(margins: Sequence[str] | None) -> dict[str, float]:
 
 def fit(
     ctx: typer.Context,
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="Zoo name, model.toml, Model folder or Design folder.")
-    ],
+    source: SourceName,
     board: BoardName = "zcu102",
     precision: PrecisionName = None,
     margins: Margins = None,
     clock: Clock = None,
-    batch: Annotated[int, typer.Option(min=1, max=64, help="Images that share each weight.")] = 1,
+    batch: Batch = 1,
     queues: QueuesFile = None,
     task: QueuesTask = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="hardware.toml to write.")
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")
-    ] = False,
+    json: Json = False,
 ) -> None:
     """Find the fastest hardware that fits a board, from the shape of a network alone."""
     from boards import load_board

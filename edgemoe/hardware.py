@@ -14,8 +14,9 @@ from common.errors import CheckError, InputError
 from edgemoe.board import verify_host
 from edgemoe.checks import verify_check
 from edgemoe.console import Console
-from edgemoe.fitting import Clock, PrecisionName, QueuesFile, QueuesTask, fit
+from edgemoe.fitting import fit
 from edgemoe.kernels import verify_rtl
+from edgemoe.options import Batch, BoardName, Clock, Json, PrecisionName, QueuesFile, QueuesTask, SourceName
 from edgemoe.synthesis import verify_synthesis
 
 if TYPE_CHECKING:
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
 HOST_IMAGES = 4
 """Images that `verify --host` runs unless told otherwise."""
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]
-BoardName = Annotated[
-    str, typer.Option("--board", metavar="BOARD", help="Name of a board, or a .toml file that describes one.")
-]
 HardwareFile = Annotated[
     Path | None,
     typer.Option(
@@ -303,15 +300,13 @@ def verification_json(result: CsimResult) -> dict[str, Any]:
 
 def estimate(
     ctx: typer.Context,
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="Zoo name, model.toml, Model folder or Design folder.")
-    ],
+    source: SourceName,
     board: BoardName = "zcu102",
     precision: PrecisionName = None,
     hardware: HardwareFile = None,
     settings: Settings = None,
     clock: Clock = None,
-    batch: Annotated[int, typer.Option(min=1, max=64, help="Images that share each weight.")] = 1,
+    batch: Batch = 1,
     queues: QueuesFile = None,
     task: QueuesTask = None,
     details: Annotated[

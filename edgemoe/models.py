@@ -10,11 +10,11 @@ import typer
 
 from common.errors import InputError
 from edgemoe.console import Console
+from edgemoe.options import Json
 
 if TYPE_CHECKING:
     from pysim.model import Model
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]
 NewFolder = Annotated[
     Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to make; must not exist yet.")
 ]

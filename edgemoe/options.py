@@ -1,0 +1,37 @@
+"""Options and arguments that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]
+SourceName = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="Zoo name, model.toml, Model folder or Design folder.")
+]
+Batch = Annotated[int, typer.Option(min=1, max=64, help="Images that share each weight.")]
+BoardName = Annotated[
+    str, typer.Option("--board", metavar="BOARD", help="Name of a board, or a .toml file that describes one.")
+]
+PrecisionName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PRECISION", help="A preset (w16a16 if not given), or a .toml file; a Design has its own."
+    ),
+]
+Clock = Annotated[
+    float | None,
+    typer.Option("--clock", min=1, max=1000, metavar="MHZ", help="Clock; the board's default if not given."),
+]
+QueuesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--queues", metavar="FILE", help="Tokens of each expert, as `simulate --queues-out` writes them."
+    ),
+]
+QueuesTask = Annotated[
+    str | None,
+    typer.Option("--task", metavar="TASK", help="Task whose queues count; the first if not given."),
+]
