@@ -100,20 +100,33 @@ def parse(text: str, texts: Mapping[Path, str], includes: Sequence[Path]) -> Uni
         includes: folders of headers.
 
     Raises:
-        InputError: no libclang, no g++, or no ap_int headers.
+        InputError: no libclang, no g++, or no ap_int headers; headers that libclang does not read.
     """
     _library()
     from clang import cindex
 
-    arguments = [
-        *_system_arguments(),
-        "-include-pch",
-        str(_prefix()),
-        *(f"-I{folder}" for folder in includes),
-    ]
     unsaved = [(_NAME, text), *((str(path), content) for path, content in texts.items())]
-    # Without the precompiled declarations, of which there are tens of thousands.
-    unit = cindex.Index.create(excludeDecls=True).parse(_NAME, arguments, unsaved_files=unsaved)
+
+    def parsed(prefix: Path) -> Any:
+        places = [f"-I{folder}" for folder in includes]
+        arguments = [*_system_arguments(), "-include-pch", str(prefix), *places]
+        # Without the precompiled declarations, of which there are tens of thousands.
+        return cindex.Index.create(excludeDecls=True).parse(_NAME, arguments, unsaved_files=unsaved)
+
+    try:
+        unit = parsed(_prefix())
+    except cindex.TranslationUnitLoadError:
+        # What is precompiled is refused once a header that it was made of is another file, if only by its date: after a
+        # reinstallation of the headers or of g++.
+        _prefix().unlink(missing_ok=True)
+        _prefix.cache_clear()
+        try:
+            unit = parsed(_prefix())
+        except cindex.TranslationUnitLoadError as error:
+            raise InputError(
+                f"{header_folder()}: libclang cannot read the ap_int headers",
+                hint="pip install --force-reinstall 'edgemoe[hls]'",
+            ) from error
     errors = tuple(
         (str(about.location.file), about.location.line, about.spelling)
         for about in unit.diagnostics
