@@ -42,7 +42,7 @@ def import_(
         str | None,
         typer.Option(
             metavar="HOW",
-            help="Of the training images: imagenet (unless said otherwise), half, unit, none, or MEAN/STD.",
+            help="Of the training images: imagenet, half, unit, none, or MEAN/STD; a folder may say it.",
         ),
     ] = None,
     tasks: Annotated[
@@ -52,6 +52,10 @@ def import_(
     activation: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Activation function: gelu, gelu_tanh, quick_gelu, relu."),
+    ] = None,
+    ignore: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="Settings of SOURCE's files to leave out."),
     ] = None,
     fill_missing_experts: Annotated[
         int | None, typer.Option(min=0, metavar="SEED", help="Fill missing expert weights with random ones.")
@@ -74,6 +78,7 @@ def import_(
         tasks=None if tasks is None else tuple(name.strip() for name in tasks.split(",")),
         norm_eps=norm_eps,
         activation=activation,
+        ignore=None if ignore is None else tuple(name.strip() for name in ignore.split(",")),
         fill_missing_experts=fill_missing_experts,
     )
     imported = import_model(source, options, kind)
