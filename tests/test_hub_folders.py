@@ -515,7 +515,9 @@ def test_the_size_that_pictures_get_may_be_another_where_the_callers_choice_is_c
 
 def test_every_field_of_transformers_has_an_answer(hub: Hub) -> None:
     """Fields of the configurations of `FAMILIES` and of their base class, release 5.24, as they are saved."""
-    every = dict.fromkeys(hugging_face._WITHOUT_INFLUENCE, 1) | dict.fromkeys(hugging_face._FORBIDDEN, False)
+    every: Content = dict.fromkeys(hugging_face._WITHOUT_INFLUENCE, 1) | dict.fromkeys(
+        hugging_face._FORBIDDEN, False
+    )
     every |= {
         "num_labels": 5,
         "mlp_ratio": 2,
@@ -523,7 +525,7 @@ def test_every_field_of_transformers_has_an_answer(hub: Hub) -> None:
         "use_absolute_position_embeddings": True,
     }
     every |= {"use_mean_pooling": False, "head_dim": 12}
-    images = dict.fromkeys(hugging_face._IMAGES_WITHOUT_INFLUENCE, 1)
+    images: Content = dict.fromkeys(hugging_face._IMAGES_WITHOUT_INFLUENCE, 1)
     images |= dict.fromkeys(hugging_face._IMAGES_FORBIDDEN, False) | {
         "do_center_crop": False,
         "crop_size": {"shortest_edge": 9},
@@ -533,7 +535,7 @@ def test_every_field_of_transformers_has_an_answer(hub: Hub) -> None:
 
 def test_every_field_of_timm_has_an_answer(hub: Hub) -> None:
     """Fields of PretrainedCfg and arguments of VisionTransformer, timm 1.0.31."""
-    arguments = dict.fromkeys(timm_hub._ARGUMENTS_WITHOUT_INFLUENCE, 0) | {
+    arguments: Content = dict.fromkeys(timm_hub._ARGUMENTS_WITHOUT_INFLUENCE, 0) | {
         key: allowed[0] if allowed else None for key, (_, allowed) in timm_hub._ARGUMENTS_FORBIDDEN.items()
     }
     arguments |= {
@@ -559,7 +561,7 @@ def test_every_field_of_timm_has_an_answer(hub: Hub) -> None:
         "fc_norm": False,
     }
     arguments |= {"pool_include_prefix": False, "norm_layer": "layernorm", "act_layer": "gelu"}
-    cfg = dict.fromkeys(timm_hub._PRETRAINED_WITHOUT_INFLUENCE, "x") | {"label_offset": 0}
+    cfg: Content = dict.fromkeys(timm_hub._PRETRAINED_WITHOUT_INFLUENCE, "x") | {"label_offset": 0}
     top = dict.fromkeys(timm_hub._TOP_WITHOUT_INFLUENCE, "x")
     config = top | {"model_args": arguments, "pretrained_cfg": cfg}
     assert import_model(hub(config, timm=True)).model.spec.norm_eps == 1e-6

@@ -213,7 +213,9 @@ def test_no_head_and_no_qkv_bias(micro_with: MakeModel, tmp_path: Path) -> None:
 
 def test_square_image_is_guessed(micro_with: MakeModel, tmp_path: Path) -> None:
     model = micro_with(moe=None, tasks=["classify"], image_size=(12, 12))
-    imported = import_model(saved(tmp_path / "v.pth", timm_state(model)), Options(heads=2, normalization=NONE))
+    imported = import_model(
+        saved(tmp_path / "v.pth", timm_state(model)), Options(heads=2, normalization=NONE)
+    )
     assert imported.model.spec.image_size == (12, 12)
 
 
