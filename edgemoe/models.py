@@ -53,6 +53,10 @@ def import_(
         str | None,
         typer.Option(metavar="NAME", help="Activation function: gelu, gelu_tanh, quick_gelu, relu."),
     ] = None,
+    outputs: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="Tensors of an ONNX graph to take for its outputs: a cut."),
+    ] = None,
     fill_missing_experts: Annotated[
         int | None, typer.Option(min=0, metavar="SEED", help="Fill missing expert weights with random ones.")
     ] = None,
@@ -74,6 +78,7 @@ def import_(
         tasks=None if tasks is None else tuple(name.strip() for name in tasks.split(",")),
         norm_eps=norm_eps,
         activation=activation,
+        outputs=None if outputs is None else tuple(name.strip() for name in outputs.split(",")),
         fill_missing_experts=fill_missing_experts,
     )
     imported = import_model(source, options, kind)

@@ -42,6 +42,7 @@ _APPLIES = {
     "tasks": ("m3vit", "vit", "onnx"),
     "norm_eps": ("m3vit", "edge-moe", "vit"),
     "activation": ("m3vit", "vit"),
+    "outputs": ("onnx",),
     "fill_missing_experts": ("edge-moe",),
 }
 
