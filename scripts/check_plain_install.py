@@ -34,6 +34,7 @@ WORKS = (
     ("--version", "edgemoe"),
     ("boards", "zcu102"),
     ("zoo", "micro"),
+    ("doctor", "edgemoe[torch]"),
     ("init micro -o model", "26,160 parameters"),
     ("quantize model -o design --images images --precision w8a8", "SQNR dB"),
     ("simulate design --image images --reference model --task all", "against float64"),
