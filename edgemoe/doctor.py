@@ -147,7 +147,7 @@ def missing_parts(capability: Capability, versions: dict[str, str | None]) -> li
 
 
 def advice(lacking: Sequence[str]) -> str:
-    """How to get parts: each way once."""
+    """The ways to get parts, each once."""
     ways = {part.name: part.get for part in PARTS}
     return "; ".join(dict.fromkeys(ways[name] for name in lacking))
 

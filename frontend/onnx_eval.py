@@ -24,7 +24,7 @@ MOST_VALUES = 1 << 28
 """Values of one tensor: far more than any supported network has, and still small enough for a desktop."""
 
 UNKNOWN_OPERATION = "no operation of a ViT that the accelerator could run"
-"""What is said of a node whose operation is none of `OPERATIONS`."""
+"""The complaint about a node whose operation is none of `OPERATIONS`."""
 
 _FLOAT_TYPES = (1, 10, 11, 16)
 """float32, float16, float64 and bfloat16 in ONNX's numbering: all are float32 here."""
