@@ -24,6 +24,7 @@ _APPLIES = {
     "norm_eps": ("m3vit", "edge-moe", "vit"),
     "activation": ("m3vit", "vit"),
     "ignore": ("vit",),
+    "outputs": ("onnx",),
     "fill_missing_experts": ("edge-moe",),
 }
 
