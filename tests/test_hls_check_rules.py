@@ -122,6 +122,15 @@ snippet(
     body("int a = x + 1;\n#pragma HLS bind_op variable = a op = mul impl = dsp"),
     "pragma-operation",
 )
+BOUND = "ap_int<16> a = x;\n#pragma HLS bind_op variable = a op = mul impl = dsp\n"
+snippet("operation on what is assigned elsewhere", body(BOUND + "ap_int<40> b = a * 3;"), "pragma-operation")
+snippet(
+    "operation that is only compared",
+    body(BOUND + "ap_int<16> b = 3;\nbool equal = a == b * b;"),
+    "pragma-operation",
+)
+snippet("operation assigned later", body(BOUND + "ap_int<16> b = 3;\na = b * b;"))
+snippet("operation and assignment in one", body(BOUND + "a *= 3;"))
 snippet("operation", body("int a = x * 3;\n#pragma HLS bind_op variable = a op = mul impl = dsp latency = 2"))
 
 # Dependences.
