@@ -17,7 +17,7 @@ import numpy as np
 from codegen.hardware import Hardware, hardware_id
 from common.errors import InputError
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic, Kind
-from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH
+from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH, score_lift
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
 from pysim.network import Network
 from pysim.precision import Precision
@@ -354,6 +354,11 @@ class Architecture:
     def beat_bytes(self) -> int:
         """Bytes that all weight ports deliver together in one cycle."""
         return self.hardware.weight_ports * self.hardware.axi_width // 8
+
+    @property
+    def score_lift(self) -> int:
+        """Bits that products of queries and keys are shifted left first, whichever way they go then."""
+        return score_lift(self.precision.attention_width)
 
     @property
     def attention_step(self) -> int:

@@ -82,7 +82,7 @@ inline Product add_products(int word, const Product& before, const attention_wor
 
 inline score_t score_of(const Product& product, const AttentionSettings& settings) {
 #pragma HLS inline
-  return saturate<SCORE_BITS>(round_shift(product, settings.score_shift));
+  return saturate<SCORE_BITS>(round_shift(wide_t(product) << SCORE_LIFT, settings.score_shift));
 }
 
 inline attention_weight_t attention_weight(maximum_t maximum, const Inverse&, score_t score) {

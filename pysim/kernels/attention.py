@@ -97,15 +97,15 @@ def attention(
         k: as q.
         v: as q.
         attention_rows: P, rows that share one pass over the keys.
-        score_shift: right shift from products q * k to `SCORE`.
+        score_shift: right shift from products q * k to `SCORE`; a negative one shifts left.
         attention_shift: further right shift from the units of v to those of the output.
         out: format of the output.
     """
     rows, tokens, head_dim = q.shape
     # Under 2**53 for operands of up to 18 bits and heads of up to 2**17 channels: exact in float64.
     products = (q.astype(np.float64) @ k.astype(np.float64).transpose(0, 2, 1)).astype(np.int64)
-    to_score = Requantise(np.ones(1, np.int64), np.full(1, score_shift))
-    scores = to_score(products.reshape(-1, tokens), SCORE)
+    to_score = Requantise(np.ones(1, np.int64), np.full(1, max(score_shift, 0)))
+    scores = to_score(products.reshape(-1, tokens) << max(-score_shift, 0), SCORE)
 
     first = np.tile(first_keys(tokens, attention_rows), rows)
     maxima, sums = single_pass(scores, first)
