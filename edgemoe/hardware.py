@@ -16,7 +16,20 @@ from edgemoe.checks import verify_check
 from edgemoe.console import Console
 from edgemoe.fitting import fit
 from edgemoe.kernels import verify_rtl
-from edgemoe.options import Batch, BoardName, Clock, Json, PrecisionName, QueuesFile, QueuesTask, SourceName
+from edgemoe.options import (
+    Batch,
+    BoardName,
+    Clock,
+    Heads,
+    ImageSize,
+    Json,
+    Kind,
+    PrecisionName,
+    QueuesFile,
+    QueuesTask,
+    SourceName,
+    TopK,
+)
 from edgemoe.synthesis import verify_synthesis
 
 if TYPE_CHECKING:
@@ -303,6 +316,10 @@ def estimate(
     source: SourceName,
     board: BoardName = "zcu102",
     precision: PrecisionName = None,
+    kind: Kind = None,
+    heads: Heads = None,
+    top_k: TopK = None,
+    image_size: ImageSize = None,
     hardware: HardwareFile = None,
     settings: Settings = None,
     clock: Clock = None,
@@ -318,10 +335,10 @@ def estimate(
     from boards import load_board
     from codegen.performance import estimate as run
     from codegen.queues import read_queues
-    from edgemoe.sources import read_source
+    from edgemoe.sources import Untold, read_source
 
     console: Console = ctx.obj
-    target, found = load_board(board), read_source(source, precision)
+    target, found = load_board(board), read_source(source, precision, Untold(kind, top_k, heads, image_size))
     network = found.network
     lengths = None if queues is None else read_queues(queues, network.spec, task, batch)
     wish = Wish(hardware, settings or (), clock, batch)

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from common.errors import InputError
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]
 SourceName = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="Zoo name, model.toml, Model folder or Design folder.")
+    str,
+    typer.Argument(
+        metavar="SOURCE", help="Zoo name, model.toml, Model, Design, or a checkpoint or ONNX file."
+    ),
+]
+Kind = Annotated[
+    str | None, typer.Option(help="What SOURCE is: m3vit, edge-moe, vit or onnx; guessed if not given.")
+]
+TopK = Annotated[int | None, typer.Option("--top-k", min=1, help="Experts a token.")]
+Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads.")]
+ImageSize = Annotated[
+    str | None, typer.Option("--image-size", metavar="HxW", help="Height and width in pixels.")
 ]
 Batch = Annotated[int, typer.Option(min=1, max=64, help="Images that share each weight.")]
 BoardName = Annotated[
@@ -35,3 +49,11 @@ QueuesTask = Annotated[
     str | None,
     typer.Option("--task", metavar="TASK", help="Task whose queues count; the first if not given."),
 ]
+
+
+def parse_image_size(text: str) -> tuple[int, int]:
+    """Height and width from `HxW`."""
+    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
+    if match is None:
+        raise InputError(f"--image-size {text!r}: expected HxW, such as 128x256")
+    return int(match[1]), int(match[2])
