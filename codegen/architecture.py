@@ -19,7 +19,6 @@ from common.errors import InputError
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic, Kind
 from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH, score_lift
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
-from pysim.kernels.iccad23 import FEATURE
 from pysim.network import Network
 from pysim.precision import Precision
 from pysim.program import (
@@ -477,9 +476,7 @@ class Architecture:
 
     @property
     def sum_bits(self) -> int:
-        """Bits of a sum of products of any linear layer, without its bias; the original's sums wrap with theirs."""
-        if self.network.arithmetic is ICCAD23:
-            return FEATURE.width
+        """Bits of a sum of products of any linear layer, without its bias."""
         terms = max(op.weight.shape[-1] for op in linears(self.program))
         return self.operand_width + self.precision.weight_width + (terms - 1).bit_length()
 

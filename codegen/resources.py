@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
+from boards.family import Family
 from codegen.architecture import Architecture, ceil_div, smallest
 from codegen.memories import Widths, memories
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic
@@ -77,67 +79,78 @@ def packed_sum_luts(architecture: Architecture, chain: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Style:
-    """Ways in which the code of an arithmetic spells long products.
+class Style:
+    """Ways in which products and sums are spelled, so that they take fewer slices and LUTs.
 
     Attributes:
         split: whether a factor that is longer than a slice's port is split there, and a mantissa shortened by its
             leading half; else as a tool does it.
         constant: whether products with the number of channels are shifts and additions.
+        late_bias: whether biases come to complete sums, which are as wide as their products need then.
+        gated: whether networks without experts have the products with gate scores, too.
     """
 
     split: bool
     constant: bool
+    late_bias: bool
+    gated: bool
 
 
-_STYLES: Mapping[Arithmetic, _Style] = {REQUANTISE: _Style(True, True), ICCAD23: _Style(False, False)}
+HLS_STYLES: Final[Mapping[Arithmetic, Style]] = {
+    REQUANTISE: Style(split=True, constant=True, late_bias=True, gated=False),
+    ICCAD23: Style(split=False, constant=False, late_bias=False, gated=False),
+}
+"""Ways of the generated C++, by arithmetic."""
+RTL_STYLE: Final = Style(split=False, constant=False, late_bias=False, gated=True)
+"""Ways of the RTL kernels."""
 
 
-def _product_dsp(architecture: Architecture, bits: int, factor: int) -> int:
+def _style(architecture: Architecture, style: Style | None) -> Style:
+    return style or HLS_STYLES[architecture.network.arithmetic]
+
+
+def _product_dsp(device: Family, style: Style, bits: int, factor: int) -> int:
     """DSP slices of a product of a long number with a multiplier or a mantissa of so many bits."""
-    device = architecture.hardware.device
-    if not _STYLES[architecture.network.arithmetic].split:
+    if not style.split:
         return device.multiplier_dsp(bits, factor)
     if bits <= device.wide_port:
         return 1
     return 1 + device.multiplier_dsp(bits - (device.wide_port - 1), device.narrow_port)
 
 
-def _product_luts(architecture: Architecture, bits: int, *, mantissa: bool) -> int:
+def _product_luts(device: Family, style: Style, bits: int, *, mantissa: bool) -> int:
     """LUTs of such a product: the sum of its parts, and that with the mantissa's half."""
-    device = architecture.hardware.device
-    if not _STYLES[architecture.network.arithmetic].split:
+    if not style.split:
         return 0
     whole = bits + device.narrow_port
     parts = whole - (device.wide_port - 1) if bits > device.wide_port else 0
     return parts + (whole if mantissa else 0)
 
 
-def _channel_luts(architecture: Architecture) -> int:
+def _channel_luts(architecture: Architecture, style: Style) -> int:
     """LUTs of a product with the number of channels: an adder for each digit but one, of which some are negative."""
-    if not _STYLES[architecture.network.arithmetic].constant:
+    if not style.constant:
         return 0
     dim = architecture.spec.dim
     digits = (dim ^ 3 * dim).bit_count()
     return (digits - 1) * (architecture.network.residual_width + dim.bit_length())
 
 
-def dsp_by_engine(architecture: Architecture) -> dict[str, int]:
-    """DSP slices of each engine."""
+def dsp_by_engine(architecture: Architecture, style: Style | None = None) -> dict[str, int]:
+    """DSP slices of each engine; that of the generated C++, where no other style is given."""
+    device, style = architecture.hardware.device, _style(architecture, style)
     lanes, precision = architecture.lanes, architecture.precision
     hardware, spec = architecture.hardware, architecture.spec
-    multiplier_dsp = hardware.device.multiplier_dsp
+    multiplier_dsp = device.multiplier_dsp
     macs = lanes * architecture.outputs * hardware.token_tile
     widths = Widths.of(architecture)
     per_mac = multiplier_dsp(precision.weight_width, widths.product)
     residual, channel_bits = architecture.network.residual_width, spec.dim.bit_length()
-    multiplier = _product_dsp(architecture, ACCUMULATOR_LIMIT, 17) if precision.multipliers else 0
-    hidden = _product_dsp(architecture, ACTIVATED_WIDTH, 17) if precision.multipliers else 0
+    multiplier = _product_dsp(device, style, ACCUMULATOR_LIMIT, 17) if precision.multipliers else 0
+    hidden = _product_dsp(device, style, ACTIVATED_WIDTH, 17) if precision.multipliers else 0
     # Of networks without experts, nothing is scaled by a gate's score.
-    gated = multiplier_dsp(residual, 18) if spec.moe_layers else 0
-    channels = (
-        0 if _STYLES[architecture.network.arithmetic].constant else multiplier_dsp(residual, channel_bits + 1)
-    )
+    gated = multiplier_dsp(residual, 18) if spec.moe_layers or style.gated else 0
+    channels = 0 if style.constant else multiplier_dsp(residual, channel_bits + 1)
     delta = architecture.network.activation.delta
     activation = 0 if delta is None else multiplier_dsp(delta.slope_format.width, delta.step_bits + 1)
     slots = smallest(hardware.attention_rows, spec.tokens)
@@ -150,13 +163,13 @@ def dsp_by_engine(architecture: Architecture) -> dict[str, int]:
         "attention": slots
         * lanes
         * (multiplier_dsp(attention, attention) + multiplier_dsp(exponential, attention))
-        + lanes * _product_dsp(architecture, exponential + attention + 1, 19)
+        + lanes * _product_dsp(device, style, exponential + attention, 19)
         + reciprocal,
         "layernorm": lanes
         * (
             multiplier_dsp(residual, residual)
             + channels
-            + _product_dsp(architecture, residual + channel_bits + 1, 19)
+            + _product_dsp(device, style, residual + channel_bits + 1, 19)
             + multiplier_dsp(NORMALIZED.width, NORM_WEIGHT_WIDTH)
         )
         + multiplier_dsp(2 * residual + channel_bits, channel_bits + 1)
@@ -166,7 +179,7 @@ def dsp_by_engine(architecture: Architecture) -> dict[str, int]:
     if spec.moe_layers:
         logits = lanes * architecture.router_lanes * multiplier_dsp(widths.gate, precision.gate_width)
         scaling = architecture.router_lanes * multiplier
-        engines["router"] = logits + scaling + reciprocal + _product_dsp(architecture, exponential + 1, 19)
+        engines["router"] = logits + scaling + reciprocal + _product_dsp(device, style, exponential, 19)
     return engines
 
 
@@ -180,8 +193,9 @@ def _mantissa_luts(table: PiecewiseLinear) -> int:
     return 2 * 64 + SHIFTER_LUTS + _table_luts(table) + table.base_format.width
 
 
-def luts_by_engine(architecture: Architecture) -> dict[str, float]:
+def luts_by_engine(architecture: Architecture, style: Style | None = None) -> dict[str, float]:
     """LUTs of the data path of each engine: an adder or a two-way choice costs a LUT a bit."""
+    device, style = architecture.hardware.device, _style(architecture, style)
     lanes, hardware, spec = architecture.lanes, architecture.hardware, architecture.spec
     sums = architecture.outputs * hardware.token_tile
     slots = smallest(hardware.attention_rows, spec.tokens)
@@ -193,25 +207,28 @@ def luts_by_engine(architecture: Architecture) -> dict[str, float]:
     score_path = 2 * SHIFTER_LUTS + 2 * widths.exponential + 2 * exp2
     residual, multipliers = architecture.network.residual_width, architecture.precision.multipliers
     scaled = ACCUMULATOR_LIMIT, ACTIVATED_WIDTH
-    scaling = sum(_product_luts(architecture, bits, mantissa=False) for bits in scaled) if multipliers else 0
-    mixing = _product_luts(architecture, widths.exponential + widths.attention + 1, mantissa=True)
-    norming = _product_luts(architecture, residual + spec.dim.bit_length() + 1, mantissa=True)
+    scaling = sum(_product_luts(device, style, bits, mantissa=False) for bits in scaled) if multipliers else 0
+    mixing = _product_luts(device, style, widths.exponential + widths.attention, mantissa=True)
+    norming = _product_luts(device, style, residual + spec.dim.bit_length() + 1, mantissa=True)
+    sum_bits = architecture.sum_bits if style.late_bias else ACCUMULATOR_LIMIT
     engines: dict[str, float] = {
-        "linear": packed_sum_luts(architecture, architecture.packed_chain) + sums * 2 * architecture.sum_bits,
+        "linear": packed_sum_luts(architecture, architecture.packed_chain) + sums * 2 * sum_bits,
         # Three barrel shifters, three saturations, the bias and the residual addition.
-        "write-back": lanes * (3 * SHIFTER_LUTS + 3 * 64 + ACCUMULATOR_LIMIT + 64 + scaling),
+        "write-back": lanes
+        * (3 * SHIFTER_LUTS + 3 * 64 + (ACCUMULATOR_LIMIT if style.late_bias else 0) + 64 + scaling),
         # Of each row its scores and its weighted values; the division of the row that leaves rounds twice a lane.
         "attention": slots * (score_path + lanes * widths.weighted)
         + lanes * (2 * requantise + mixing)
         + _mantissa_luts(RECIPROCAL),
-        "layernorm": lanes * (3 * SHIFTER_LUTS + 4 * 64 + norming + _channel_luts(architecture)) + 8 * 64,
+        "layernorm": lanes * (3 * SHIFTER_LUTS + 4 * 64 + norming + _channel_luts(architecture, style))
+        + 8 * 64,
     }
     if spec.moe_layers:
         # Requantised logits; two exponentials, each with its shifter; the reciprocal; the lengths of the queues.
         engines["router"] = (
             architecture.router_lanes
-            * (64 * 4 + multipliers * _product_luts(architecture, ACCUMULATOR_LIMIT, mantissa=False))
-            + _product_luts(architecture, widths.exponential + 1, mantissa=True)
+            * (64 * 4 + multipliers * _product_luts(device, style, ACCUMULATOR_LIMIT, mantissa=False))
+            + _product_luts(device, style, widths.exponential, mantissa=True)
             + 4 * SHIFTER_LUTS
             + 60 * (spec.moe.top_k if spec.moe else 1)
             + 2 * (exp2 + SHIFTER_LUTS)
@@ -221,15 +238,15 @@ def luts_by_engine(architecture: Architecture) -> dict[str, float]:
     return engines
 
 
-def logic_resources(architecture: Architecture) -> dict[str, Resources]:
+def logic_resources(architecture: Architecture, style: Style | None = None) -> dict[str, Resources]:
     """Resources that each engine, the AXI ports and addresses take beside memories."""
-    luts = {name: found * CONTROL_FACTOR for name, found in luts_by_engine(architecture).items()}
+    luts = {name: found * CONTROL_FACTOR for name, found in luts_by_engine(architecture, style).items()}
     luts["ports"] = (architecture.hardware.weight_ports + 2) * PORT_LUTS
     engines = {
         name: Resources(
             dsp=slices, lut=_rounded(luts.get(name, 0)), ff=_rounded(FF_FACTOR * luts.get(name, 0))
         )
-        for name, slices in (dsp_by_engine(architecture) | {"ports": 0}).items()
+        for name, slices in (dsp_by_engine(architecture, style) | {"ports": 0}).items()
     }
     return engines | {"addresses": Resources(dsp=ADDRESS_PRODUCTS)}
 
@@ -239,9 +256,9 @@ def _rounded(value: float) -> int:
     return np.rint(value).astype(np.int64) if isinstance(value, np.ndarray) else round(value)
 
 
-def engine_resources(architecture: Architecture) -> dict[str, Resources]:
+def engine_resources(architecture: Architecture, style: Style | None = None) -> dict[str, Resources]:
     """Resources of each engine, of the memories that they share, of the AXI ports, and of addresses."""
-    engines = logic_resources(architecture)
+    engines = logic_resources(architecture, style)
     for name, held in memories(architecture).items():
         engines[name] = engines.get(name, Resources()) + Resources(
             bram36=sum(memory.bram18 for memory in held) / 2,
