@@ -185,9 +185,9 @@ def generate(
         )
     if not build.spec.fits:
         console.warn(f"this build does not fit {build.spec.board}: it is good for verification only")
-    if not build.vivado.is_dir():
-        console.warn(
-            f"no block design: {build.spec.board} has no processing system, which vivado/build.tcl starts from"
+    if build.architecture.hardware.device.xrt:
+        console.note(
+            f"{build.spec.board} is a card that XRT runs: {output / 'vitis' / 'link.cfg'} is for v++ --link"
         )
     console.show(f"next: edgemoe verify {output} --csim --rtl --host")
     console.result(
