@@ -17,6 +17,7 @@ from edgemoe import board, hardware, models
 from edgemoe.console import Console
 from edgemoe.doctor import doctor
 from edgemoe.options import Json
+from edgemoe.report import report
 from pysim.extras import missing
 
 if TYPE_CHECKING:
@@ -271,6 +272,7 @@ def zoo(ctx: typer.Context, json: Json = False) -> None:
 models.register(app)
 hardware.register(app)
 board.register(app)
+app.command()(report)
 app.command()(doctor)
 
 

@@ -15,6 +15,7 @@ EXTRA_OF = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
+    "plotly": "report",
     "pyslang": "test",
     "sklearn": "demo",
     "torch": "torch",
