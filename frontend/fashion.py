@@ -33,7 +33,7 @@ from common.reading import require_file
 Split = Literal["train", "test"]
 
 FOLDER: Final = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package puts the files."""
+"""Folder into which Debian's package puts the files."""
 
 IMAGE_SIZE: Final = 28
 PATCH_SIZE: Final = 4
@@ -77,7 +77,7 @@ class Garments:
     labels: dict[str, NDArray[np.int64]]
 
     def __len__(self) -> int:
-        """Return the number of images."""
+        """Number of images."""
         return len(self.images)
 
     def first(self, count: int) -> Garments:

@@ -184,7 +184,7 @@ class Design:
         return {}
 
     def once(self, key: tuple[Any, ...], make: Callable[[], Made]) -> Made:
-        """What `make` makes of the parameters: at the first call with a key, and kept for all others."""
+        """Something that `make` makes of the parameters: at the first call with a key, and kept for all others."""
         if key not in self._kept:
             self._kept[key] = make()
         return self._kept[key]

@@ -20,7 +20,7 @@ from pysim.kernels.attention import attention, first_keys
 from pysim.kernels.embed import pixel_operands
 from pysim.kernels.gelu import activate_sums
 from pysim.kernels.layernorm import layer_norm
-from pysim.kernels.linear import Exact, Weights
+from pysim.kernels.linear import Weights
 from pysim.kernels.moe import run_experts
 from pysim.kernels.router import Routing, route, top_k
 from pysim.program import Attention, Embed, Experts, Gate, Index, Linear, Norm
@@ -53,7 +53,7 @@ class Engines(Protocol):
     def attention(
         self, op: Attention, q: IntArray, k: IntArray, v: IntArray, keep_scores: bool
     ) -> tuple[IntArray, IntArray]:
-        """Output and scores of (images * heads, tokens, head_dim) queries, keys and values.
+        """Output and scores (images * heads, tokens, ...) of queries, keys, values (images, heads, tokens, head_dim).
 
         Without `keep_scores`, the scores may have no columns.
         """
@@ -91,20 +91,25 @@ class RequantiseEngines:
 
     def linear(self, op: Linear, x: IntArray, old: IntArray | None = None, index: Index = ()) -> IntArray:
         """See `Engines`."""
-        sums, bias = self._products(op, x, index), self.design.integers(op.bias, index)
-        requantise = self.design.requantise(op.scaling, index)
+        weights, bias = self._weights(op, index), self.design.integers(op.bias, index)
+        requantise, out = self.design.requantise(op.scaling, index), op.output.format
+        result = np.empty((len(x), len(bias)), np.int32)
         if op.activation is None:
-            return requantise(sums, op.output.format, 0 if old is None else old, bias, np.int32)
-        place = index or (0,)
-        zero, after = int(self.design.integers(op.activation.zero, place)), op.activation.scaling
-        narrow = self.design.requantise(after, place)
-        return activate_sums(op.activation.function, sums, bias, requantise, narrow, zero, op.output.format)
+            for part, sums in weights.blocks(x):
+                requantise(sums, out, 0 if old is None else old[part], bias, result[part])
+            return result
+        place, function = index or (0,), op.activation.function
+        zero = int(self.design.integers(op.activation.zero, place))
+        narrow = self.design.requantise(op.activation.scaling, place)
+        for part, sums in weights.blocks(x):
+            activate_sums(function, sums, bias, requantise, narrow, zero, out, result[part])
+        return result
 
-    def _products(self, op: Linear | Gate, x: IntArray, index: Index) -> Exact:
+    def _weights(self, op: Linear | Gate, index: Index) -> Weights:
         weight, limits = self.design.tensors[op.weight.name], op.input.format
         largest = max(-limits.min, limits.max)
         key = ("weights", op.weight.name, index, largest)
-        return self.design.once(key, lambda: Weights.of(weight[index], largest)).products(x)
+        return self.design.once(key, lambda: Weights.of(weight[index], largest))
 
     def attention(
         self, op: Attention, q: IntArray, k: IntArray, v: IntArray, keep_scores: bool
@@ -127,7 +132,7 @@ class RequantiseEngines:
         index = op.weight_index(task)
         bias = self.design.integers(op.bias, op.bias_index(task))
         requantise = self.design.requantise(op.scaling, index)
-        return requantise(self._products(op, x, index), op.logits.format, 0, bias)
+        return requantise(self._weights(op, index).products(x), op.logits.format, 0, bias)
 
     def route(self, op: Gate, logits: IntArray) -> Routing:
         """See `Engines`."""
@@ -179,6 +184,7 @@ class Iccad23Engines:
         self, op: Attention, q: IntArray, k: IntArray, v: IntArray, keep_scores: bool
     ) -> tuple[IntArray, IntArray]:
         """See `Engines`."""
+        q, k, v = (np.ascontiguousarray(each).reshape(-1, *each.shape[2:]) for each in (q, k, v))
         return iccad23.attention(q, k, v, first_keys(op.tokens, self.design.attention_rows))
 
     def logits(self, op: Gate, task: int, x: IntArray) -> IntArray:

@@ -151,12 +151,13 @@ class Machine:
 
     def heads(self, value: Value) -> IntArray:
         """(images * heads, tokens, head_dim) of queries, keys, values or the output of attention."""
-        return self._heads(value).astype(np.int64, copy=False)
+        by_head = self._heads(value)
+        return by_head.reshape(-1, *by_head.shape[2:]).astype(np.int64, copy=False)
 
     def _heads(self, value: Value) -> Stored:
-        stored = self.values[value.name]
-        by_head = stored.reshape(len(self.images), value.rows, value.groups, -1).transpose(0, 2, 1, 3)
-        return by_head.reshape(-1, *by_head.shape[2:])
+        """(images, heads, tokens, head_dim)."""
+        by_token = self.values[value.name].reshape(len(self.images), value.rows, value.groups, -1)
+        return by_token.transpose(0, 2, 1, 3)
 
     def fork(self) -> Machine:
         """A machine in the same state, to go another way."""

@@ -651,7 +651,8 @@ def test_sums_are_activated_as_by_three_steps(name: str, dtype: type[np.generic]
     before = Requantise(rng.integers(1, 1 << 16, 33), rng.integers(10, 20, 33))
     after = Requantise(np.array([50000]), np.array([30]))
     activation, out, zero = ACTIVATIONS[name], integers(20), -100
-    found = activate_sums(activation, sums, bias, before, after, zero, out)
+    found = np.zeros(sums.shape, np.int32)
+    activate_sums(activation, sums, bias, before, after, zero, out, found)
     inner = before(sums.astype(np.int64) + bias, GELU_INPUT)
     assert {GELU_INPUT.min, GELU_INPUT.max} <= set(inner.ravel().tolist())
     np.testing.assert_array_equal(found, after(activate(activation, inner), out, zero))

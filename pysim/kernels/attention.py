@@ -11,6 +11,7 @@ the position of the leading one of s, the weighted sum is first brought to the s
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,7 +138,8 @@ def attention(
     """Softmax(q @ k.T) @ v for every head.
 
     Args:
-        q: (rows, tokens, head_dim), rows = images times heads; holds the factor log2(e) / sqrt(head_dim).
+        q: (rows, tokens, head_dim), rows = images times heads, or (images, heads, tokens, head_dim); holds the factor
+            log2(e) / sqrt(head_dim).
         k: as q.
         v: as q.
         attention_rows: P, rows that share one pass over the keys.
@@ -145,17 +147,25 @@ def attention(
         attention_shift: further right shift from the units of v to those of the output.
         out: format of the output.
         keep_scores: return the scores.
+
+    Returns:
+        Arrays with rows = images times heads on their first axis.
     """
-    rows, tokens, head_dim = q.shape
+    tokens, head_dim = q.shape[-2:]
+    count, heads = len(q), math.prod(q.shape[1:-2])
+    rows = count * heads
     first = first_keys(tokens, attention_rows)
     scores = np.empty((rows, tokens, tokens if keep_scores else 0), np.int64)
     maxima, sums = np.empty((rows, tokens), np.int64), np.empty((rows, tokens), np.int64)
     output = np.empty((rows, tokens, head_dim), np.int64)
-    few = max(1, FEW_SCORES // tokens**2)
-    for start in range(0, rows, few):
-        part = slice(start, start + few)
+    few = max(1, FEW_SCORES // (heads * tokens**2))
+    for start in range(0, count, few):
+        part = slice(start * heads, (start + few) * heads)
         # Under 2**53 for operands of up to 18 bits and heads of up to 2**17 channels: exact in float64.
-        queries, keys, values = (each[part].astype(np.float64, order="C") for each in (q, k, v))
+        queries, keys, values = (
+            each[start : start + few].astype(np.float64, order="C").reshape(-1, tokens, head_dim)
+            for each in (q, k, v)
+        )
         products = queries @ keys.transpose(0, 2, 1)
         _softmax_rows(
             products.reshape(-1, tokens),

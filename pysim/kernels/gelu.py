@@ -102,8 +102,9 @@ def activate_sums(
     after: Requantise,
     zero: int,
     out: Format,
-) -> NDArray[np.int32]:
-    """What leads from the sums of a linear layer to the operands of the next: requantise, `activate`, requantise.
+    result: NDArray[Any],
+) -> None:
+    """Step from the sums of a linear layer to the operands of the next: requantise, `activate`, requantise.
 
     The same integers as the three one after the other, row by row instead of in passes over all of them.
 
@@ -115,8 +116,9 @@ def activate_sums(
         after: from the function's result to `out`.
         zero: what is added at last.
         out: format of the results.
+        result: (tokens, channels) where they go.
     """
-    result, count = np.empty(sums.shape, np.int32), sums.shape[1]
+    count = sums.shape[1]
     _activate_sums(
         sums,
         bias,
@@ -129,7 +131,6 @@ def activate_sums(
         (out.min, out.max),
         result,
     )
-    return result
 
 
 def gelu(x: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -10,13 +10,14 @@ that the float type holds it exactly, in whatever order BLAS adds: up to 2**24 i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from common.errors import OverflowRiskError
 from pysim.formats import Format
@@ -31,6 +32,9 @@ EXACT_BITS: dict[np.dtype[Any], int] = {
     np.dtype(np.int64): 62,
 }
 """Integers up to this power of two are all held by a type."""
+
+FEW_PRODUCTS = 1 << 18
+"""Dot products that stay in a core's cache from one step to the next."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Requantise:
 
     @cached_property
     def half(self) -> IntArray:
-        """What is added before the shift, so that it rounds to nearest, ties up."""
+        """Half of the last bit that is kept, added before the shift so that it rounds to nearest, ties up."""
         return np.where(self.shift > 0, 1 << np.maximum(self.shift - 1, 0), 0)
 
     def channels(self, count: int) -> tuple[IntArray, IntArray, IntArray]:
@@ -60,7 +64,7 @@ class Requantise:
         out: Format,
         addend: NDArray[Any] | int = 0,
         bias: IntArray | None = None,
-        dtype: DTypeLike = np.int64,
+        result: NDArray[Any] | None = None,
     ) -> NDArray[Any]:
         """Requantise.
 
@@ -69,12 +73,14 @@ class Requantise:
             out: format of the results.
             addend: one integer, or (tokens, channels), in units of `out`; it is added before the one saturation.
             bias: (channels,) that the values lack; none where they are sums already.
-            dtype: type that holds the results.
+            result: (tokens, channels) where the results go; a new int64 array where it is not given.
 
         Returns:
             (tokens, channels) integers in `out`.
         """
-        result, count = np.empty(values.shape, dtype), values.shape[1]
+        if result is None:
+            result = np.empty(values.shape, np.int64)
+        count = values.shape[1]
         bias = _spread(np.zeros(1, np.int64) if bias is None else bias, count)
         old, zero = (addend, 0) if isinstance(addend, np.ndarray) else (None, addend)
         _requantise(values, bias, *self.channels(count), old, zero, out.min, out.max, result)
@@ -140,6 +146,13 @@ class Weights:
             f"a dot product of {weight.shape[1]} terms may reach 2**{bound.bit_length()}, expected under 2**62",
             hint="use narrower operands",
         )
+
+    def blocks(self, x: NDArray[Any]) -> Iterator[tuple[slice, Exact]]:
+        """The `products`, of some tokens after the other: so few that what comes next finds them in the cache."""
+        rows = max(1, FEW_PRODUCTS // max(1, len(self.matrix)))
+        for start in range(0, len(x), rows):
+            part = slice(start, start + rows)
+            yield part, self.products(x[part])
 
     def products(self, x: NDArray[Any]) -> Exact:
         """Exact dot products (tokens, outputs) of integers (tokens, inputs) with every row of weights."""
