@@ -21,7 +21,7 @@ from edgemoe.report import report
 from pysim.extras import missing
 
 if TYPE_CHECKING:
-    from edgemoe.evaluate import TaskRun
+    from edgemoe.runs import TaskRun
     from pysim.design import Design
 
 _ASKING = {"-h", "--help", "--version"}
@@ -167,7 +167,7 @@ def simulate(
 ) -> None:
     """Run images through a Design, bit by bit."""
     from codegen.queues import write_queues
-    from edgemoe.evaluate import run_task, save_runs
+    from edgemoe.runs import run_task, save_runs
     from pysim.files import require_new
 
     console: Console = ctx.obj

@@ -10,6 +10,7 @@ EXTRA_OF = {
     "cocotb": "rtl",
     "cocotb_tools": "rtl",
     "cocotbext": "rtl",
+    "distributed": "dask",
     "hls4ml": "hls",
     "matplotlib": "demo",
     "onnx": "onnx",
