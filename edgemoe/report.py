@@ -13,9 +13,14 @@ from common.errors import InputError
 from edgemoe.options import Json
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from codegen.report import Built, Observation
     from edgemoe.console import Console
     from pysim.design import Design
+
+    Pixels = NDArray[np.uint8]
 
 IMAGES = 8
 """Images that are run with a trace; further ones are left out."""
@@ -97,7 +102,7 @@ def _read(source: Path) -> tuple[Design, Built | None, Path]:
 
 
 def _observe(
-    console: Console, design: Design, pixels: object, model: Path | None, tasks: list[str] | None
+    console: Console, design: Design, pixels: Pixels, model: Path | None, tasks: list[str] | None
 ) -> list[Observation]:
     from codegen.report import Observation
 
