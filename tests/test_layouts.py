@@ -159,14 +159,16 @@ def test_beit_without_relative_positions(micro_with: MakeModel, tmp_path: Path, 
                 state |= {f"{stem}q_bias": tensor[:DIM], f"{stem}v_bias": tensor[2 * DIM :]}
             else:
                 state[key] = tensor
-        norms = {f"fc_norm.{part}": model[f"heads.classify.fc_norm.{part}"] for part in ("weight", "bias")}
+        norms = {
+            f"fc_norm.{part}": model.weights[f"heads.classify.fc_norm.{part}"] for part in ("weight", "bias")
+        }
         scales = {f"blocks.{layer}.gamma_{number}": scale for layer in (0, 1) for number in (1, 2)}
     else:
         state = hugging_face_state(model)
         state = {key: tensor for key, tensor in state.items() if not key.endswith("key.bias")}
         state = renamed(state, (r"^vit\.", "beit."))
         norms = {
-            f"beit.pooler.layernorm.{part}": model[f"heads.classify.fc_norm.{part}"]
+            f"beit.pooler.layernorm.{part}": model.weights[f"heads.classify.fc_norm.{part}"]
             for part in ("weight", "bias")
         }
         scales = {
@@ -223,7 +225,7 @@ def test_ijepa_and_dino(micro_with: MakeModel, tmp_path: Path) -> None:
     model = micro_with(moe=None, tasks=["classify"], task_heads={}, depth=2, prefix_tokens=0)
     follower = timm_state(micro_with(moe=None, tasks=["classify"], task_heads={}, depth=2))
     follower |= {key: tensor for key, tensor in model.weights.items() if key.startswith("blocks.")}
-    follower["pos_embed"] = model["pos_embed"][None]
+    follower["pos_embed"] = model.weights["pos_embed"][None]
     del follower["cls_token"]
     other = {key: tensor + 1 for key, tensor in follower.items()}
     path = tmp_path / "jepa.pth"
