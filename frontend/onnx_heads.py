@@ -79,7 +79,13 @@ def read_head(matcher: Matcher, x: str, rows: str, output: str, task: str, prefi
         raise matcher.mismatch(
             matcher.graph.producer[rows], f"expected {output!r} to be a linear layer's result"
         )
-    found, tokens = matcher.value(rows), matcher.value(x).astype(np.float64)
+    if not matcher.leads_only_from(x, rows):
+        raise matcher.mismatch(
+            layers[0].node, f"expected {output!r} to be made of the last tokens, {x}, and of nothing else"
+        )
+    # Tokens that have nothing in common: the mean of some must not pass for the mean of others.
+    random = np.random.default_rng(5).standard_normal(matcher.value(x).shape).astype(np.float32)
+    found, tokens = matcher.value.given({x: random})(rows), random.astype(np.float64)
     for head, parts in _candidates(layers, norms, prefix):
         tensors = (tensor for part in parts for tensor in (part.weight, part.bias_or_zero))
         names = (tensor.name for tensor in head.tensors(task, tokens.shape[-1], None))
