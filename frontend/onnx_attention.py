@@ -451,21 +451,21 @@ def _prove(
     shape = matcher.value(norm.output).shape
     rows = np.random.default_rng(3).standard_normal(shape)
 
-    def compute(y: Array) -> tuple[Array, Array]:
+    def parts_of(y: Array) -> tuple[Array, Array]:
+        """Scores and values."""
         q, k, v = (
             (y @ weight.T.astype(np.float64) + bias).reshape(*shape[:2], heads, -1).swapaxes(1, 2)
             for weight, bias in qkv
         )
-        scores = q @ k.swapaxes(-1, -2) * scale
-        return scores, (softmax(scores) @ v).swapaxes(1, 2).reshape(shape) @ projection[0].T.astype(
-            np.float64
-        )
+        return q @ k.swapaxes(-1, -2) * scale, v
 
-    spread = float(np.var(compute(rows)[0]))
+    spread = float(np.var(parts_of(rows)[0]))
     if spread > 0:  # scores near zero would hide what is done to them
         rows *= min(max((_SPREAD / spread) ** 0.25, 1e-3), 1e3)
     rows = rows.astype(np.float32)
+    scores, values = parts_of(rows.astype(np.float64))
+    mixed = (softmax(scores) @ values).swapaxes(1, 2).reshape(shape)
+    expected = mixed @ projection[0].T.astype(np.float64)
     found = matcher.value.given({norm.output: rows})(end).astype(np.float64)
     what = "the residual sum of projected attention: softmax(q k / sqrt(head_dim)) v of heads"
-    expected = compute(rows.astype(np.float64))[1]
     matcher.prove(branch, found - projection[1], expected, what, around=projection[1])

@@ -19,6 +19,8 @@ _HEAD = (
     | {"Add", "Concat", "Div", "LayerNormalization", "Mul", "Pow", "ReduceMean", "ReduceSum", "Sqrt", "Sub"}
 )
 """Operations that linear heads consist of."""
+DECISIONS = ("ArgMax", "LogSoftmax", "Sigmoid", "Softmax")
+"""Operations that make probabilities, or a class, of logits."""
 _BILINEAR = ("Attention", "Einsum", "Gemm", "MatMul")
 """Operations that may multiply tokens by tokens."""
 

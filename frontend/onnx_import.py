@@ -15,7 +15,7 @@ from frontend.onnx_blocks import read_embedding, read_mlp
 from frontend.onnx_eval import Array
 from frontend.onnx_export import IMAGE, METADATA, TASK, TOKENS, output_of
 from frontend.onnx_graph import Graph, GraphInput, Node, read_graph
-from frontend.onnx_heads import foreign_part, read_head
+from frontend.onnx_heads import DECISIONS, foreign_part, read_head
 from frontend.onnx_match import Matcher, Norm
 from frontend.options import Imported, Options, model_name
 from frontend.pixels import NONE, fold_normalization
@@ -219,7 +219,7 @@ class _Importer:
         for output in self.graph.outputs:
             if output not in self.matcher.tainted:
                 raise InputError(f"{self.graph.source}: output {output!r} does not depend on the image")
-            rows = self.matcher.backward(output, self.matcher.is_layout)
+            rows = self._behind_decision(x, self.matcher.backward(output, self.matcher.is_layout), output)
             if rows != x and not self._is_decoder(x, rows, output):
                 head, name = self._read_head(x, rows, output), self._task_name(output)
                 if head is not None and name in heads:
@@ -227,16 +227,32 @@ class _Importer:
                 heads |= {name: head} if head is not None else {}
         return heads
 
+    def _behind_decision(self, x: str, rows: str, output: str) -> str:
+        """The logits in front of a softmax, or the like, that ends a graph; all else as it is."""
+        node = self.matcher.graph.producer.get(rows)
+        if node is None or node.op not in DECISIONS or not self.matcher.between(x, node.inputs[0]):
+            return rows
+        logits = self.matcher.backward(node.inputs[0], self.matcher.is_layout)
+        if logits == x or foreign_part(self.matcher, x, logits) is not None:
+            return rows
+        self.remarks.append(f"output {output}: {node} left out, the head ends with what it reads")
+        return logits
+
     def _is_decoder(self, x: str, rows: str, output: str) -> bool:
         """True, and said, for a result that more than a linear head makes of the last tokens."""
+        if not self.matcher.between(x, rows):
+            self.remarks.append(
+                f"output {output} left out: it does not read the tokens of the last block, {x}"
+            )
+            return True
         node = foreign_part(self.matcher, x, rows)
         if node is None:
             return False
         if self.options.outputs is not None:
             raise self.matcher.mismatch(node, f"expected {output!r} to be tokens, or a linear head on them")
         self.remarks.append(
-            f"output {output} left out: a decoder ({node} and what follows), which runs on the tokens of the "
-            f"last block, {x}"
+            f"output {output} left out: no linear head, but a decoder ({node} and what follows); the network ends with "
+            f"the tokens of the last block, {x}"
         )
         return True
 

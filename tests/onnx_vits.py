@@ -26,6 +26,7 @@ class GraphVit:
     Args:
         attention: name of a method `_attention_NAME`.
         patches: name of a method `_patches_NAME`.
+        positions: name of a method `_positions_NAME`.
         depth: blocks.
         seed: of the weights.
         scale: what scores are multiplied by.
@@ -40,6 +41,7 @@ class GraphVit:
         self,
         attention: str = "fused",
         patches: str = "convolution",
+        positions: str = "table",
         *,
         depth: int = 1,
         seed: int = 0,
@@ -61,7 +63,7 @@ class GraphVit:
         x = getattr(self, f"_patches_{patches}")()
         token = self.op("Expand", self.weight(1, 1, DIM), self.integers([1, 1, DIM]))
         x = self.op("Concat", token, x, axis=1)
-        x = self.op("Add", x, self.weight(1, TOKENS, DIM))
+        x = self.op("Add", x, getattr(self, f"_positions_{positions}")())
         if registers:
             first, rest = self.split(x, [1, TOKENS - 1], axis=1)
             x = self.op("Concat", first, self.weight(1, registers, DIM), rest, axis=1)
@@ -157,6 +159,39 @@ class GraphVit:
         rows = self._patches_convolution()
         turned = self.op("Transpose", self.reshape(rows, 1, ROWS, COLUMNS, DIM), perm=[0, 2, 1, 3])
         return self.reshape(turned, 1, ROWS * COLUMNS, DIM)
+
+    # Positions, all but the first of them computed from constants
+
+    def _positions_table(self) -> str:
+        return self.weight(1, TOKENS, DIM)
+
+    def _resized(self, *given: str, **attributes: Any) -> str:
+        table = self.op("Transpose", self.weight(1, 5, 4, DIM), perm=[0, 3, 1, 2])
+        rows = self.op("Transpose", self.op("Resize", table, *given, **attributes), perm=[0, 2, 3, 1])
+        return self.op("Concat", self.weight(1, 1, DIM), self.reshape(rows, 1, ROWS * COLUMNS, DIM), axis=1)
+
+    def _positions_cubic(self) -> str:
+        sizes = self.integers([1, DIM, ROWS, COLUMNS])
+        return self._resized(
+            "", "", sizes, mode="cubic", coordinate_transformation_mode="half_pixel", cubic_coeff_a=-0.75
+        )
+
+    def _positions_antialiased(self) -> str:
+        sizes = self.integers([ROWS, COLUMNS])
+        return self._resized("", "", sizes, mode="linear", axes=[2, 3], antialias=1)
+
+    def _positions_scaled(self) -> str:
+        scales = self.floats([1, 1, ROWS / 5, COLUMNS / 4])
+        return self._resized(
+            "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+        )
+
+    def _positions_waves(self) -> str:
+        """Sines and cosines, computed in the graph."""
+        places = self.op("Cast", self.op("Range", *map(self.integers, (0, TOKENS, 1))), to=TensorProto.FLOAT)
+        angle = self.op("Mul", self.op("Unsqueeze", places, self.integers([1])), self.weight(1, DIM // 2))
+        waves = self.op("Concat", self.op("Sin", angle), self.op("Neg", self.op("Cos", angle)), axis=1)
+        return self.op("Tile", self.op("Unsqueeze", waves, self.integers([0])), self.integers([1, 1, 1]))
 
     # Attention
 

@@ -101,6 +101,10 @@ FORMS: dict[str, dict[str, Any]] = {
     "channels last": {"patches": "last"},
     "linear patches": {"patches": "linear"},
     "linear patches, channels last": {"patches": "last_linear"},
+    "positions resized by bicubic interpolation": {"positions": "cubic"},
+    "positions resized with antialiasing": {"positions": "antialiased"},
+    "positions resized by scales": {"positions": "scaled"},
+    "positions made of waves": {"positions": "waves"},
     "two blocks": {"depth": 2, "attention": "split_adds", "layer_scale": True},
 }
 
@@ -274,6 +278,33 @@ def test_a_pooler_is_left_out(tmp_path: Path) -> None:
     assert any(
         "output pooled left out" in remark and "pooler (Tanh)" in remark for remark in imported.remarks
     )
+    assert_same(imported, path, vit)
+
+
+def test_probabilities_end_a_head(tmp_path: Path) -> None:
+    vit = GraphVit()
+    vit.nodes.append(onnx.helper.make_node("Softmax", [vit.output], ["probabilities"], name="last"))
+    proto = vit.proto()
+    proto.graph.output[0].name = "probabilities"
+    path = tmp_path / "vit.onnx"
+    path.write_bytes(proto.SerializeToString())
+    imported = import_model(path, RAW)
+    assert list(imported.model.spec.task_heads) == ["probabilities"]
+    assert any("output probabilities: node last (Softmax) left out" in remark for remark in imported.remarks)
+    proto.graph.output.add(name=vit.output)
+    path.write_bytes(proto.SerializeToString())
+    assert_same(import_model(path, Options(normalization=NONE, outputs=(vit.output, vit.last))), path, vit)
+
+
+def test_tokens_of_inner_blocks_are_left_out(tmp_path: Path) -> None:
+    vit = GraphVit(depth=2)
+    proto = vit.proto()
+    inner = _stream(vit)[1]
+    proto.graph.output.append(onnx.helper.make_empty_tensor_value_info(inner))
+    path = tmp_path / "vit.onnx"
+    path.write_bytes(proto.SerializeToString())
+    imported = import_model(path, RAW)
+    assert any(f"output {inner} left out: it does not read" in remark for remark in imported.remarks)
     assert_same(imported, path, vit)
 
 
