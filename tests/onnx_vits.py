@@ -35,6 +35,8 @@ class GraphVit:
         registers: constant tokens behind the class token.
         decoder: convolutions that make an image of the tokens, in place of the classifier.
         opset: version of the operations.
+        epsilon: of the norms.
+        nine: power and axis of the variance, where norms are written in nine operations.
     """
 
     def __init__(
@@ -52,12 +54,13 @@ class GraphVit:
         decoder: bool = False,
         opset: int = 20,
         epsilon: float = 1e-6,
+        nine: tuple[float, int] | None = None,
     ) -> None:
         self.rng = np.random.default_rng(seed)
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.scale, self.mask, self.layer_scale, self.opset = scale, mask, layer_scale, opset
-        self.epsilon = epsilon
+        self.epsilon, self.nine = epsilon, nine
         self.tokens = TOKENS + registers
         self.shape = [1, HEIGHT, WIDTH, 3] if patches.startswith("last") else [1, 3, HEIGHT, WIDTH]
         x = getattr(self, f"_patches_{patches}")()
@@ -114,6 +117,15 @@ class GraphVit:
         return self.op("Split", x, self.integers(sizes), axis=axis, results=len(sizes))
 
     def norm(self, x: str) -> str:
+        """One operation, or nine with this power and this axis of the variance."""
+        if self.nine is not None:
+            power, axis = self.nine
+            centred = self.op("Sub", x, self.op("ReduceMean", x, self.integers([-1])))
+            squares = self.op("Pow", centred, self.floats(power))
+            variance = self.op("ReduceMean", squares, self.integers([axis]))
+            root = self.op("Sqrt", self.op("Add", variance, self.floats(self.epsilon)))
+            scaled = self.op("Mul", self.op("Div", centred, root), self.weight(DIM))
+            return self.op("Add", scaled, self.weight(DIM))
         return self.op("LayerNormalization", x, self.weight(DIM), self.weight(DIM), epsilon=self.epsilon)
 
     def linear(self, x: str, size: int, results: int) -> str:

@@ -105,6 +105,8 @@ FORMS: dict[str, dict[str, Any]] = {
     "positions resized with antialiasing": {"positions": "antialiased"},
     "positions resized by scales": {"positions": "scaled"},
     "positions made of waves": {"positions": "waves"},
+    "norms of nine operations": {"nine": (2.0, -1)},
+    "a large epsilon": {"epsilon": 1e-2},
     "two blocks": {"depth": 2, "attention": "split_adds", "layer_scale": True},
 }
 
@@ -154,6 +156,8 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "a gate": ({"attention": "gated"}, ("expected the projection of attention",)),
     "a short cut": ({"attention": "short_cut"}, ("expected the projection of attention",)),
+    "another power in norms": ({"nine": (4.0, -1)}, ("(ReduceMean): computes something else than the LayerNorm",)),
+    "norms over tokens": ({"nine": (2.0, 1)}, ("(ReduceMean): computes something else than the LayerNorm",)),
     "patches in columns": ({"patches": "columns"}, ("constant tokens, then patches in rows",)),
 }  # fmt: skip
 
@@ -170,7 +174,7 @@ def test_small_weights_hide_nothing(tmp_path: Path) -> None:
         vit = GraphVit(attention, mask=lone_mask(0.01, 0))
         for tensor in vit.constants:
             if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 2:
-                values = onnx.numpy_helper.to_array(tensor) * np.float32(0.02)
+                values = onnx.numpy_helper.to_array(tensor) * np.float32(1e-3)
                 tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
         fails(vit.save(tmp_path / f"{attention}.onnx"), "node ")
 
