@@ -17,7 +17,9 @@ from pysim.files import Tensors
 PRODUCTS = ("MatMul", "Einsum")
 """Operations that multiply queries by keys, and attention weights by values."""
 _SPREAD = 2.0
-"""Variance of the scores that attention is proved with: every key counts, and none alone."""
+"""Variance of a query's scores that attention is proved with: every key counts, and none alone."""
+_ATTEMPTS = 8
+"""Times that tokens are made larger or smaller to get there."""
 
 
 @dataclass(frozen=True)
@@ -459,8 +461,11 @@ def _prove(
         )
         return q @ k.swapaxes(-1, -2) * scale, v
 
-    spread = float(np.var(parts_of(rows)[0]))
-    if spread > 0:  # scores near zero would hide what is done to them
+    # Scores near zero would hide what is done to them: they grow with the tokens, or with their square.
+    for _ in range(_ATTEMPTS):
+        spread = float(parts_of(rows)[0].var(axis=-1).mean())
+        if spread == 0 or 0.5 < spread / _SPREAD < 2:
+            break
         rows *= min(max((_SPREAD / spread) ** 0.25, 1e-3), 1e3)
     rows = rows.astype(np.float32)
     scores, values = parts_of(rows.astype(np.float64))

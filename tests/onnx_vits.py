@@ -27,6 +27,7 @@ class GraphVit:
         attention: name of a method `_attention_NAME`.
         patches: name of a method `_patches_NAME`.
         positions: name of a method `_positions_NAME`.
+        mlp: name of a method `_mlp_NAME`.
         depth: blocks.
         seed: of the weights.
         scale: what scores are multiplied by.
@@ -44,6 +45,7 @@ class GraphVit:
         attention: str = "fused",
         patches: str = "convolution",
         positions: str = "table",
+        mlp: str = "gelu",
         *,
         depth: int = 1,
         seed: int = 0,
@@ -73,7 +75,7 @@ class GraphVit:
         for _ in range(depth):
             y = getattr(self, f"_attention_{attention}")(self.norm(x))
             x = self.op("Add", x, self.scaled(y))
-            y = self.linear(self.op("Gelu", self.linear(self.norm(x), DIM, HIDDEN)), HIDDEN, DIM)
+            y = getattr(self, f"_mlp_{mlp}")(self.norm(x))
             x = self.op("Add", self.scaled(y), x)
         self.last = x
         y = self.norm(x)
@@ -402,6 +404,41 @@ class GraphVit:
     def _attention_short_cut(self, x: str) -> str:
         """Wrong: the tokens of the norm are added once more, behind the projection."""
         return self.op("Add", self._attention_fused(x), x)
+
+    # MLPs
+
+    def _mlp_gelu(self, x: str) -> str:
+        return self.linear(self.op("Gelu", self.linear(x, DIM, HIDDEN)), HIDDEN, DIM)
+
+    def _mlp_rows(self, x: str) -> str:
+        """On rows of a matrix, by Gemm, with the scale of the result behind it."""
+        hidden = self.op(
+            "Gemm", self.reshape(x, self.tokens, DIM), self.weight(DIM, HIDDEN), self.weight(HIDDEN)
+        )
+        made = self.op("Gemm", self.op("Relu", hidden), self.weight(DIM, HIDDEN), transB=1)
+        return self.op(
+            "Div", self.reshape(self.op("Add", made, self.weight(DIM)), 1, self.tokens, DIM), self.floats(3)
+        )
+
+    def _mlp_moved_tokens(self, x: str) -> str:
+        """Wrong: tokens in another order."""
+        return self._mlp_gelu(self.op("Gather", x, self.integers([1, 0, *range(2, self.tokens)]), axis=1))
+
+    def _mlp_positions(self, x: str) -> str:
+        """Wrong: a bias for each token."""
+        hidden = self.op("Add", self.linear(x, DIM, HIDDEN), self.weight(1, self.tokens, HIDDEN))
+        return self.linear(self.op("Gelu", hidden), HIDDEN, DIM)
+
+    def _mlp_gated(self, x: str) -> str:
+        """Wrong: half of the channels gate the others."""
+        gate, value = self.split(self.linear(x, DIM, 2 * HIDDEN), [HIDDEN, HIDDEN], axis=2)
+        return self.linear(self.op("Mul", self.op("Gelu", gate), value), HIDDEN, DIM)
+
+    def _mlp_double(self, x: str) -> str:
+        """Wrong: twice the activation function's argument on one of two ways."""
+        hidden = self.linear(x, DIM, HIDDEN)
+        doubled = self.op("Mul", hidden, self.floats(2.0))
+        return self.linear(self.op("Mul", hidden, self.op("Sigmoid", doubled)), HIDDEN, DIM)
 
     # Files
 
