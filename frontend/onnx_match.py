@@ -175,7 +175,7 @@ class Matcher:
     def mismatch(self, node: Node, why: str) -> InputError:
         """The error that names the first node which does not fit."""
         if node.op not in OPERATIONS:
-            why = UNKNOWN_OPERATION
+            why = f"{UNKNOWN_OPERATION}; {why}"
         hint = (
             "docs/models.md says which graphs are recognised; import the state_dict instead, if there is one"
         )

@@ -157,7 +157,7 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "a gate": ({"attention": "gated"}, ("expected the projection of attention",)),
     "a short cut": ({"attention": "short_cut"}, ("expected the projection of attention",)),
-    "tokens moved in an MLP": ({"mlp": "moved_tokens"}, ("(Add): computes something else than the residual sum of an",)),
+    "tokens moved in an MLP": ({"mlp": "moved_tokens"}, ("(Add): computes something else than the",)),
     "places in an MLP": ({"mlp": "positions"}, ("(Add): computes something else than the residual sum of an MLP",)),
     "a gated MLP": ({"mlp": "gated"}, ("(Split): picks channels: a gated MLP",)),
     "a sharper sigmoid": ({"mlp": "double"}, ("computes something else than GELU by a sigmoid",)),
