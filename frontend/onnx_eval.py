@@ -22,7 +22,7 @@ from pysim.activations import ACTIVATIONS
 Array = NDArray[Any]
 
 UNKNOWN_OPERATION = "no operation of a ViT that the accelerator could run"
-"""What is said of a node whose operation is none of `OPERATIONS`."""
+"""The complaint about a node whose operation is none of `OPERATIONS`."""
 
 FLOAT_TYPES = (1, 10, 11, 16)
 """float32, float16, float64 and bfloat16 in ONNX's numbering: all are float32 here."""
