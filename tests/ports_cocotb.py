@@ -146,8 +146,8 @@ async def stream(dut: Any, scenario: dict[str, Any], records: list[int], ports: 
 async def copy(dut: Any, ram: Any, scenario: dict[str, Any]) -> dict[str, Any]:
     """Read stretches of a memory and write each to another place; what was read."""
     generator = np.random.default_rng(scenario["seed"])
-    channels = (ram.read_if.ar_channel, ram.read_if.r_channel)
-    channels += (ram.write_if.aw_channel, ram.write_if.w_channel, ram.write_if.b_channel)
+    channels = [ram.read_if.ar_channel, ram.read_if.r_channel]
+    channels += [ram.write_if.aw_channel, ram.write_if.w_channel, ram.write_if.b_channel]
     for number, channel in enumerate(channels):
         channel.clear_pause_generator()
         channel.pause = False

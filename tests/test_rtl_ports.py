@@ -86,8 +86,8 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], An
     _, jobs, image = design()
     records = np.frombuffer(b"".join(job.encode() for job in jobs), np.uint8).reshape(-1, Job.RECORD_BYTES)
     ram = np.random.default_rng(2).integers(0, 256, RAM_BYTES, np.uint8)
-    shares = {f"port_{number}": share for number, share in enumerate(port_images(image, 2))}
-    np.savez(folder / "inputs.npz", records=records, ram=ram, **shares)
+    port_0, port_1 = port_images(image, 2)
+    np.savez(folder / "inputs.npz", records=records, ram=ram, port_0=port_0, port_1=port_1)
     copies = [{**copied, "stretches": STRETCHES} for copied in COPIES]
     job = {"addresses": ADDRESSES, "outstanding": OUTSTANDING, "ram_bytes": RAM_BYTES}
     (folder / "job.json").write_text(json.dumps(job | {"streams": STREAMS, "copies": copies}))
