@@ -54,11 +54,11 @@ class AffineMap:
         self._offset = self._run(np.zeros(self.shape, np.float32), homogeneous=False)
 
     def slope(self, value: Array) -> Array:
-        """What the map makes of `value`, without the constants that it adds."""
+        """Image of `value` under the map, without the constants that it adds."""
         return self._run(value, homogeneous=True)
 
     def offset(self) -> Array:
-        """What the map makes of zeros."""
+        """Image of zeros under the map."""
         return self._offset
 
     def weights(
