@@ -1,11 +1,12 @@
 """edgemoe: multi-task mixture-of-experts Vision Transformers on edge FPGAs, bit by bit.
 
->>> import edgemoe
->>> model = edgemoe.init_model("micro")
->>> images = edgemoe.random_images(model, 2)
->>> design = edgemoe.quantize(model, images, precision="w8a8")
->>> edgemoe.simulate(design, images, task="depth").integers.shape
-(2, 9, 24)
+Examples:
+    >>> import edgemoe
+    >>> model = edgemoe.init_model("micro")
+    >>> images = edgemoe.random_images(model, 2)
+    >>> design = edgemoe.quantize(model, images, precision="w8a8")
+    >>> edgemoe.simulate(design, images, task="depth").integers.shape
+    (2, 9, 24)
 """
 
 from __future__ import annotations
