@@ -54,11 +54,11 @@ class AffineMap:
         self._offset = self._run(np.zeros(self.shape, np.float32), homogeneous=False)
 
     def slope(self, value: Array) -> Array:
-        """What the map makes of `value`, without the constants that it adds."""
+        """Result of the map for `value`, without the constants that it adds."""
         return self._run(value, homogeneous=True)
 
     def offset(self) -> Array:
-        """What the map makes of zeros."""
+        """Result of the map for zeros."""
         return self._offset
 
     def weights(

@@ -24,7 +24,7 @@ _ATTEMPTS = 8
 
 @dataclass(frozen=True)
 class SplitHeads:
-    """Where a tensor with an axis of heads holds its values.
+    """Place of values in a tensor with an axis of heads.
 
     Attributes:
         shape: of the tensor.
@@ -51,7 +51,7 @@ class SplitHeads:
 
 @dataclass(frozen=True)
 class FlatHeads:
-    """Where a tensor (images, tokens, heads * channels) holds its values.
+    """Place of values in a tensor (images, tokens, heads * channels).
 
     Attributes:
         shape: of the tensor.
@@ -78,7 +78,7 @@ Heads = SplitHeads | FlatHeads
 
 @dataclass(frozen=True)
 class _Parts:
-    """What attention consists of.
+    """Parts of attention.
 
     Attributes:
         node: the softmax, or the operation Attention, for messages.
