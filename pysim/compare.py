@@ -83,7 +83,7 @@ class Totals(NamedTuple):
         return added._replace(largest=max(self.largest, other.largest))
 
     def comparison(self, stages: list[StageError]) -> Comparison:
-        """What they come to."""
+        """Comparison that they come to."""
         return Comparison(
             decibels(self.signal, self.noise),
             decibels(self.same_signal, self.same_noise),
