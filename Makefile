@@ -30,9 +30,9 @@ $(PYNQ_READY): tests/pynq-requirements.txt
 demo: $(READY)
 	$(BIN)/edgemoe demo
 
-# No compiler, no Verilator, and nothing that takes long.
+# No compiler, no Verilator, no browser, and nothing that takes long.
 test-fast: $(READY)
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m 'not compile and not rtl and not slow and not nightly'
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m 'not browser and not compile and not rtl and not slow and not nightly'
 
 test: $(PYNQ_READY) lint
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
@@ -60,6 +60,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python scripts/lint_rtl.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -15,7 +15,9 @@ from common.errors import EdgeMoeError, InputError
 from common.process import BROKEN_PIPE, INTERRUPTED, run_program, system_error
 from edgemoe import board, evaluating, hardware, models
 from edgemoe.console import Console
+from edgemoe.doctor import doctor
 from edgemoe.options import Fit, Json, Resume, Scheduler, Workers, tasks_of
+from edgemoe.reporting import report
 from pysim.extras import missing
 
 if TYPE_CHECKING:
@@ -274,6 +276,8 @@ models.register(app)
 evaluating.register(app)
 hardware.register(app)
 board.register(app)
+app.command()(report)
+app.command()(doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

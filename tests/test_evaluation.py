@@ -83,7 +83,7 @@ def test_figures_are_those_of_the_outputs(
 def test_facade(networks: tuple[Design, Model], images: Pixels) -> None:
     design, model = networks
     depth = np.random.default_rng(9).normal(size=(12, 8)).astype(np.float32)
-    data = {"images": images, "depth": depth}
+    data: dict[str, NDArray[Any]] = {"images": images, "depth": depth}
     found = edgemoe.evaluate(design, model, data, "depth", float_too=False)
     assert [score.metric.name for score in found.scores] == ["rmse"]
     outputs = apply_head(model, "depth", edgemoe.simulate(design, images, "depth").tokens)
@@ -339,7 +339,14 @@ def test_evaluate_command(
 ) -> None:
     depth = np.random.default_rng(9).normal(size=(12, 2, 4))
     np.savez(tmp_path / "data.npz", images=images, semseg=classes, depth=depth)
-    arguments = ("evaluate", folders / "w8a8", "--data", tmp_path / "data.npz", "--task", "all")
+    arguments: tuple[object, ...] = (
+        "evaluate",
+        folders / "w8a8",
+        "--data",
+        tmp_path / "data.npz",
+        "--task",
+        "all",
+    )
     arguments += ("--reference", folders / "model", "--resume", tmp_path / "run")
     found = command(capsys, *arguments)
     assert found["images"] == 12 and found["precision"] == "w8a8"
@@ -360,7 +367,14 @@ def test_simulate_in_chunks_is_simulate(
     folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edgemoe.runs.CHUNK_TOKENS", 5 * 9)
-    arguments = ("simulate", folders / "w8a8", "--image", folders / "images", "--task", "depth")
+    arguments: tuple[object, ...] = (
+        "simulate",
+        folders / "w8a8",
+        "--image",
+        folders / "images",
+        "--task",
+        "depth",
+    )
     arguments += ("--reference", folders / "model")
     whole = command(capsys, *arguments, "--out", tmp_path / "whole.npz")
     parts = command(capsys, *arguments, "--out", tmp_path / "parts.npz", "--resume", tmp_path / "run")
