@@ -16,7 +16,7 @@ from common.process import BROKEN_PIPE, INTERRUPTED, run_program, system_error
 from edgemoe import board, hardware, models
 from edgemoe.console import Console
 from edgemoe.doctor import doctor
-from edgemoe.options import Json
+from edgemoe.options import FitFlag, Json, Resize, resizing
 from edgemoe.report import report
 from pysim.extras import missing
 
@@ -44,7 +44,6 @@ app = typer.Typer(
 NewFolder = Annotated[
     Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to make; must not exist yet.")
 ]
-Fit = Annotated[bool, typer.Option("--fit", help="Resize and convert pictures that do not fit the network.")]
 Rows = Annotated[
     int | None, typer.Option("--attention-rows", min=1, max=1024, help="P: query rows a pass over the keys.")
 ]
@@ -96,7 +95,8 @@ def quantize(
         str, typer.Option(metavar="PRECISION", help="w16a16, w8a8, w8a8-lean, iccad23, or a .toml file.")
     ] = "w16a16",
     attention_rows: Rows = None,
-    fit: Fit = False,
+    resize: Resize = None,
+    fit: FitFlag = False,
     every: Annotated[bool, typer.Option("--all", help="Report every tensor instead of groups.")] = False,
     json: Json = False,
 ) -> None:
@@ -114,7 +114,7 @@ def quantize(
     model = edgemoe.load_model(model_dir)
     if model.spec.notes:
         console.warn(model.spec.notes)
-    pixels = edgemoe.load_images(list(images), model, fit=fit)
+    pixels = edgemoe.load_images(images, model, resize=resizing(resize, fit), say=console.note)
     if len(pixels) < FEW_IMAGES:
         console.warn(f"only {len(pixels)} calibration image(s): ranges may be too narrow for others")
     start = clock()
@@ -162,7 +162,8 @@ def simulate(
         Path | None,
         typer.Option(metavar="FILE.json", help="Save the tokens of each expert, for estimate and fit."),
     ] = None,
-    fit: Fit = False,
+    resize: Resize = None,
+    fit: FitFlag = False,
     json: Json = False,
 ) -> None:
     """Run images through a Design, bit by bit."""
@@ -179,7 +180,7 @@ def simulate(
         console.warn(design.spec.notes)
     model = edgemoe.load_model(reference) if reference is not None else None
     tasks = _tasks(design, task)
-    pixels = edgemoe.load_images(list(image), design, fit=fit)
+    pixels = edgemoe.load_images(image, design, resize=resizing(resize, fit), say=console.note)
     runs = []
     for name in tasks:
         with console.progress(f"simulating {name}") as progress:
@@ -202,12 +203,9 @@ def simulate(
 
 
 def _tasks(design: Design, task: str | None) -> list[str]:
-    from pysim.simulator import task_number
+    from common.tasks import chosen_tasks
 
-    tasks = design.spec.tasks
-    if task == "all" and task not in tasks:
-        return tasks
-    return [tasks[0] if task is None else tasks[task_number(design.spec, task)]]
+    return chosen_tasks(design.spec.tasks, task)
 
 
 def _show_run(console: Console, run: TaskRun, images: int) -> None:

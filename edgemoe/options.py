@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
+from common.errors import InputError
+from common.pictures import RESIZES
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        "--resize",
+        metavar="|".join(RESIZES),
+        help="Make pictures of another size or other colours fit; refused without.",
+    ),
+]
+FitFlag = Annotated[bool, typer.Option("--fit", hidden=True, help="The same as --resize crop.")]
 SourceName = Annotated[
     str, typer.Argument(metavar="SOURCE", help="Zoo name, model.toml, Model folder or Design folder.")
 ]
@@ -35,3 +47,16 @@ QueuesTask = Annotated[
     str | None,
     typer.Option("--task", metavar="TASK", help="Task whose queues count; the first if not given."),
 ]
+
+
+def resizing(resize: str | None, fit: bool) -> str | None:
+    """The way in which pictures are made to fit, by both options.
+
+    Raises:
+        InputError: an unknown way, or options that contradict each other.
+    """
+    if resize is not None and resize not in RESIZES:
+        raise InputError(f"--resize {resize}: unknown", hint=f"one of {', '.join(RESIZES)}")
+    if fit and resize not in (None, "crop"):
+        raise InputError(f"--fit is --resize crop, but --resize {resize} is given too")
+    return "crop" if fit else resize

@@ -56,7 +56,7 @@ def report(
     if model is not None and not images:
         raise InputError("--model without --images: nothing to compare", hint="give --images PATH")
     design, built, given = _read(source)
-    pixels = edgemoe.load_images(list(images), design, fit=True)[:IMAGES] if images else None
+    pixels = edgemoe.load_images(images, design, resize="own")[:IMAGES] if images else None
     observations = _observe(console, design, pixels, model, task) if pixels is not None else []
     path = given / "sensitivity.json"
     facts = Facts(
