@@ -10,12 +10,13 @@ import io
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
+from common.fits import RESIZES, Fit
 from common.printable import one_line
 from common.reading import require_file
 
@@ -43,42 +44,12 @@ SUFFIXES = frozenset(
 )
 """Files of a folder that are images, in lower case."""
 
-RESIZES: Final = ("crop", "stretch", "pad")
-"""Ways to make a picture of another size fit: see `Fit`."""
-FILTERS: Final = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
-"""Filters for resizing, by pillow's names."""
-
 Say = Callable[[str], Any]
 """Takes a sentence about what was done to a picture."""
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _HEIF = (".heic", ".heif")
 _OPAQUE = 255
-
-
-class Fit(NamedTuple):
-    """How pictures are made to fit, with the same steps as torchvision's and timm's transforms.
-
-    Attributes:
-        method: `crop` keeps the proportions and the middle, and cuts off what is left over; `stretch` does not keep the
-            proportions; `pad` keeps them and adds black borders.
-        crop: share of the resized picture's sides that is kept, in the middle; 0.875 of 224 pixels resizes to 256.
-        resample: filter, one of `FILTERS`.
-    """
-
-    method: str = "crop"
-    crop: float = 1.0
-    resample: str = "bilinear"
-
-    def __str__(self) -> str:
-        """The steps in words."""
-        middle = f", the middle {self.crop:.4g} of it kept" if self.crop < 1 else ""
-        what = {
-            "crop": "resized and cut to the network's shape",
-            "stretch": "stretched",
-            "pad": "resized and padded",
-        }
-        return f"{what[self.method]} ({self.resample}{middle})"
 
 
 def patches(images: NDArray[Any], patch_size: int) -> NDArray[Any]:

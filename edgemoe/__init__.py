@@ -57,6 +57,7 @@ __all__ = [
     "quantize",
     "random_images",
     "reference",
+    "report",
     "simulate",
     "verify",
 ]
@@ -388,6 +389,36 @@ def fit(
         check_clock(target, clock_mhz)
     limits = limits_of(target, margins)
     return run(found.network, target, limits=limits, clock_mhz=clock_mhz, batch=batch, progress=progress)
+
+
+def report(
+    source: str | Path,
+    path: str | Path,
+    images: NDArray[np.uint8] | None = None,
+    *,
+    model: Model | None = None,
+    tasks: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write what is known of a Design or a build as one page of HTML, which needs nothing beside it.
+
+    Args:
+        source: a Design folder or a build folder.
+        path: the new file.
+        images: (images, channels, H, W) to run, with every intermediate tensor; a handful is enough.
+        model: the float network to compare with.
+        tasks: to run; all where none are given.
+        progress: called with tasks done and in total.
+
+    Raises:
+        InputError: no such folder, or a file that exists; no plotly.
+    """
+    from edgemoe.reporting import collect, read_source, write
+    from pysim.files import require_new
+
+    require_new(Path(path))
+    design, built = read_source(Path(source))
+    write(collect(Path(source), design, built, images, model, tasks, progress), Path(path))
 
 
 def default_hardware(design: Design, board: str = "zcu102") -> Hardware:

@@ -17,7 +17,7 @@ from edgemoe import board, hardware, models
 from edgemoe.console import Console
 from edgemoe.doctor import doctor
 from edgemoe.options import FitFlag, Json, Resize, resizing
-from edgemoe.report import report
+from edgemoe.reporting import report
 from pysim.extras import missing
 
 if TYPE_CHECKING:

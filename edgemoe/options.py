@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from common.errors import InputError
-from common.pictures import RESIZES
+from common.fits import RESIZES
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]
 Resize = Annotated[

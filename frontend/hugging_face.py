@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.pictures import FILTERS, Fit
+from common.fits import FILTERS, Fit
 from frontend.options import Options
 from frontend.pixels import Normalization
 from frontend.told import Check, Settings, Told, left_out, normalization_of, unknown_fit
@@ -383,7 +383,7 @@ _RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 
 
 def _fit(settings: Settings) -> Fit | None:
-    """How pictures are made to fit; None where it is not said, or is not one of the ways here."""
+    """Way to make pictures fit; None where it is not said, or is not one of the ways here."""
     number, size, crop = (settings.get(key) for key in ("resample", "size", "crop_size"))
     known = isinstance(number, int) and 0 <= number < len(_RESAMPLE)
     if (

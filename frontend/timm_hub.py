@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import InputError
-from common.pictures import FILTERS, Fit
+from common.fits import FILTERS, Fit
 from common.printable import shown
 from frontend.options import Options
 from frontend.pixels import Normalization
@@ -238,7 +238,7 @@ _OUTER = ("architecture", "num_features", "num_classes", "global_pool", "model_a
 
 
 def _fit(pretrained: Settings) -> Fit | None:
-    """How pictures are made to fit, with timm's defaults; None where it is not one of the ways here."""
+    """Way to make pictures fit, with timm's defaults; None where it is not one of the ways here."""
     method = {"center": "crop", "squash": "stretch"}.get(str(pretrained.get("crop_mode") or "center"))
     share, resample = pretrained.get("crop_pct") or 0.875, pretrained.get("interpolation") or "bicubic"
     usable = isinstance(share, float | int) and not isinstance(share, bool) and 0.01 < share <= 1

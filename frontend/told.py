@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import InputError
-from common.pictures import Fit
+from common.fits import Fit
 from common.printable import one_line, shown, shown_key
 from common.reading import read_json
 from frontend.options import Options

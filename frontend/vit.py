@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import InputError
-from common.pictures import Fit
+from common.fits import Fit
 from frontend.checkpoint import State, listed, prefix_of
 from frontend.options import Imported, Options, model_name
 from frontend.pixels import IMAGENET, Normalization

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from common.contract import MANIFEST, RUNTIMES, VERSION, Argument
 from common.errors import InputError
+from common.fits import FILTERS, RESIZES, Fit
 from common.heads import HEAD_KINDS, LEAST_PREFIX, Head
 from common.packing import ImageLayout, OutputLayout
-from common.pictures import FILTERS, RESIZES, Fit
 from common.printable import shown
 from common.reading import read_bytes, read_json, require_file
 from common.tasks import task_number
@@ -381,7 +381,7 @@ def _image_layout(reader: _Reader) -> ImageLayout:
 
 
 def _fit(reader: _Reader) -> Fit:
-    """How pictures are made to fit; builds of older releases stretch them."""
+    """Way to make pictures fit; builds of older releases stretch them."""
     resample = reader.get("resample", str)
     if resample not in FILTERS:
         raise reader.wrong("resample", resample, f"one of {', '.join(FILTERS)}")

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from common.errors import InputError
+from common.fits import RESIZES, Fit
 from common.heads import LEAST_PREFIX, MEANS, Head, HeadKind
-from common.pictures import RESIZES, Fit
 from common.printable import shown
 from common.toml import read_toml
 from pysim.activations import ACTIVATIONS
@@ -119,7 +119,7 @@ class ModelSpec(_Strict):
     moe: MoeSpec | None = None
     task_heads: dict[str, HeadSpec] = {}
     pictures: PictureSpec | None = None
-    """How pictures are made to fit, where it is known; results for given pixels do not depend on it."""
+    """Way to make pictures fit, where it is known; results for given pixels do not depend on it."""
     notes: str = ""
     """Anything a user of the weights must know, for example that some of them are random."""
 
@@ -208,7 +208,7 @@ class ModelSpec(_Strict):
         return self.task_heads.get(task, HeadSpec(kind="none"))
 
     def fit(self, method: str | None = None) -> Fit:
-        """How to make pictures fit.
+        """Way to make pictures fit.
 
         Args:
             method: one of `common.pictures.RESIZES`; the network's own, or `crop` where that is not known.

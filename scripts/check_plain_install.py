@@ -54,6 +54,7 @@ REFUSED = (
     ("export model -o new.onnx --decoder depth", "edgemoe[onnx]"),
     ("import net.onnx -o new", "edgemoe[onnx]"),
     ("import net.pth -o new", "edgemoe[torch]"),
+    ("report design -o new", "edgemoe[report]"),
     ("demo", "edgemoe[demo]"),
     ("demo -o new", "edgemoe[demo]"),
 )

@@ -16,7 +16,8 @@ from PIL import Image
 
 import edgemoe
 from common.errors import EdgeMoeError, InputError
-from common.pictures import FILTERS, RESIZES, Fit, fit_picture, load_picture, patches
+from common.fits import FILTERS, RESIZES, Fit
+from common.pictures import fit_picture, load_picture, patches
 from pysim.images import load_image, load_images
 from pysim.model import Model
 from pysim.spec import ModelSpec
