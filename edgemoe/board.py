@@ -75,7 +75,7 @@ def verify_host(console: Console, build: Build, images: list[Path] | int) -> Csi
     if isinstance(images, int):
         pixels = edgemoe.random_images(design, images)
     else:
-        pixels = edgemoe.load_images(list(images), design, fit=True)
+        pixels = edgemoe.load_images(images, design, resize="own")
         if not len(pixels):
             raise InputError("--host: no image to run")
     with console.progress("compiling the kernel") as progress:
