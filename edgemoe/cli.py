@@ -158,6 +158,13 @@ def simulate(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.npz", help="Save output, routing and trace.")
     ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Save pictures: float, integer and difference; needs --reference, for its heads.",
+        ),
+    ] = None,
     queues_out: Annotated[
         Path | None,
         typer.Option(metavar="FILE.json", help="Save the tokens of each expert, for estimate and fit."),
@@ -183,7 +190,12 @@ def simulate(
         )
 
     console: Console = ctx.obj
-    for path in (out, queues_out):
+    if save is not None and reference is None:
+        raise InputError(
+            "--save without --reference: a Design has no task heads",
+            hint="--reference MODEL_DIR: the Model has them",
+        )
+    for path in (out, save, queues_out):
         if path is not None:
             require_new(path)
     design = edgemoe.load_design(design_dir)
@@ -203,6 +215,12 @@ def simulate(
     if out is not None:
         save_runs(out, runs, trace=trace)
         console.show(f"saved {out}")
+    if save is not None and model is not None:
+        from edgemoe.saving import save_sheets, simulated_sheets
+
+        with console.progress("painting"):
+            count = save_sheets(save, simulated_sheets(model, pixels, runs))
+        console.show(f"saved {save}: {count} picture(s)")
     if queues_out is not None:
         tokens = {run.task: {layer.layer: layer.tokens for layer in run.usage} for run in runs}
         write_queues(queues_out, design.spec, len(pixels), tokens)
