@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def outcome_panel(
     title: str, task: str, output: FloatArray, image: Pixels, limits: tuple[float, float] | None = None
 ) -> Painted:
-    """What a head makes of one image: a map of its patches, or the classes of the whole image.
+    """Panel of what a head makes of one image: a map of its patches, or the classes of the whole image.
 
     Args:
         title: of the panel.
