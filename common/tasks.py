@@ -29,7 +29,7 @@ def task_number(names: Sequence[str], task: Any) -> int:
         return int(task)
     raise InputError(
         f"task {shown(task)} is unknown",
-        hint=f"the network's tasks are {', '.join(names)}, by name or number from 0 on",
+        hint=f"the network's tasks are {', '.join(names)}",
     )
 
 

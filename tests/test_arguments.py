@@ -104,7 +104,7 @@ def test_anything_else_is_no_task(
     ):
         with pytest.raises(InputError, match="is unknown") as raised:
             call()
-        assert raised.value.hint == "the network's tasks are semseg, depth, by name or number from 0 on"
+        assert raised.value.hint == "the network's tasks are semseg, depth"
 
 
 def test_tasks_of_a_command_line() -> None:
