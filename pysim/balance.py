@@ -55,17 +55,18 @@ def choose(
     """
     column = np.max([np.abs(weight).max(axis=0) for weight in weights], axis=0)
     column = np.maximum(column, 1e-4 * column.max(initial=1e-20))
-    # Some outputs of a few layers stand for all: their weights are of one kind. Single precision ranks them as well.
-    probes = [weight[:: -(-len(weight) // PROBED_OUTPUTS)].astype(np.float32) for weight in weights[:4]]
-    # About the mean, so that single precision is not spent on what all rows share.
-    mean = statistic.mean
-    rows = (statistic.probes - mean).astype(np.float32)
+    # Some outputs of a few layers stand for all: their weights are of one kind. Single precision ranks them as well,
+    # in units of the largest and about the mean, so that it is not spent on what all rows share.
+    probes = [_in_units(weight[:: -(-len(weight) // PROBED_OUTPUTS)]) for weight in weights[:4]]
+    mean, unit = statistic.mean, _largest(statistic.probes - statistic.mean)
+    rows = ((statistic.probes - mean) / unit).astype(np.float32)
     exact = [rows @ weight.T for weight in probes]
     energies = [max(float(value.var()), 1e-20) for value in exact]
 
     def error(balance: Balance) -> float:
-        scale, offset = balance.scale.astype(np.float32), (balance.offset - mean).astype(np.float32)
-        rounded = _rounder((rows - offset) / scale, _whole(statistic, balance), activation_width)
+        scale, offset = balance.scale.astype(np.float32), ((balance.offset - mean) / unit).astype(np.float32)
+        largest = statistic.affine(balance.scale, balance.offset).largest / unit
+        rounded = _rounder((rows - offset) / scale, largest, activation_width)
         total = 0.0
         for weight, value, energy in zip(probes, exact, energies, strict=True):
             result = rounded @ _rounded_rows(weight * scale, weight_width).T
@@ -76,9 +77,13 @@ def choose(
     return min(_candidates(statistic, column), key=error)
 
 
-def _whole(statistic: Statistic, balance: Balance) -> float:
-    """The largest balanced value, of all rows."""
-    return statistic.affine_range(balance.scale, balance.offset)
+def _largest(values: FloatArray) -> float:
+    return float(np.abs(values).max(initial=0.0)) or 1.0
+
+
+def _in_units(values: FloatArray) -> Float32Array:
+    """Values over the largest magnitude among them."""
+    return np.asarray((values / _largest(values)).astype(np.float32))
 
 
 def _candidates(statistic: Statistic, column: FloatArray) -> Iterator[Balance]:

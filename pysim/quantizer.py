@@ -56,6 +56,7 @@ from pysim.program import (
 from pysim.reports import TensorReport, make_report
 from pysim.rounding import round_weights
 from pysim.scaling import (
+    CLIP_BELOW_WIDTH,
     multiplier_and_shift,
     power_of_two,
     pure_shift,
@@ -70,6 +71,9 @@ FloatArray = NDArray[np.float64]
 
 RESIDUAL_HEADROOM = 2.0
 """The residual stream holds this many times the largest value seen in calibration."""
+
+KEY_HEADROOM = 2.0
+"""Keys hold this many times the largest centred one seen in calibration, if that is no more than without centring."""
 
 _MAX_FRAC = 24
 """Fraction bits of ordinary values, and of tensors that calibration saw empty, which have nothing to resolve."""
@@ -277,11 +281,14 @@ class _Quantizer:
         mixed_values = self.statistics[value.name].affine(balance.scale, balance.offset)
 
         # The same vector added to all keys adds the same number to all scores of a query, which softmax ignores.
-        keys = self.statistics[key.name]
-        middle = (keys.low + keys.high) / 2
-        keys = keys.affine(1.0, middle)
+        plain = self.statistics[key.name]
+        middle = (plain.low + plain.high) / 2
+        keys = plain.affine(1.0, middle)
         queries = self.statistics[query.name].affine(1 / factor, 0.0)
-        q_frac, k_frac = self._score_fracs(attention, queries, keys)
+        # Wide keys keep of the range that centring sets free what other images may need.
+        spare = KEY_HEADROOM if key.format.width >= CLIP_BELOW_WIDTH else 1.0
+        reach = min(spare * keys.largest, plain.largest)
+        q_frac, k_frac = self._score_fracs(attention, queries.largest, reach)
         value_scale = self._value_scale(attention, mixed_values, mixed_scale)
         dim = query.channels
         its_queries, its_keys, its_values = (slice(i * dim, (i + 1) * dim) for i in range(3))
@@ -302,9 +309,8 @@ class _Quantizer:
         self._decode(output, mixed_scale * balance.scale, balance.offset)
         self.operands[output.name] = [_Operand(mixed_scale, mixed, output.format, balance)]
 
-    def _score_fracs(self, op: Attention, queries: Statistic, keys: Statistic) -> tuple[int, int]:
-        """Fraction bits of queries and of keys."""
-        largest = (queries.largest, keys.largest)
+    def _score_fracs(self, op: Attention, *largest: float) -> tuple[int, int]:
+        """Fraction bits of queries and of keys, by their largest values."""
         q_frac, k_frac = (
             min(power_of_two(each, op.query.format.width), self._finest(each)) for each in largest
         )
@@ -463,7 +469,7 @@ class _Quantizer:
         # tell by how much.
         mean = operand.statistic.mean
         corrected = bias + (weight - integers * scale[:, None]) @ mean
-        if learned:
+        if learned and operand.format.width < CLIP_BELOW_WIDTH:
             corrected -= (integers * scale[:, None]) @ operand.rounding_mean
         unit = operand.scale * scale
         whole_bias = round_half_up(corrected / unit).astype(np.int64)

@@ -95,10 +95,6 @@ class Statistic:
             extremes=(self.extremes - offset) / scale if len(self.extremes) else self.extremes,
         )
 
-    def affine_range(self, scale: FloatArray, offset: FloatArray) -> float:
-        """The largest magnitude of (x - offset) / scale."""
-        return float(max(((offset - self.low) / scale).max(), ((self.high - offset) / scale).max(), 0.0))
-
     def within(self, other: Statistic) -> Statistic:
         """The same statistic with the range of another: what bounds it on any image, not only on those seen."""
         return replace(self, low=other.low, high=other.high)
@@ -153,7 +149,7 @@ class RowCollector:
         prefix: NDArray[np.bool_] | None,
         weights: FloatArray | None,
     ) -> None:
-        """Take (rows, channels), each row with a random key and, at will, whether it is a prefix token, and a weight."""
+        """Take (rows, channels), with a random key of each and, at will, whether it is a prefix token, and a weight."""
         total = rows.sum(axis=0) if weights is None else weights @ rows
         weight = None if weights is None else float(weights.sum())
         new = Statistic(
@@ -182,15 +178,21 @@ class RowCollector:
             return None
         known = self.statistic.moments if self.statistic else None
         base = rows.mean(axis=0) if known is None else known.base
-        # Squares in single precision: their sum is within 1e-6 of exact, and rounding asks for no more.
-        centred = (rows - base).astype(np.float32)
+        centred = rows - base
         if weights is None:
-            return Moments(base, centred.sum(axis=0, dtype=np.float64), centred.T @ centred, float(len(rows)))
-        weighted = centred * np.sqrt(weights, dtype=np.float32)[:, None]
-        return Moments(base, weights @ centred, weighted.T @ weighted, float(weights.sum()))
+            return Moments(base, centred.sum(axis=0), _squares(centred), float(len(rows)))
+        root = np.sqrt(weights)[:, None]
+        return Moments(base, weights @ centred, _squares(centred * root), float(weights.sum()))
 
     def result(self) -> Statistic:
         """The statistic of all rows."""
         assert self.statistic is not None
         extremes = [reservoir.rows for reservoir in (self.largest, self.prefix) if len(reservoir.keys)]
         return replace(self.statistic, samples=self.even.rows, extremes=np.concatenate(extremes))
+
+
+def _squares(rows: FloatArray) -> FloatArray:
+    """(channels, channels) sum of the outer products of rows, in single precision: rounding asks for no more."""
+    largest = float(np.abs(rows).max(initial=0.0)) or 1.0
+    units = (rows / largest).astype(np.float32)
+    return (units.T @ units).astype(np.float64) * largest**2

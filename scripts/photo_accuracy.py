@@ -3,7 +3,7 @@
     python scripts/photo_accuracy.py MODEL                           16 crops for calibration, presets w8a8 and w8a10
     python scripts/photo_accuracy.py MODEL --precision mine.toml --crops 32 --json
 
-MODEL is a Model folder of a network of RGB photographs, such as `edgemoe import` makes of a DINOv2. Every figure is that
+MODEL is a Model folder of a network of RGB photographs, such as `edgemoe import` makes of a DINOv2. Figures are those
 of the bit-accurate simulator against the float64 network. `test` are other crops of the pictures that calibration saw,
 `unseen` are crops of pictures that it did not see: a quantisation that only fits its calibration shows in the second.
 
