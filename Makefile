@@ -60,6 +60,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python scripts/lint_rtl.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -47,6 +47,7 @@ Part = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-zA-Z0-9]+)*\z")
 BoardPart = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+:[A-Za-z0-9._-]+:part0:[0-9]+(\.[0-9]+)*\z")
 ]
+Platform = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\z")]
 PynqName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*\z")]
 Megahertz = Annotated[float, Field(ge=1, le=1500, allow_inf_nan=False)]
 
@@ -75,6 +76,9 @@ class Board(BaseModel):
         clock_mhz_max: the highest clock that is sane to ask for in a generated design.
         software: images and tools that support the board.
         shell_percent: percent of every resource that the card's shell takes before any design, where there is one.
+        platform: the card's platform, as `v++` spells it.
+        memory_bank: name of the memory behind the ports in `v++` (HBM or DDR); each port has a bank of its own.
+        bank_mb: size of a bank in MiB.
         sources: where each value is from, by field.
     """
 
@@ -100,6 +104,9 @@ class Board(BaseModel):
     clock_mhz_default: Megahertz
     clock_mhz_max: Megahertz
     shell_percent: Annotated[float, Field(ge=0, le=90, allow_inf_nan=False)] | None = None
+    platform: Platform | None = None
+    memory_bank: Literal["HBM", "DDR"] | None = None
+    bank_mb: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
     sources: dict[str, Text] = Field(default_factory=dict)
 
     @field_validator("part")
@@ -200,6 +207,7 @@ _SPELLINGS: Final = {
     "part": "xczu9eg-ffvb1156-2-e",
     "board_part": "xilinx.com:zcu102:part0:3.4",
     "pynq_name": "Pynq-Z2",
+    "platform": "xilinx_u280_gen3x16_xdma_1_202211_1",
 }
 
 

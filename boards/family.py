@@ -59,7 +59,7 @@ class Family:
         narrow_port: signed bits of the other factor.
         part_pattern: regular expression that its part numbers begin with.
         example: one of its part numbers.
-        processing_system: its processors; None where it has none.
+        processing_system: its processors; None where it has none, and XRT runs kernels on a card.
     """
 
     dsp: str
@@ -68,6 +68,11 @@ class Family:
     part_pattern: str
     example: str
     processing_system: ProcessingSystem | None
+
+    @property
+    def xrt(self) -> bool:
+        """Whether XRT runs its kernels, which may have no port beside memory and control, nor output registers."""
+        return self.processing_system is None
 
     def multiplier_dsp(self, first: int, second: int) -> int:
         """DSP slices of a product of two signed numbers of so many bits.

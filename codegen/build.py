@@ -71,7 +71,7 @@ class Build:
 
     @property
     def vivado(self) -> Path:
-        """The block design; there is none for a board without a processing system."""
+        """The block design; a card that XRT runs has `vitis/link.cfg` instead."""
         return self.folder / "vivado"
 
     @classmethod

@@ -34,6 +34,9 @@ from pysim.tables import PiecewiseLinear
 TOP = "edgemoe_top"
 """Name of the kernel, the same in C++, in the tool scripts and in the IP."""
 
+XO = f"vitis/{TOP}.xo"
+"""Kernel of a card, which `run_hls.tcl` exports for `v++ --link`; relative to the HLS project."""
+
 IP_VENDOR = "edgemoe"
 IP_VERSION = "0.1"
 
@@ -174,6 +177,8 @@ class ScriptContext:
         data_folder: of the test bench.
         vendor: of the IP.
         version: of the IP.
+        flow_target: what the kernel is exported for: `vivado` as an IP, `vitis` as a file that `v++` links.
+        kernel_file: the exported kernel of the latter.
     """
 
     top: str
@@ -187,6 +192,8 @@ class ScriptContext:
     data_folder: str = "tb/tb_data"
     vendor: str = IP_VENDOR
     version: str = IP_VERSION
+    flow_target: str = "vivado"
+    kernel_file: str = XO
 
     @classmethod
     def of(cls, architecture: Architecture, board: Board, sources: tuple[str, ...] = ()) -> ScriptContext:
@@ -199,6 +206,7 @@ class ScriptContext:
             f"{clock_mhz:g}",
             f"{1e3 / clock_mhz:.3f}",
             sources,
+            flow_target="vitis" if architecture.hardware.device.xrt else "vivado",
         )
 
 

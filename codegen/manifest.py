@@ -8,18 +8,28 @@ from boards import Board
 from codegen.architecture import Architecture
 from codegen.context import TOP
 from codegen.weight_image import image_layout, output_layout
-from common.contract import HEADS, VERSION, WEIGHTS, Argument
+from common.contract import HEADS, RUNTIMES, VERSION, WEIGHTS, Argument
 from common.pictures import RESAMPLE
 from pysim.design import Design
 
 
+def runtime(architecture: Architecture) -> str:
+    """Program that loads and runs the kernel: one of `common.contract.RUNTIMES`."""
+    return RUNTIMES[architecture.hardware.device.xrt]
+
+
 def kernel_arguments(architecture: Architecture) -> list[Argument]:
-    """Arguments of the kernel that are registers, in the order of the C++."""
+    """Arguments of the kernel that the host sets and reads, in the order of the C++.
+
+    A kernel of XRT has no cycle counter, and puts its outputs into memory.
+    """
+    cycles = () if architecture.hardware.device.xrt else (Argument("cycles", 64, output=True),)
     ports = [f"weights_{port}" for port in range(architecture.hardware.weight_ports)]
     return [
         *(Argument(name, 64, output=False) for name in ("image", "output", *ports)),
         *(Argument(name, 32, output=False) for name in ("batch", "task")),
-        *(Argument(name, 64, output=True) for name in ("hardware_id", "cycles")),
+        Argument("hardware_id", 64, output=True),
+        *cycles,
         *(Argument(name, 32, output=True) for name in ("max_batch", "status")),
     ]
 
@@ -54,6 +64,7 @@ def manifest(
         "pynq_name": board.pynq_name,
         "clock_mhz": architecture.hardware.clock_mhz,
         "precision": design.precision.name,
+        "runtime": runtime(architecture),
         "kernel": TOP,
         "arguments": [argument._asdict() for argument in kernel_arguments(architecture)],
         "max_batch": architecture.hardware.max_batch,

@@ -16,6 +16,7 @@ from codegen.build import HARDWARE_FILE, VERSION, Build, BuildSpec
 from codegen.fit import require_fit
 from codegen.hardware import Hardware, default_hardware
 from codegen.host_files import require_model_of, write_host
+from codegen.link import write_link
 from codegen.performance import Performance, evaluate, on_board
 from codegen.render import render
 from codegen.rtl.blackbox import chosen
@@ -105,7 +106,8 @@ def generate(
         report(2, STEPS)
         write_rtl(architecture, temporary / "rtl")
         write_host(design, architecture, temporary / "host", board, model)
-        write_block_design(architecture, temporary / "vivado", board)
+        if not write_block_design(architecture, temporary / "vivado", board):
+            write_link(architecture, temporary / "vitis", board)
         report(3, STEPS)
         design.save(temporary / "design")
         architecture.hardware.save(temporary / HARDWARE_FILE)

@@ -18,6 +18,7 @@ from codegen.schedule import JobTable, job_table
 from codegen.sources import Sources, file_name, is_template
 from codegen.testdata import JobTest, job_tests
 from codegen.weight_image import image_layout, output_bytes
+from common.contract import REPORT_BYTES
 from common.errors import InputError
 from hls import TEMPLATES
 from pysim.program import Value
@@ -77,7 +78,8 @@ class ProjectContext:
         jobs: the job table.
         job_tests: jobs that the test bench runs one by one.
         image_depth: beats of the images of a batch.
-        output_depth: beats of its result.
+        output_depth: beats of its result, and at least those of what a kernel of XRT says of a call.
+        report_bits: bits of that.
         blackboxes: function units that the engines call as RTL blackboxes.
     """
 
@@ -86,6 +88,7 @@ class ProjectContext:
     job_tests: list[JobTest]
     image_depth: int
     output_depth: int
+    report_bits: int
     blackboxes: Sequence[ReplacedUnit]
 
     @classmethod
@@ -97,7 +100,8 @@ class ProjectContext:
             job_table(architecture),
             job_tests(architecture),
             batch * image_layout(architecture).image_bytes // port_bytes,
-            output_bytes(architecture, batch) // port_bytes,
+            max(output_bytes(architecture, batch), REPORT_BYTES) // port_bytes,
+            8 * REPORT_BYTES,
             blackboxes,
         )
 

@@ -10,6 +10,8 @@ The templates `hls/scripts/hls_config.cfg.j2` and `hls/scripts/run_hls.tcl.j2` l
 - `sources`: C++ files relative to `BUILD/hls/`, such as `src/linear.cpp`.
 - `testbench`: its C++ file, such as `tb/testbench.cpp`.
 - `data_folder`: data of the test bench, such as `tb/tb_data`.
+- `flow_target`: `vivado`, for an IP, or `vitis`, for a kernel that `v++` links.
+- `kernel_file`: the latter, such as `vitis/edgemoe_top.xo`.
 - `version`, `vendor`: of the IP's identity `vendor:hls:top:version`.
 - `hardware_id`: identity of the hardware, for comments and the IP's description.
 

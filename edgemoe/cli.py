@@ -15,6 +15,7 @@ from common.errors import EdgeMoeError, InputError
 from common.process import BROKEN_PIPE, INTERRUPTED, run_program, system_error
 from edgemoe import board, hardware, models
 from edgemoe.console import Console
+from edgemoe.doctor import doctor
 from edgemoe.options import Json
 from pysim.extras import missing
 
@@ -270,6 +271,7 @@ def zoo(ctx: typer.Context, json: Json = False) -> None:
 models.register(app)
 hardware.register(app)
 board.register(app)
+app.command()(doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

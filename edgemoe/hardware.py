@@ -185,9 +185,9 @@ def generate(
         )
     if not build.spec.fits:
         console.warn(f"this build does not fit {build.spec.board}: it is good for verification only")
-    if not build.vivado.is_dir():
-        console.warn(
-            f"no block design: {build.spec.board} has no processing system, which vivado/build.tcl starts from"
+    if build.architecture.hardware.device.xrt:
+        console.note(
+            f"{build.spec.board} is a card that XRT runs: {output / 'vitis' / 'link.cfg'} is for v++ --link"
         )
     console.show(f"next: edgemoe verify {output} --csim --rtl --host")
     console.result(
@@ -248,6 +248,7 @@ def verify(
     """Prove that a build returns the simulator's integers."""
     from codegen.build import Build
     from codegen.csim import CsimResult
+    from codegen.verification import record
 
     console: Console = ctx.obj
     build = Build.load(build_dir)
@@ -255,15 +256,22 @@ def verify(
     synthesis = vitis or reports is not None
     if synthesis:
         verify_synthesis(console, build, reports)
+
+    def compared(name: str, part: CsimResult) -> None:
+        nonlocal result
+        result += part
+        if record(build, name, part, edgemoe.__version__) is None:
+            console.note(f"{build_dir}: cannot be written: the report will not know of this check")
+
     if check:
-        result += verify_check(console, build)
+        compared("check", verify_check(console, build))
     if csim or not (check or synthesis or rtl or rtl_dir or host):
         with console.progress("compiling") as progress:
-            result += edgemoe.verify(build_dir, progress=progress)
+            compared("csim", edgemoe.verify(build_dir, progress=progress))
     if rtl or rtl_dir:
-        result += verify_rtl(console, build, rtl_dir, list(image) if image else [])
+        compared("rtl", verify_rtl(console, build, rtl_dir, list(image) if image else []))
     if host:
-        result += verify_host(console, build, list(image) if image else images)
+        compared("host", verify_host(console, build, list(image) if image else images))
     if not result.engines:
         return
     show_verification(console, result)

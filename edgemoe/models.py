@@ -42,7 +42,7 @@ def import_(
         str | None,
         typer.Option(
             metavar="HOW",
-            help="Of the training images: imagenet (unless said otherwise), half, unit, none, or MEAN/STD.",
+            help="Of the training images: imagenet, half, unit, none, or MEAN/STD; a folder may say it.",
         ),
     ] = None,
     tasks: Annotated[
@@ -52,6 +52,14 @@ def import_(
     activation: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Activation function: gelu, gelu_tanh, quick_gelu, relu."),
+    ] = None,
+    ignore: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="Settings of SOURCE's files to leave out."),
+    ] = None,
+    outputs: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="Tensors of an ONNX graph to take for its outputs: a cut."),
     ] = None,
     fill_missing_experts: Annotated[
         int | None, typer.Option(min=0, metavar="SEED", help="Fill missing expert weights with random ones.")
@@ -71,9 +79,11 @@ def import_(
         heads=heads,
         image_size=None if image_size is None else parse_image_size(image_size),
         normalization=None if normalize is None else parse_normalization(normalize),
-        tasks=None if tasks is None else tuple(name.strip() for name in tasks.split(",")),
+        tasks=_names(tasks),
         norm_eps=norm_eps,
         activation=activation,
+        ignore=_names(ignore),
+        outputs=_names(outputs),
         fill_missing_experts=fill_missing_experts,
     )
     imported = import_model(source, options, kind)
@@ -82,6 +92,10 @@ def import_(
         console.note(remark)
     console.result({"remarks": list(imported.remarks)})
     show_model(console, imported.model, output)
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(name.strip() for name in text.split(","))
 
 
 def export(

@@ -11,6 +11,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from common.reading import require_file
+from common.printable import shown
+from common.reading import read_json, require_file
 from pysim.extras import require
 
 FloatArray = NDArray[np.float32]
 
-CONTAINERS = ("state_dict", "model", "model_state_dict")
-"""Keys under which training scripts keep the tensors, beside epochs and optimizer states."""
+CONTAINERS = ("state_dict", "model", "model_state_dict", "target_encoder", "teacher")
+"""Keys under which training scripts keep the tensors, beside epochs and optimizer states.
+
+Of the two networks of I-JEPA, DINO and their like, the one that follows the other is the one that is used afterwards.
+"""
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 SAFETENSORS_SUFFIX = ".safetensors"
 
+INDEX_SUFFIX = ".index.json"
+"""End of the name of the file that says in which shard a tensor is."""
+MOST_INDEX_BYTES = 16 << 20
+"""Limit of an index: a line a tensor."""
+
 EXPERT_PART = ".mlp.experts."
 """Part of the names of tensors of which each rank of a sharded M3ViT checkpoint holds a part."""
 
+_INDEXED = (SAFETENSORS_SUFFIX, ".bin")
 _SHOWN = 4
 _FLOATS = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 
@@ -155,6 +166,19 @@ class State:
         entries = {name: self.entries[key] for name, key in theirs.items()}
         return State(self.source, entries, lambda key: theirs[key] if key in theirs else to_theirs(key))
 
+    def filled(self, shapes: Mapping[str, tuple[int, ...]]) -> State:
+        """The same tensors, and zeros for those of these names and shapes that are missing."""
+        zeros = {
+            key: Entry(shape, "F32", partial(_zeros, shape))
+            for key, shape in shapes.items()
+            if key not in self.entries
+        }
+        return State(self.source, {**self.entries, **zeros}, self.file_name, self._used)
+
+
+def _zeros(shape: tuple[int, ...]) -> FloatArray:
+    return np.zeros(shape, np.float32)
+
 
 def listed(names: Iterable[str]) -> str:
     """The first few names and how many more there are."""
@@ -163,7 +187,11 @@ def listed(names: Iterable[str]) -> str:
 
 
 def read_state(source: Path) -> State:
-    """Open a checkpoint: a PyTorch or safetensors file, or a folder of the shards `0.pth`, `1.pth`, ...
+    """Open a checkpoint: a PyTorch or safetensors file, an index of several, or a folder of M3ViT's shards.
+
+    Args:
+        source: the file; the `.index.json` of shards that hold a tensor each whole; or the folder of `0.pth`, `1.pth`,
+            ..., which hold parts of the experts.
 
     Raises:
         InputError: no such file; unreadable, damaged, or in need of unpickling objects; inconsistent shards.
@@ -171,6 +199,8 @@ def read_state(source: Path) -> State:
     if source.is_dir():
         return State(str(source), _read_shards(source))
     require_file(source, missing="no such file or folder")
+    if source.name.endswith(INDEX_SUFFIX):
+        return State(str(source.parent), _read_index(source))
     return State(str(source), _read_file(source))
 
 
@@ -332,6 +362,33 @@ def _read_shards(folder: Path) -> dict[str, Entry]:
                 )
             shards[key].append(entry)
     return {key: _join(parts) for key, parts in shards.items()}
+
+
+def _read_index(path: Path) -> dict[str, Entry]:
+    """The tensors of the shards beside an index, of which each holds some tensors whole."""
+    index = read_json(path, MOST_INDEX_BYTES)
+    places = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(places, dict) or not places:
+        raise InputError(f"{path}: no weight_map, expected names of tensors and of the files that hold them")
+    entries: dict[str, Entry] = {}
+    for name in dict.fromkeys(places.values()):
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(_INDEXED):
+            raise InputError(
+                f"{path}: weight_map names the file {shown(name)}, expected one beside it that ends with "
+                f"{' or '.join(_INDEXED)}"
+            )
+        shard = path.parent / name
+        require_file(shard, hint=f"{path.name} names it: copy all files of the folder")
+        found = _read_file(shard)
+        expected = {key for key, place in places.items() if place == name}
+        for kind, keys in (("missing", expected - set(found)), ("unexpected", set(found) - expected)):
+            if keys:
+                raise InputError(
+                    f"{shard}: {kind} tensor{'s' if len(keys) > 1 else ''}, by {path.name}: {listed(sorted(keys))}",
+                    hint="the index and the shards belong to different networks",
+                )
+        entries |= found
+    return entries
 
 
 def _join(parts: list[Entry]) -> Entry:

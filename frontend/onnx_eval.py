@@ -23,6 +23,9 @@ Array = NDArray[Any]
 MOST_VALUES = 1 << 28
 """Values of one tensor: far more than any supported network has, and still small enough for a desktop."""
 
+UNKNOWN_OPERATION = "no operation of a ViT that the accelerator could run"
+"""The complaint about a node whose operation is none of `OPERATIONS`."""
+
 _FLOAT_TYPES = (1, 10, 11, 16)
 """float32, float16, float64 and bfloat16 in ONNX's numbering: all are float32 here."""
 
@@ -78,6 +81,8 @@ class Evaluator:
         return list(needed.values())
 
     def _run(self, node: Node) -> None:
+        if node.op not in OPERATIONS:
+            raise InputError(f"{self.graph.source}: {node}: {UNKNOWN_OPERATION}")
         inputs = [self._get(name) if name else None for name in node.inputs]
         try:
             result = OPERATIONS[node.op](node, *inputs)
@@ -319,6 +324,54 @@ def _transpose(node: Node, x: Array) -> Array:
     return np.transpose(x, node.attributes.get("perm"))
 
 
+MOST_RESIZED = 1 << 15
+"""Pairs of an old and a new place along one axis of a resized tensor: position tables have a few hundred at most."""
+
+
+def _resize(
+    node: Node, x: Array, _roi: Array | None = None, scales: Array | None = None, sizes: Array | None = None
+) -> Array:
+    """A resized tensor. Each axis is a linear map of its own, which the reference of ONNX gives."""
+    get = node.attributes.get
+    if get("coordinate_transformation_mode") == "tf_crop_and_resize":
+        raise ValueError("a resize that crops")
+    if get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise ValueError("a resize that keeps the aspect ratio")
+    wanted = sizes if sizes is not None and sizes.size else scales
+    axes = get("axes", range(x.ndim))
+    if wanted is None or wanted.size != len(axes):
+        raise ValueError("a resize without sizes or scales for its axes")
+    by_size = wanted is sizes
+    for axis, size in zip(axes, wanted.tolist(), strict=True):
+        if size != (x.shape[axis] if by_size else 1):
+            matrix = _resizing(node, x.shape[axis], size, by_size=by_size)
+            _sized((*x.shape[:axis], len(matrix), *x.shape[axis + 1 :]))
+            x = np.moveaxis(np.tensordot(matrix, x, (1, axis)), 0, axis)
+    return x.astype(np.float32)
+
+
+def _resizing(node: Node, count: int, size: float, *, by_size: bool) -> Array:
+    """The matrix (new places, old places) of a resize along one axis."""
+    from onnx import TensorProto, helper
+    from onnx.reference import ReferenceEvaluator
+
+    if not 0 < (size if by_size else size * count) * count <= MOST_RESIZED:
+        raise ValueError(f"a resize of {count} places to {size:g}")
+    attributes = {key: value for key, value in node.attributes.items() if key != "axes"}
+    given = ["x", "", "", "size"] if by_size else ["x", "", "size"]
+    one = helper.make_node("Resize", given, ["y"], **attributes)
+    kind = TensorProto.INT64 if by_size else TensorProto.FLOAT
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [count]),
+        helper.make_tensor_value_info("size", kind, [1]),
+    ]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None])]
+    graph = helper.make_graph([one], "resize", inputs, outputs)
+    run = ReferenceEvaluator(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)])).run
+    sized = np.array([size], np.int64 if by_size else np.float32)
+    return np.stack([run(None, {"x": row, "size": sized})[0] for row in np.eye(count, dtype=np.float32)], 1)
+
+
 def _identity(_node: Node, x: Array, *_rest: Array) -> Array:
     return x
 
@@ -362,6 +415,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "ReduceSum": _reduce(np.sum),
     "Relu": _unary(_relu),
     "Reshape": _reshape,
+    "Resize": _resize,
     "ScatterElements": _scatter,
     "Shape": _shape,
     "Sigmoid": _unary(expit),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class Node:
     """One operation.
 
     Attributes:
-        index: its place in the file's order.
+        index: its place among the nodes of its graph.
         op: type of the operation.
         name: what messages call it.
         inputs: names of tensors; "" where an optional one is left out.
@@ -61,7 +62,7 @@ class Graph:
 
     Attributes:
         source: what messages call it.
-        nodes: in the file's order, which is topological.
+        nodes: each after those that it reads, otherwise in the file's order.
         constants: initialisers; floats are float32, integers int64.
         inputs: what must be fed.
         outputs: names of the results.
@@ -86,9 +87,7 @@ class Graph:
         for node in self.nodes:
             for name in node.inputs:
                 if name not in known:
-                    raise InputError(
-                        f"{self.source}: {node}: input {name!r} is not made by any node before it"
-                    )
+                    raise InputError(f"{self.source}: {node}: input {name!r} is not made by any node")
                 self.consumers.setdefault(name, []).append(node)
             for name in node.outputs:
                 if name and name in known:
@@ -98,6 +97,35 @@ class Graph:
         for name in self.outputs:
             if name not in known:
                 raise InputError(f"{self.source}: output {name!r} is not made by any node")
+
+    def cut(self, outputs: Sequence[str]) -> Graph:
+        """The part of the graph that makes these tensors, which become its outputs.
+
+        Args:
+            outputs: names of tensors; of nodes, for their first results.
+
+        Raises:
+            InputError: a name that the graph does not have.
+        """
+        results = {node.name: node.outputs[0] for node in self.nodes if node.outputs}
+        made = self.producer.keys() | {given.name for given in self.inputs}
+        for name in outputs:
+            if name not in made and name not in results:
+                raise InputError(
+                    f"{self.source}: --outputs {name}: no tensor or node of this name",
+                    hint=f"the graph's outputs are {', '.join(self.outputs)}; Netron shows the names of all others",
+                )
+        names = tuple(name if name in made else results[name] for name in outputs)
+        needed: set[int] = set()
+        waiting = list(names)
+        while waiting:
+            node = self.producer.get(waiting.pop())
+            if node is not None and node.index not in needed:
+                needed.add(node.index)
+                waiting.extend(node.inputs)
+        kept = (node for node in self.nodes if node.index in needed)
+        nodes = tuple(replace(node, index=index) for index, node in enumerate(kept))
+        return replace(self, nodes=nodes, outputs=names, producer={}, consumers={})
 
 
 def read_graph(path: Path) -> Graph:
@@ -132,13 +160,40 @@ def _read_model(path: Path, model: Any) -> Graph:
     if not graph.node:
         raise InputError(f"{path}: not a readable ONNX file: no nodes in it")
     constants = {tensor.name: _read_tensor(path, tensor) for tensor in graph.initializer}
-    nodes = tuple(_read_node(path, index, proto) for index, proto in enumerate(graph.node))
+    nodes = _in_order([_read_node(path, index, proto) for index, proto in enumerate(graph.node)], str(path))
     inputs = tuple(_read_input(value) for value in graph.input if value.name not in constants)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     types = {onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).name for tensor in graph.initializer}
     precision = max((_FLOATS[name] for name in types if name in _FLOATS), default=_FLOATS["float32"])
     outputs = tuple(value.name for value in graph.output)
     return Graph(str(path), nodes, constants, inputs, outputs, metadata, precision)
+
+
+def _in_order(nodes: Iterable[Node], source: str) -> tuple[Node, ...]:
+    """Nodes so that each comes after those that it reads, otherwise in the order given: tools insert some anywhere."""
+    by_index = {node.index: node for node in nodes}
+    makers = {name: node.index for node in by_index.values() for name in node.outputs if name}
+    waits = {
+        index: {makers[name] for name in node.inputs if name in makers} for index, node in by_index.items()
+    }
+    readers: dict[int, list[int]] = {}
+    for index, others in waits.items():
+        for other in others:
+            readers.setdefault(other, []).append(index)
+    ready = [index for index, others in waits.items() if not others]
+    heapq.heapify(ready)
+    ordered: list[Node] = []
+    while ready:
+        done = heapq.heappop(ready)
+        ordered.append(replace(by_index[done], index=len(ordered)))
+        for reader in readers.get(done, ()):
+            waits[reader].remove(done)
+            if not waits[reader]:
+                heapq.heappush(ready, reader)
+    if len(ordered) < len(by_index):
+        stuck = next(by_index[index] for index, others in sorted(waits.items()) if others)
+        raise InputError(f"{source}: {stuck} reads its own result, directly or through others")
+    return tuple(ordered)
 
 
 def _read_node(path: Path, index: int, proto: Any) -> Node:

@@ -9,8 +9,35 @@ import numpy as np
 
 from common.heads import HEAD_KINDS, LEAST_PREFIX, MEANS, Head, run_head
 from frontend.onnx_graph import Node
-from frontend.onnx_match import LINEAR, LinearLayer, Matcher, Norm
+from frontend.onnx_match import LAYOUT, LINEAR, SELECTION, LinearLayer, Matcher, Norm
 from pysim.files import Tensors
+
+_HEAD = (
+    LAYOUT
+    | SELECTION
+    | LINEAR
+    | {"Add", "Concat", "Div", "LayerNormalization", "Mul", "Pow", "ReduceMean", "ReduceSum", "Sqrt", "Sub"}
+)
+"""Operations that linear heads consist of."""
+_BILINEAR = ("Attention", "Einsum", "Gemm", "MatMul")
+"""Operations that may multiply tokens by tokens."""
+
+
+def foreign_part(matcher: Matcher, x: str, rows: str) -> Node | None:
+    """The first operation between the last tokens and a result that no linear head has: that of a decoder.
+
+    Raises:
+        InputError: tokens are multiplied by tokens, as in attention: those are more blocks, and not a decoder.
+    """
+    path = matcher.between(x, rows)
+    for node in path:
+        if node.op in _BILINEAR and sum(name in matcher.tainted for name in node.inputs) > 1:
+            raise matcher.mismatch(
+                node,
+                f"attention behind {x!r}, the last tokens of blocks that were recognised: "
+                f"--outputs {x} imports the network up to there",
+            )
+    return next((node for node in path if node.op not in _HEAD), None)
 
 
 class FoundHead(NamedTuple):

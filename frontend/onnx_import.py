@@ -14,7 +14,7 @@ from frontend.onnx_blocks import read_attention, read_embedding, read_mlp
 from frontend.onnx_eval import Array
 from frontend.onnx_export import IMAGE, METADATA, TASK, TOKENS, output_of
 from frontend.onnx_graph import Graph, GraphInput, Node, read_graph
-from frontend.onnx_heads import read_head
+from frontend.onnx_heads import foreign_part, read_head
 from frontend.onnx_match import Matcher, Norm
 from frontend.options import Imported, Options, model_name
 from frontend.pixels import NONE, fold_normalization
@@ -32,14 +32,16 @@ def import_onnx(path: Path, options: Options) -> Imported:
 
     Args:
         path: the file.
-        options: image_size where the graph leaves it open; names of the tasks; the images' normalisation.
+        options: image_size where the graph leaves it open; names of the tasks; the images' normalisation; outputs
+            where the graph is to be cut.
 
     Raises:
         InputError: unreadable file; a graph that is no such network, naming the first node that does not fit and why.
     """
     # Numbers of a graph that is no such network may overflow: the comparisons that follow refuse it.
     with np.errstate(all="ignore"):
-        importer = _Importer(read_graph(path), options)
+        graph = read_graph(path)
+        importer = _Importer(graph.cut(options.outputs or graph.outputs), options)
         try:
             return importer.read()
         # Shapes that no network has, found while they were compared.
@@ -186,12 +188,25 @@ class _Importer:
             if output not in self.matcher.tainted:
                 raise InputError(f"{self.graph.source}: output {output!r} does not depend on the image")
             rows = self.matcher.backward(output, self.matcher.is_layout)
-            if rows != x:
+            if rows != x and not self._is_decoder(x, rows, output):
                 head, name = self._read_head(x, rows, output), self._task_name(output)
                 if head is not None and name in heads:
                     raise InputError(f"{self.graph.source}: two outputs for one task, {name!r}")
                 heads |= {name: head} if head is not None else {}
         return heads
+
+    def _is_decoder(self, x: str, rows: str, output: str) -> bool:
+        """True, and said, for a result that more than a linear head makes of the last tokens."""
+        node = foreign_part(self.matcher, x, rows)
+        if node is None:
+            return False
+        if self.options.outputs is not None:
+            raise self.matcher.mismatch(node, f"expected {output!r} to be tokens, or a linear head on them")
+        self.remarks.append(
+            f"output {output} left out: a decoder ({node} and what follows), which runs on the tokens of the "
+            f"last block, {x}"
+        )
+        return True
 
     def _read_head(self, x: str, rows: str, output: str) -> dict[str, Any] | None:
         """Norms, if any, and a linear layer between the last tokens and a result; None for a norm alone."""

@@ -26,6 +26,8 @@ class Options:
         tasks: names of the tasks, in the order of their gates.
         norm_eps: epsilon of the LayerNorms.
         activation: name of the activation function of the MLPs.
+        ignore: settings of the source's folder to leave out, by their names.
+        outputs: names of the tensors of a graph that count as its outputs (ONNX only).
         fill_missing_experts: seed of random weights for experts that are missing (Edge-MoE's folder only).
     """
 
@@ -36,6 +38,8 @@ class Options:
     tasks: tuple[str, ...] | None = None
     norm_eps: float | None = None
     activation: str | None = None
+    ignore: tuple[str, ...] | None = None
+    outputs: tuple[str, ...] | None = None
     fill_missing_experts: int | None = None
 
 

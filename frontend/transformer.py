@@ -47,6 +47,7 @@ class TransformerReader:
         patches: patches of an image.
         depth: number of blocks.
         qkv_bias: whether queries, keys and values have biases.
+        without_key_bias: whether queries and values alone have them.
         has_layer_scale: whether branches end with a factor for each channel.
     """
 
@@ -59,7 +60,12 @@ class TransformerReader:
                 f"{state.called('patch_embed.proj.weight')}: patches of {self.patch_size} x {columns}, expected square"
             )
         self.depth = self._count_blocks()
-        self.qkv_bias = any(f"blocks.0.attn.{name}.bias" in state for name in ("qkv", "q", "k", "v"))
+        biases = ("qkv.bias", "q.bias", "k.bias", "v.bias", "q_bias", "v_bias")
+        self.qkv_bias = any(f"blocks.0.attn.{name}" in state for name in biases)
+        # BEiT: softmax does not see what a bias of the keys adds to all scores of a query.
+        self.without_key_bias = self.qkv_bias and not any(
+            f"blocks.0.attn.{name}" in state for name in ("qkv.bias", "k.bias")
+        )
         self.prefix = {name: state.shape(name, 3)[1] for name in PREFIX_TOKENS if name in state}
         self.patches = self._count_patches()
         if options.heads is None:
@@ -173,7 +179,11 @@ class TransformerReader:
         parts = ("weight", "bias") if self.qkv_bias else ("weight",)
         for part in parts:
             tail = (dim,) if part == "weight" else ()
-            if f"{block}.attn.q.weight" in self.state:
+            if part == "bias" and self.without_key_bias:
+                query, value = (self._take(self._bias(block, name), dim) for name in "qv")
+                joined = np.concatenate([query, np.zeros(dim, np.float32), value])
+                self.weights[f"{block}.attn.qkv.bias"] = joined
+            elif f"{block}.attn.q.weight" in self.state:
                 split = [self._take(f"{block}.attn.{name}.{part}", dim, *tail) for name in "qkv"]
                 self.weights[f"{block}.attn.qkv.{part}"] = np.concatenate(split)
             else:
@@ -182,6 +192,11 @@ class TransformerReader:
                 )
         self.read_linear(f"{block}.attn.proj", f"{block}.attn.proj", (dim, dim))
         self._fold_scale(f"{block}.ls1.gamma", f"{block}.attn.proj")
+
+    def _bias(self, block: str, name: str) -> str:
+        """Name of a bias that stands beside the joined weights, or beside its own."""
+        joined = f"{block}.attn.{name}_bias"
+        return joined if joined in self.state else f"{block}.attn.{name}.bias"
 
     def read_mlp(self, layer: int, hidden: int) -> None:
         """The dense MLP of a block."""

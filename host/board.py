@@ -45,8 +45,8 @@ class Board(Bus, Protocol):
             AcceleratorError: somebody else has it.
         """
 
-    def allocate(self, nbytes: int) -> Buffer:
-        """Contiguous memory; `AcceleratorError` where there is none."""
+    def allocate(self, nbytes: int, argument: str) -> Buffer:
+        """Contiguous memory that an argument of the kernel will point to; `AcceleratorError` where there is none."""
 
     def wait(self, seconds: float) -> None:
         """Sleep until the kernel's interrupt, or where there is none for a moment; never longer than asked."""

@@ -17,8 +17,8 @@ WAIT_SLICE = 0.05
 GRACE = 2.0
 """Seconds that an interrupted program grants the running call to end, before it resets the board."""
 
-_WRITTEN = ("hardware_id", "cycles", "status")
-"""Outputs that every call writes."""
+_WRITTEN = ("hardware_id", "status")
+"""Outputs that every call writes, beside its counters."""
 
 
 class Caller:
@@ -37,6 +37,7 @@ class Caller:
         self.timeout = timeout
         self.running = self.cancelled = False
         self._board, self._kernel, self._manifest = board, kernel, manifest
+        self._outputs = (*_WRITTEN, *manifest.counters)
         # A program that ended in the middle of a call may have left one running, or its end unread.
         self._drain(time.monotonic() + timeout)
         self._prepare()
@@ -79,18 +80,18 @@ class Caller:
                 f"the accelerator reports that it {claims}: CTRL was {control:#x}; now {state}",
                 hint="is another program using it? Are .bit and .hwh from one build?",
             )
-        for name in _WRITTEN:
+        for name in self._outputs:
             self.registers.take_valid(name)
         for name, value in arguments.items():
             self.registers.set(name, value)
         self.running = True
         self.registers.start()
 
-    def wait(self) -> int:
+    def wait(self) -> int | None:
         """Wait for the call to end.
 
         Returns:
-            Its clock cycles.
+            Its clock cycles; None where the kernel has no counter.
 
         Raises:
             AcceleratorError: it took longer than the timeout, did not do its work, was refused by the kernel or
@@ -110,7 +111,7 @@ class Caller:
                 hint="the board was reset and can be used again; if it happens again, see docs/board.md",
             )
         self.running = False
-        fresh = [self.registers.take_valid(name) for name in _WRITTEN]
+        fresh = [self.registers.take_valid(name) for name in self._outputs]
         if not all(fresh):
             state = self.registers.state()
             self._recover()
@@ -128,7 +129,7 @@ class Caller:
         status = self.registers.get("status")
         if status != STATUS_DONE:
             raise AcceleratorError(f"the accelerator refused the call: {self._refusal(status)}")
-        return self.registers.get("cycles")
+        return next(map(self.registers.get, self._manifest.counters), None)
 
     def cancel(self) -> None:
         """Let whoever waits for a call give up, and nobody start one; `settle` works as before."""

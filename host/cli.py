@@ -25,11 +25,12 @@ from host.result import Result
 
 
 class Run(NamedTuple):
-    """One image and task: what came out, and the seconds from the image file to the result."""
+    """One image and task: what came out, the seconds from the image file to the result, and whether it was emulated."""
 
     image: Path
     result: Result
     seconds: float
+    emulated: bool
 
 
 def run_files(accelerator: Accelerator, images: Sequence[Path], tasks: Sequence[str]) -> Iterator[Run]:
@@ -38,7 +39,7 @@ def run_files(accelerator: Accelerator, images: Sequence[Path], tasks: Sequence[
         for task in tasks:
             start = time.perf_counter()
             result = accelerator.run(image, task)
-            yield Run(image, result, time.perf_counter() - start)
+            yield Run(image, result, time.perf_counter() - start, accelerator.emulated)
 
 
 def chosen_tasks(accelerator: Accelerator, task: str | None) -> list[str]:
@@ -71,7 +72,7 @@ def as_text(run: Run) -> str:
     result = run.result
     digest = as_json(run)["tokens_sha256"][:16]
     if result.cycles is None or result.latency_ms is None:
-        clock = f"{run.seconds:.3f} s emulated"
+        clock = f"{run.seconds:.3f} s {'emulated' if run.emulated else 'with the host, no cycles counted'}"
     else:
         clock = f"{result.cycles:,} cycles, {result.latency_ms:.3f} ms"
     if result.output is None:
@@ -107,6 +108,8 @@ def _by_image(runs: Sequence[Run]) -> dict[Path, list[Run]]:
 def emulated_board(build: Path, library: Path) -> Board:
     """An emulated board for a build: behind PYNQ where it is installed, else the built-in one."""
     manifest = Manifest.load(locate(build)[0])
+    if manifest.runtime == "xrt":
+        return EmulatedBoard(manifest, library)
     try:
         from host.pynq_board import PynqBoard
         from host.pynq_device import EmulatedDevice

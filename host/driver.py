@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.contract import MANIFEST
+from common.contract import MANIFEST, XCLBIN
 from common.errors import InputError
 from common.packing import check_images, pack_images, unpack_tokens
 from common.pictures import load_picture
@@ -87,9 +87,7 @@ class Accelerator:
         self.manifest = Manifest.load(manifest_file)
         weights, self._heads = self.manifest.read_weights(), self.manifest.read_heads()
         if board is None:
-            from host.pynq_board import PynqBoard
-
-            board = PynqBoard(bitfile, self.manifest.kernel)
+            board = _real_board(bitfile, self.manifest)
         self.emulated = board.emulated
         self._buffers: list[Buffer] = []
         with ExitStack() as stack:
@@ -213,8 +211,8 @@ class Accelerator:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _allocate(self, board: Board, stack: ExitStack, nbytes: int) -> Buffer:
-        buffer = board.allocate(nbytes)
+    def _allocate(self, board: Board, stack: ExitStack, nbytes: int, argument: str) -> Buffer:
+        buffer = board.allocate(nbytes, argument)
         self._buffers.append(buffer)
         stack.callback(_free, buffer, self._buffers)
         return buffer
@@ -223,17 +221,18 @@ class Accelerator:
         """Weights into memory, a buffer for every port; the pointers to them."""
         pointers = {}
         for port, words in enumerate(weights):
-            buffer = self._allocate(board, stack, len(words))
+            argument = f"weights_{port}"
+            buffer = self._allocate(board, stack, len(words), argument)
             buffer.array[:] = words
             buffer.flush()
-            pointers[f"weights_{port}"] = buffer.address
+            pointers[argument] = buffer.address
         return pointers
 
     def _slot(self, board: Board, stack: ExitStack) -> _Slot:
         images, output = self.manifest.images, self.manifest.output
         slot = _Slot(
-            self._allocate(board, stack, self.max_batch * images.image_bytes),
-            self._allocate(board, stack, self.max_batch * output.image_bytes),
+            self._allocate(board, stack, self.max_batch * images.image_bytes, "image"),
+            self._allocate(board, stack, self.max_batch * output.image_bytes, "output"),
         )
         # Nothing of it may be left in the cache, to be written back over the kernel's results later on.
         slot.output.array[:] = 0
@@ -257,7 +256,7 @@ class Accelerator:
         slot = {"image": job.slot.image.address, "output": job.slot.output.address}
         self._caller.start(slot | self._fixed | {"batch": job.images, "task": job.task})
 
-    def _results(self, job: _Job, cycles: int) -> list[Result]:
+    def _results(self, job: _Job, cycles: int | None) -> list[Result]:
         job.slot.output.invalidate()
         manifest, layout = self.manifest, self.manifest.images
         tokens = unpack_tokens(job.slot.output.array, job.images, manifest.output)
@@ -314,6 +313,17 @@ class Accelerator:
             raise failure
 
 
+def _real_board(bitfile: Path, manifest: Manifest) -> Board:
+    """The board or card of this computer, behind the program that runs kernels on it."""
+    if manifest.runtime == "xrt":
+        from host.xrt_board import XrtBoard
+
+        return XrtBoard(bitfile if bitfile.suffix == ".xclbin" else bitfile.with_name(XCLBIN), manifest)
+    from host.pynq_board import PynqBoard
+
+    return PynqBoard(bitfile, manifest.kernel)
+
+
 def _free(buffer: Buffer, buffers: list[Buffer]) -> None:
     buffers.remove(buffer)
     buffer.free()
@@ -327,6 +337,8 @@ def locate(build: Path) -> tuple[Path, Path]:
     """
     if build.suffix in (".bit", ".hwh"):
         return build.parent / MANIFEST, build.with_suffix(".bit")
+    if build.suffix == ".xclbin":
+        return build.parent / MANIFEST, build
     for folder in (build, build / "host"):
         if (folder / MANIFEST).is_file():
             return folder / MANIFEST, folder / "edgemoe.bit"

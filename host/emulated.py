@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from common.contract import DONE, EMULATED_HWH, IDLE, READY, START
+from common.contract import DONE, EMULATED_HWH, IDLE, READY, REPORT_BYTES, START
 from common.errors import InputError
 from host.board import give_back, take
 from host.errors import AcceleratorError
 from host.hwh import Kernel, read_hwh
 from host.manifest import Manifest
 from host.registers import register_names
+from host.xrt_board import read_report
 
 Bytes = NDArray[np.uint8]
 
@@ -284,6 +285,8 @@ class EmulatedKernel:
         return [np.zeros(PAGE, np.uint8) for _ in range(2 + self._manifest.weights.ports)]
 
     def _call(self, memory: Sequence[Bytes], batch: int, task: int) -> dict[str, int]:
+        if self._manifest.runtime == "xrt":
+            return self._call_of_xrt(memory, batch, task)
         clock = np.ones(1, np.uint64)
         outputs = {
             argument.name: np.zeros(1, f"u{argument.bits // 8}")
@@ -295,6 +298,16 @@ class EmulatedKernel:
         with self._library_lock, _Clock(clock, self._manifest.clock_mhz):
             self._function(*pointers, ctypes.c_int(batch), ctypes.c_int(task), *words)
         return {name: int(value[0]) for name, value in outputs.items()}
+
+    def _call_of_xrt(self, memory: Sequence[Bytes], batch: int, task: int) -> dict[str, int]:
+        """Outputs of a call of a kernel that puts them into memory."""
+        report = np.full(REPORT_BYTES, RUBBISH, np.uint8)
+        pointers = [ctypes.c_void_p(array.ctypes.data) for array in memory]
+        with self._library_lock:
+            self._function(
+                *pointers, ctypes.c_int(batch), ctypes.c_int(task), ctypes.c_void_p(report.ctypes.data)
+            )
+        return read_report(report)
 
     def _buffers(self, arguments: dict[str, int], batch: int) -> dict[str, EmulatedBuffer] | None:
         """Buffers that a call points into, in the order of the kernel's arguments; None where it points into none."""
@@ -367,8 +380,8 @@ class EmulatedBoard:
         take(self)
         return self.kernel
 
-    def allocate(self, nbytes: int) -> EmulatedBuffer:
-        """Contiguous memory."""
+    def allocate(self, nbytes: int, argument: str) -> EmulatedBuffer:
+        """Contiguous memory, the same for every argument."""
         return self.memory.allocate(nbytes)
 
     def read(self, offset: int) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.contract import MANIFEST, VERSION, Argument
+from common.contract import MANIFEST, RUNTIMES, VERSION, Argument
 from common.errors import InputError
 from common.heads import HEAD_KINDS, LEAST_PREFIX, Head
 from common.packing import ImageLayout, OutputLayout
@@ -42,6 +42,7 @@ _MOST_MHZ = 10_000.0
 _HEX_16 = (r"[0-9a-f]{16}", "16 hexadecimal digits")
 _HEX_64 = (r"[0-9a-f]{64}", "64 hexadecimal digits")
 _IDENTIFIER = (r"[A-Za-z_][A-Za-z0-9_]{0,127}", "a name in C++")
+_RUNTIME = ("|".join(RUNTIMES), " or ".join(RUNTIMES))
 _NAME = (r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "letters, digits, '.', '_' and '-', 64 at most")
 # Nothing that leads out of the folder: neither separators nor dots alone.
 _FILE_NAME = (_NAME[0], "the plain name of a file in the same folder")
@@ -83,6 +84,7 @@ class Manifest:
         board: the board that the build is for.
         clock_mhz: the clock that the build is for.
         precision: name of its preset.
+        runtime: what loads and runs the kernel: `pynq`, or `xrt` on a card.
         kernel: name of the kernel's top function, which is also the name of its IP.
         arguments: those of the kernel's arguments that are registers, in its order.
         max_batch: images that one call takes at most. For people: the driver asks the hardware, which has to agree.
@@ -102,6 +104,7 @@ class Manifest:
     board: str
     clock_mhz: float
     precision: str
+    runtime: str
     kernel: str
     arguments: tuple[Argument, ...]
     max_batch: int
@@ -140,6 +143,7 @@ class Manifest:
             board=reader.get("board", str),
             clock_mhz=reader.number("clock_mhz", _MOST_MHZ),
             precision=reader.get("precision", str),
+            runtime=reader.optional("runtime", _RUNTIME) or RUNTIMES[0],
             kernel=reader.text("kernel", _IDENTIFIER),
             arguments=tuple(map(_argument, reader.items("arguments"))),
             max_batch=reader.count("max_batch"),
@@ -153,6 +157,11 @@ class Manifest:
         )
         manifest._check()
         return manifest
+
+    @property
+    def counters(self) -> tuple[str, ...]:
+        """Outputs that count a call's clock cycles: none under XRT, where a kernel has no counter to read."""
+        return () if self.runtime == "xrt" else ("cycles",)
 
     def task(self, task: str | int) -> int:
         """Number of a task given by name or number."""
@@ -246,7 +255,7 @@ class Manifest:
         ports = [f"weights_{port}" for port in range(self.weights.ports)]
         expected = {Argument(name, 64, False) for name in ("image", "output", *ports)}
         expected |= {Argument(name, 32, False) for name in ("batch", "task")}
-        expected |= {Argument(name, 64, True) for name in ("hardware_id", "cycles")}
+        expected |= {Argument(name, 64, True) for name in ("hardware_id", *self.counters)}
         expected |= {Argument(name, 32, True) for name in ("max_batch", "status")}
         if len(self.arguments) == len(expected) and set(self.arguments) == expected:
             return

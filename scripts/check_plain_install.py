@@ -2,8 +2,9 @@
 
     python scripts/check_plain_install.py
 
-Builds the wheel from the files of this working tree, installs it without extras, and runs every command there. Ends
-with 1 and the first thing that is not as it should be. Needs a package index for the dependencies.
+Builds the source distribution from the files of this working tree and the wheel from that, checks both with twine,
+installs the wheel without extras, and runs every command there. Ends with 1 and the first thing that is not as it
+should be. Needs a package index for the dependencies.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ WORKS = (
     ("--version", "edgemoe"),
     ("boards", "zcu102"),
     ("zoo", "micro"),
+    ("doctor", "edgemoe[torch]"),
     ("init micro -o model", "26,160 parameters"),
     ("quantize model -o design --images images --precision w8a8", "SQNR dB"),
     ("simulate design --image images --reference model --task all", "against float64"),
@@ -65,6 +67,9 @@ MODULES = {
 }
 """Modules of the Python interface that need something."""
 
+CARRIED = ("share/doc/edgemoe/examples/multi_task.py", "share/doc/edgemoe/examples/multi_task.ipynb")
+"""Files that are no modules."""
+
 
 def main() -> int:
     start = time.perf_counter()
@@ -78,20 +83,22 @@ def main() -> int:
 
 
 def install(folder: Path) -> Path:
-    """Build the wheel and install it alone; the Python that has it."""
-    source, wheels, environment = folder / "source", folder / "wheels", folder / "environment"
+    """Build what a release consists of and install the wheel alone; the Python that has it."""
+    source, built, environment = folder / "source", folder / "built", folder / "environment"
     git = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(git, capture_output=True, check=True).stdout.decode().split("\0"):
         # A build in the tree itself would leave files behind, and take old ones along.
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, source / name)
-    pip = ("-m", "pip", "-q", "--disable-pip-version-check")
-    subprocess.run([sys.executable, *pip, "wheel", "--no-deps", "-w", wheels, source], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "build", "-o", built, source], check=True, stdout=subprocess.DEVNULL
+    )
+    (wheel,), (sources,) = built.glob("*.whl"), built.glob("*.tar.gz")
+    subprocess.run([sys.executable, "-m", "twine", "check", "--strict", wheel, sources], check=True)
     venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"
-    (wheel,) = wheels.glob("*.whl")
-    subprocess.run([python, *pip, "install", wheel], check=True)
+    subprocess.run([python, "-m", "pip", "-q", "--disable-pip-version-check", "install", wheel], check=True)
     return python
 
 
@@ -128,6 +135,9 @@ def check(python: Path, work: Path) -> str:
     done = run(str(ROOT / "examples" / "hls4ml_experts.py"))
     if done.returncode != 2 or "edgemoe[hls4ml]" not in done.stderr or not is_one_error(done.stderr):
         return told("examples/hls4ml_experts.py", done)
+    for name in CARRIED:
+        if not (python.parents[1] / name).is_file():
+            return f"the wheel did not install {name}"
     if (work / "new").exists() or (work / "new.onnx").exists():
         return "a command that was refused left an output"
     return ""

@@ -105,7 +105,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, micro: Model, designs: dict[
 
     # Words and beats that divide nothing in the network; compiled for other tests too.
     folder = tmp_path_factory.mktemp("built") / "build"
-    return generate(designs["w8a8"], folder, load_board("u280"), hardware=NARROW, model=micro)[0]
+    return generate(designs["w8a8"], folder, load_board("zcu111"), hardware=NARROW, model=micro)[0]
 
 
 @pytest.fixture(scope="session")

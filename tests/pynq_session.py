@@ -121,7 +121,7 @@ def main() -> None:
         accelerator._caller.timeout = 30.0
         tokens["after"] = [accelerator.run(pixels[0], task).integers]
         device.memory.capacity = 0
-        facts["memory"] = refused(lambda: accelerator._caller._board.allocate(1 << 20))
+        facts["memory"] = refused(lambda: accelerator._caller._board.allocate(1 << 20, "image"))
     facts["buffers_closed"] = len(device.memory.buffers)
     facts["interrupt"] = [
         wait_for_interrupt(FakeInterrupt(0.01), 5.0),

@@ -17,7 +17,6 @@ from codegen.block_design import memory_masters, write_block_design
 from codegen.build import Build
 from codegen.hardware import default_hardware
 from codegen.performance import on_board
-from edgemoe.cli import main
 from pysim.design import Design
 
 TCLSH = shutil.which("tclsh")
@@ -240,16 +239,6 @@ class TestFailures:
         assert "edgemoe.hwh" in left(folder)
         assert run(folder, board, FAKE_SOURCES="elsewhere").returncode == 1
         assert left(folder) == set()
-
-
-def test_a_card_without_processing_system_has_no_script(
-    built: Build, tmp_path: Path, folders: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert built.spec.board == "u280"
-    assert not built.vivado.exists()
-    arguments = ["generate", str(folders / "w8a8"), "-o", str(tmp_path / "build"), "--board", "u280"]
-    assert main(arguments) == 0
-    assert "no block design: u280 has no processing system" in capsys.readouterr().err
 
 
 def test_the_counter_is_as_wide_as_the_kernel_reads(tmp_path: Path, design: Design) -> None:

@@ -44,7 +44,7 @@ class TestRun:
         pictures = folders / "images"
         data = as_json(capsys, "run", built.folder, "--image", pictures, "--task", "all", "--emulate")
         design = edgemoe.load_design(built.folder / "design")
-        assert (data["design_id"], data["board"], data["emulated"]) == (built.spec.design_id, "u280", True)
+        assert (data["design_id"], data["board"], data["emulated"]) == (built.spec.design_id, "zcu111", True)
         assert [run["task"] for run in data["runs"]] == ["semseg", "depth"] * len(images)
         for number, task in enumerate(design.spec.tasks):
             expected = edgemoe.simulate(design, images, task).integers.astype("<i8")

@@ -31,7 +31,7 @@ from pysim.quantizer import quantize
 from pysim.simulator import simulate
 from pysim.tables import GELU_DELTA
 
-BOARD = load_board("u280")
+BOARD = load_board("zcu111")
 
 SINGLE = Hardware(
     lanes=4, outputs=4, token_tile=1, attention_rows=1, axi_width=64, weight_ports=1, weight_rows=16

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import edgemoe
-from boards import load_board
+from boards import Board, load_board
 from codegen.build import Build
 from codegen.hardware import Hardware, default_hardware
 from codegen.hls_check import check_project
@@ -27,7 +27,8 @@ from pysim.design import Design
 from pysim.model import Model
 from pysim.precision import PRESETS
 
-BOARD = load_board("u280")
+BOARD = load_board("zcu111")
+CARD = load_board("u280")
 RANDOM_DESIGNS = 15
 
 
@@ -47,10 +48,10 @@ def drawn(number: int) -> dict[str, int]:
     }
 
 
-def render_project(design: Design, hardware: Hardware | None, folder: Path) -> Path:
-    architecture = on_board(design.network, BOARD, hardware)
-    render(architecture, folder, BOARD)
-    write_hls_kernels(architecture, folder, BOARD)
+def render_project(design: Design, hardware: Hardware | None, folder: Path, board: Board = BOARD) -> Path:
+    architecture = on_board(design.network, board, hardware)
+    render(architecture, folder, board)
+    write_hls_kernels(architecture, folder, board)
     return folder
 
 
@@ -73,6 +74,11 @@ def assert_clean(project: Path) -> None:
 @pytest.mark.parametrize("hardware", [None, NARROW], ids=["default", "narrow"])
 def test_presets(preset: str, hardware: Hardware | None, designs: dict[str, Design], tmp_path: Path) -> None:
     assert_clean(render_project(designs[preset], hardware, tmp_path))
+
+
+@pytest.mark.compile
+def test_a_card(designs: dict[str, Design], tmp_path: Path) -> None:
+    assert_clean(render_project(designs["w8a8"], NARROW, tmp_path, CARD))
 
 
 @pytest.mark.compile

@@ -122,6 +122,15 @@ snippet(
     body("int a = x + 1;\n#pragma HLS bind_op variable = a op = mul impl = dsp"),
     "pragma-operation",
 )
+BOUND = "ap_int<16> a = x;\n#pragma HLS bind_op variable = a op = mul impl = dsp\n"
+snippet("operation on what is assigned elsewhere", body(BOUND + "ap_int<40> b = a * 3;"), "pragma-operation")
+snippet(
+    "operation that is only compared",
+    body(BOUND + "ap_int<16> b = 3;\nbool equal = a == b * b;"),
+    "pragma-operation",
+)
+snippet("operation assigned later", body(BOUND + "ap_int<16> b = 3;\na = b * b;"))
+snippet("operation and assignment in one", body(BOUND + "a *= 3;"))
 snippet("operation", body("int a = x * 3;\n#pragma HLS bind_op variable = a op = mul impl = dsp latency = 2"))
 
 # Dependences.
@@ -173,6 +182,17 @@ def top(old: str = "", new: str = "") -> str:
 snippet("interface", top())
 snippet("interface without depth", top("gmem0 depth = 4", "gmem0"), "interface-memory")
 snippet("interface of a shared bundle", top("gmem1", "gmem0"), "interface-bundle")
+REPORT = "#pragma HLS interface mode = m_axi port = report offset = slave bundle = gmem1 depth = "
+SHARED = INTERFACE.replace(
+    "out[0] =",
+    f"{REPORT}4\n#pragma HLS interface mode = s_axilite port = report bundle = control\nreport[0] =",
+)
+snippet("interface of a report", f"void f({PORTS}, int *report) {{\n{SHARED}\n}}")
+snippet(
+    "interface of a report of another depth",
+    f"void f({PORTS}, int *report) {{\n{SHARED.replace(f'{REPORT}4', f'{REPORT}8')}\n}}",
+    "interface-bundle",
+)
 snippet(
     "interface of two register files",
     top("port = n bundle = control", "port = n bundle = other"),

@@ -45,7 +45,7 @@ from pysim.tables import EXP2, RSQRT
 pytestmark = pytest.mark.compile
 
 TESTS = Path(__file__).parent
-BOARD = load_board("u280")
+BOARD = load_board("zcu111")
 ENGINES = ("units", "tables", "layernorm", "attention", "linear", "memory", "router", "counters")
 """Files of `src` that the kernels need."""
 

@@ -152,7 +152,7 @@ def test_beats_that_no_ap_int_holds(
 ) -> None:
     architecture = on_hardware(designs["w8a8"], **changes)
     with pytest.raises(InputError, match=complaint) as caught:
-        write_hls_kernels(architecture, tmp_path, load_board("u280"))
+        write_hls_kernels(architecture, tmp_path, load_board("zcu111"))
     assert hint in caught.value.hint
     assert not list(tmp_path.iterdir())
 

@@ -71,7 +71,7 @@ def cycles(stages: list[Stage]) -> int:
 @pytest.mark.parametrize("preset", ["w8a8", "iccad23"])
 def test_the_code_has_exactly_these_loops(preset: str, designs: dict[str, Design], tmp_path: Path) -> None:
     architecture = on_hardware(designs[preset])
-    files = render(architecture, tmp_path, load_board("u280"))
+    files = render(architecture, tmp_path, load_board("zcu111"))
     sources = [file for file in files if file.parent.name == "src" and file.suffix == ".cpp"]
     found = {loop.label: loop for file in sources for loop in loops_in(file.read_text())}
     pipelined = {label: loop for label, loop in found.items() if loop.pipelined}

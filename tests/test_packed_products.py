@@ -30,7 +30,7 @@ def packed(designs: dict[str, Design], activation_width: int, lanes: int) -> Arc
 
 
 def run(architecture: Architecture, folder: Path, edits: Sequence[tuple[str, str]] = ()) -> str:
-    render(architecture, folder, load_board("u280"))
+    render(architecture, folder, load_board("zcu111"))
     header = folder / "src/linear_arithmetic.h"
     for edit in edits:
         text = header.read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from codegen.build import Build
-from common.process import BROKEN_PIPE
+from common.process import BROKEN_PIPE, _lenient
 
 EDGEMOE = (sys.executable, "-c", "import sys; from edgemoe.cli import main; sys.exit(main())")
 HOST = (sys.executable, "-m", "host")
@@ -326,3 +327,12 @@ def test_half_compiled_objects_of_a_killed_run_are_removed(
         process.terminate()
         _, err = process.communicate(timeout=PATIENCE)
     assert err == f"removed {left}, left by a run that was killed\nterminated\n"
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape", "replace"])
+def test_streams_are_left_as_they_were(errors: str) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors=errors)
+    with _lenient(stream):
+        # Who chose another way of spelling keeps it.
+        assert stream.errors == ("backslashreplace" if errors == "strict" else errors)
+    assert stream.errors == errors

@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blank import blank
-from codegen.architecture import Architecture
+from codegen.architecture import HEADER, JOBS, Architecture, job_count
 from codegen.hardware import Hardware
-from codegen.schedule import Engine, Job, Region, followers, job_count, job_table, running
+from codegen.schedule import Engine, Job, Region, followers, job_table, running
+from codegen.weight_image import pack_weights
 from common.errors import InputError
+from designs import random_design
 from frontend.zoo import find_spec, zoo_names
 from pysim.precision import PRESETS
 from pysim.spec import ModelSpec
@@ -61,7 +63,7 @@ WIDTHS = {
 }
 NUMBERS = {name: st.integers(0, most) for most, names in WIDTHS.items() for name in names}
 FLAGS = {name: st.booleans() for name, each in FIELDS.items() if each.default is False}
-JOBS = st.builds(
+ANY_JOB = st.builds(
     Job,
     engine=st.sampled_from(Engine),
     source=st.sampled_from(Region),
@@ -73,7 +75,7 @@ JOBS = st.builds(
 )
 
 
-@given(JOBS)
+@given(ANY_JOB)
 def test_records_of_random_jobs(job: Job) -> None:
     assert len(FIELDS) == 5 + len(NUMBERS) + len(FLAGS)
     assert Job.decode(job.encode()) == job
@@ -196,9 +198,9 @@ def _names(layer: int, experts: int) -> Iterator[str]:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_jobs_read_all_sections_once(shape: str) -> None:
-    """Every beat of the weight image is read once, in order, but for the gates of the other tasks."""
+    """Every beat behind the job table is read once, in order, but for the gates of the other tasks."""
     architecture = blank(SHAPES[shape], PRESETS["w16a16"], NARROW)
-    place, jobs = 0, job_table(architecture)
+    place, jobs = architecture.sections[HEADER], job_table(architecture)
     assert len(jobs) == job_count(architecture.program)
     for job in jobs:
         if not job.beats:
@@ -207,6 +209,23 @@ def test_jobs_read_all_sections_once(shape: str) -> None:
         tasks = architecture.gates if job.task_beats else 1
         place += job.settings_beats + job.beats + (tasks - 1) * job.task_beats
     assert place == architecture.sections["end"]
+
+
+@pytest.mark.parametrize(("ports", "width"), [(1, 64), (2, 128), (5, 128), (4, 512)])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_weight_image_begins_with_the_job_table(preset: str, ports: int, width: int) -> None:
+    """Record after record from its first byte on, whether a beat holds a part of a record or several."""
+    hardware = NARROW.changed(weight_ports=ports, axi_width=width)
+    design = random_design(SHAPES["micro"], PRESETS[preset], NARROW.attention_rows)
+    architecture = Architecture(design.network, hardware)
+    assert architecture.sections[JOBS] == 0
+    section = pack_weights(design, architecture)[: architecture.sections[HEADER]].tobytes()
+    jobs = job_table(architecture)
+    records = [section[64 * number : 64 * number + 64] for number in range(len(jobs))]
+    assert tuple(map(Job.decode, records)) == jobs
+    assert jobs[-1].engine is Engine.OUTPUT
+    rest = section[64 * len(jobs) :]
+    assert not any(rest) and len(rest) < architecture.beat_bytes
 
 
 @pytest.mark.parametrize("shape", SHAPES)

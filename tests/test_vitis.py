@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,7 +41,12 @@ CONTEXT: dict[str, Any] = {
     "vendor": "edgemoe",
     "hardware_id": "0123456789abcdef",
     "blackboxes": [],
+    "flow_target": "vivado",
+    "kernel_file": "vitis/edgemoe_top.xo",
 }
+OTHER = {"sources": ["src/other.cpp"], "blackboxes": [SimpleNamespace(unit="exp2")]}
+"""Values that differ from those of the context, for names that are not texts."""
+
 TCLSH = shutil.which("tclsh")
 
 CSYNTH = """<?xml version="1.0" encoding="UTF-8"?>
@@ -111,22 +117,23 @@ def rendered(name: str, **changes: Any) -> str:
     return env.get_template(f"scripts/{name}.j2").render(CONTEXT | changes)
 
 
-def write_project(folder: Path) -> Path:
+def write_project(folder: Path, **changes: Any) -> Path:
     folder.mkdir(parents=True)
     for name in ("run_hls.tcl", "hls_config.cfg"):
-        (folder / name).write_text(rendered(name) + "\n")
+        (folder / name).write_text(rendered(name, **changes) + "\n")
     return folder
 
 
 class TestTemplates:
     @pytest.mark.parametrize("name", ["run_hls.tcl", "hls_config.cfg"])
+    @pytest.mark.parametrize("flow_target", ["vivado", "vitis"])
     @pytest.mark.parametrize("missing", CONTEXT)
-    def test_the_contract_names_what_is_used(self, name: str, missing: str) -> None:
+    def test_the_contract_names_what_is_used(self, name: str, flow_target: str, missing: str) -> None:
         env = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined)
         template = env.get_template(f"scripts/{name}.j2")
-        source = (TEMPLATES / "scripts" / f"{name}.j2").read_text()
-        without = {key: value for key, value in CONTEXT.items() if key != missing}
-        if re.search(rf"\{{[{{%][^}}]*\b{missing}\b", source):
+        context = CONTEXT | {"flow_target": flow_target}
+        without = {key: value for key, value in context.items() if key != missing}
+        if template.render(context | {missing: OTHER.get(missing, "other")}) != template.render(context):
             with pytest.raises(UndefinedError, match=missing):
                 template.render(without)
         else:
@@ -208,7 +215,9 @@ proc cosim_design {args} {
 }
 proc export_design {args} {
   wanted export
-  if {![info exists ::env(FAKE_NO_IP)]} { put vitis/solution/impl/ip/component.xml x }
+  record export_design {*}$args
+  if {[info exists ::env(FAKE_NO_IP)]} { return }
+  if {[lindex $args 1] eq "xo"} { put [lindex $args 3] x } else { put vitis/solution/impl/ip/component.xml x }
 }
 source $::env(FAKE_SCRIPT)
 """
@@ -311,6 +320,19 @@ class TestScript:
         run = self.run(tmp_path / "b", FAKE_NO_IP="1")
         assert run.returncode == 1
         assert "FAILED: export" in run.stdout
+
+    def test_kernel_of_a_card(self, tmp_path: Path) -> None:
+        folder = write_project(tmp_path / "hls", flow_target="vitis")
+        run = self.run(folder)
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert "call: open_solution -reset solution -flow_target vitis" in run.stdout
+        kernel = folder / "vitis/edgemoe_top.xo"
+        assert f"call: export_design -format xo -output {kernel.resolve()}\n" in run.stdout
+        assert kernel.is_file()
+        kernel.unlink()
+        run = self.run(folder, EDGEMOE_STAGES="export", FAKE_NO_IP="1")
+        assert run.returncode == 1
+        assert "FAILED: " in run.stdout
 
     def test_later_stage_goes_on_from_the_synthesis(self, tmp_path: Path) -> None:
         run = self.run(tmp_path / "hls", EDGEMOE_STAGES="cosim")

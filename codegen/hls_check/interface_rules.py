@@ -5,6 +5,9 @@ from __future__ import annotations
 from codegen.hls_check.findings import Findings, at_pragma
 from codegen.hls_check.model import Function
 
+WRITTEN_ONCE = frozenset({"report"})
+"""Memory ports that may share a bundle: what they carry is a beat or a few before all else."""
+
 
 def check_interface(function: Function) -> Findings:
     """Ports of a top function: all named, memory ports complete, a bundle for each."""
@@ -13,7 +16,7 @@ def check_interface(function: Function) -> Findings:
         return
     parameters = {parameter.spelling: parameter for parameter in function.parameters}
     named: dict[str, set[str]] = {}
-    bundles: dict[str, str] = {}
+    bundles: dict[str, tuple[str, str]] = {}
     controls: dict[str, str] = {}
     for pragma in pragmas:
         text = pragma.text
@@ -26,10 +29,18 @@ def check_interface(function: Function) -> Findings:
             for clause in ("bundle", "depth", "offset"):
                 if clause not in text.clauses:
                     yield at_pragma(text, "interface-memory", f"m_axi port `{port}` needs `{clause} =`")
-            if bundle in bundles:
-                message = f"bundle `{bundle}` has port `{bundles[bundle]}`: two ports in a bundle wait for each other"
+            depth = text.clauses.get("depth", "")
+            first_port, first_depth = bundles.setdefault(bundle, (port, depth))
+            if port != first_port and port not in WRITTEN_ONCE:
+                message = (
+                    f"bundle `{bundle}` has port `{first_port}`: two ports in a bundle wait for each other"
+                )
                 yield at_pragma(text, "interface-bundle", message)
-            bundles[bundle] = port
+            elif depth != first_depth:
+                message = (
+                    f"bundle `{bundle}` has depth {first_depth}: with another one the tool takes neither"
+                )
+                yield at_pragma(text, "interface-bundle", message)
         elif mode == "s_axilite":
             controls[bundle] = port
             if len(controls) > 1:

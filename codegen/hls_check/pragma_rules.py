@@ -217,9 +217,12 @@ def _assigned(function: Function, place: Place) -> Iterator[Cursor]:
             yield node
 
 
+_ASSIGNMENTS = frozenset(f"operator{sign}=" for sign in ("", *"+-*/%&|^", "<<", ">>"))
+
+
 def _assigns(node: Cursor) -> bool:
     if kind(node) == "CALL_EXPR":
-        return node.spelling.startswith("operator") and node.spelling.endswith("=")
+        return node.spelling in _ASSIGNMENTS
     return operator_of(node) >= Operator.ASSIGN
 
 
