@@ -272,8 +272,8 @@ class _Quantizer:
         # Base-2 scores: the factor of exp(x) = 2**(x * log2(e)) and the attention scale go into the queries.
         factor = LOG2_E / math.sqrt(attention.head_dim)
         output = attention.output
-        # Averages of values stay within their range on any image, those of calibration may be far inside.
-        bounded = self.statistics[output.name].within(self.statistics[value.name])
+        # Averages of values stay within the values' range on any image; those of calibration may be far inside.
+        bounded = self.statistics[output.name].towards(self.statistics[value.name])
         balance = self._balance(output, bounded)
         mixed = bounded.affine(balance.scale, balance.offset)
         mixed_scale = self._activation_scale(mixed)

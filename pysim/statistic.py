@@ -95,9 +95,13 @@ class Statistic:
             extremes=(self.extremes - offset) / scale if len(self.extremes) else self.extremes,
         )
 
-    def within(self, other: Statistic) -> Statistic:
-        """The same statistic with the range of another: what bounds it on any image, not only on those seen."""
-        return replace(self, low=other.low, high=other.high)
+    def towards(self, bounds: Statistic) -> Statistic:
+        """The same statistic with a range half way to that of another, which bounds it on any image.
+
+        Its own range is what it happened to be on those seen, and all that bounds allow is seldom reached.
+        """
+        low, high = np.minimum(self.low, bounds.low), np.maximum(self.high, bounds.high)
+        return replace(self, low=(self.low + low) / 2, high=(self.high + high) / 2)
 
 
 def merge(parts: list[Statistic]) -> Statistic:
