@@ -17,10 +17,11 @@ from edgemoe import board, hardware, models
 from edgemoe.console import Console
 from edgemoe.doctor import doctor
 from edgemoe.options import Json
+from edgemoe.report import report
 from pysim.extras import missing
 
 if TYPE_CHECKING:
-    from edgemoe.evaluate import TaskRun
+    from edgemoe.runs import TaskRun
     from pysim.design import Design
 
 _ASKING = {"-h", "--help", "--version"}
@@ -166,7 +167,7 @@ def simulate(
 ) -> None:
     """Run images through a Design, bit by bit."""
     from codegen.queues import write_queues
-    from edgemoe.evaluate import run_task, save_runs
+    from edgemoe.runs import run_task, save_runs
     from pysim.files import require_new
 
     console: Console = ctx.obj
@@ -271,6 +272,7 @@ def zoo(ctx: typer.Context, json: Json = False) -> None:
 models.register(app)
 hardware.register(app)
 board.register(app)
+app.command()(report)
 app.command()(doctor)
 
 

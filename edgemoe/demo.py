@@ -22,8 +22,8 @@ import edgemoe
 from common.errors import CheckError
 from edgemoe import tables
 from edgemoe.console import Console
-from edgemoe.evaluate import TaskRun, run_task
 from edgemoe.hardware import estimate_json, show_verification, verification_json
+from edgemoe.runs import TaskRun, run_task
 from frontend import digits
 from pysim.extras import require
 from pysim.files import new_folder, require_new

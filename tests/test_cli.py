@@ -186,7 +186,7 @@ def test_stages_of_many_images_come_from_the_first(
 ) -> None:
     common = ("simulate", folders / "w8a8", "--image", folders / "images", "--reference", folders / "model")
     whole = run(*common, "--json").json
-    monkeypatch.setattr("edgemoe.evaluate.TRACE_BYTES", 1)
+    monkeypatch.setattr("edgemoe.runs.TRACE_BYTES", 1)
     first = run(*common, "--json").json
     assert (whole["stage_images"], first["stage_images"]) == (12, 1)
     assert whole["sqnr_db"] == first["sqnr_db"]

@@ -67,7 +67,7 @@ def columns(program: Program) -> list[Column]:
     """A column for the embedding and for every kind of block that the network has."""
     embed = [op for op in program if op.layer is None]
     kinds: dict[tuple[object, ...], list[int]] = {}
-    by_layer = dict(enumerate(blocks(program)))
+    by_layer = blocks(program)
     for layer, operations in by_layer.items():
         kinds.setdefault(tuple(_kind_of(op) for op in operations), []).append(layer)
     found = [_column("Embedding", embed)]
