@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pysim.scaling import round_half_up, whole_range_scale
+from pysim.scaling import whole_range_scale
 from pysim.statistic import Statistic
 
 FloatArray = NDArray[np.float64]
@@ -99,11 +99,15 @@ def _candidates(statistic: Statistic, column: FloatArray) -> Iterator[Balance]:
 
 def _rounder(values: Float32Array, largest: float, width: int) -> Float32Array:
     scale, top = np.float32(whole_range_scale(largest, width)), (1 << (width - 1)) - 1
-    return np.asarray(np.clip(round_half_up(values / scale), -top - 1, top) * scale)
+    return _clipped(values / scale, top) * scale
 
 
 def _rounded_rows(weight: Float32Array, width: int) -> Float32Array:
     # Without the search for the best clipping: it would take longer than all the rest, and changes no choice.
     top = (1 << (width - 1)) - 1
-    scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True), np.float32(1e-30)) / top
-    return np.asarray(np.clip(round_half_up(weight / scale), -top - 1, top) * scale)
+    scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True), np.float32(1e-30)) / np.float32(top)
+    return _clipped(weight / scale, top) * scale
+
+
+def _clipped(units: Float32Array, top: int) -> Float32Array:
+    return np.asarray(np.clip(np.floor(units + np.float32(0.5)), -top - 1, top), np.float32)

@@ -98,10 +98,10 @@ def measure(model: Model, precision: str, calibration: Pixels, test: Pixels, uns
     with console.status(f"quantising {precision}"):
         design = quantize(model, calibration, find_precision(precision))
     seconds = time.perf_counter() - start
-    figures = [
+    on_test, on_unseen = (
         compare(model, design, images, 0, simulate(design, images)).sqnr_db for images in (test, unseen)
-    ]
-    return Result(precision, *figures, seconds, design.warnings)
+    )
+    return Result(precision, on_test, on_unseen, seconds, design.warnings)
 
 
 def print_table(results: Sequence[Result], title: str) -> None:
