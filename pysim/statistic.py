@@ -1,4 +1,4 @@
-"""What calibration keeps of a tensor: exact ranges and means, second moments, and a few rows."""
+"""Statistics of a tensor, as calibration keeps them: exact ranges and means, second moments, and a few rows."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class _Reservoir:
 
 
 class RowCollector:
-    """What is known of one tensor while calibration runs."""
+    """Collector of the rows of one tensor, while calibration runs."""
 
     def __init__(self, with_moments: bool) -> None:
         self.with_moments = with_moments

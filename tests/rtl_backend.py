@@ -118,7 +118,7 @@ SHAPES = {
         Shape("relu", Precision(name="relu"), _parallelism(4, 1, 64), 9, "relu"),
     )
 }
-"""A case runs on the first that has it. Those of 8 and 10 bits multiply two weights at once; groups of blocks differ."""
+"""A case runs on the first that has it. 8 and 10 bits multiply two weights at once; groups of blocks differ."""
 
 
 @cache
