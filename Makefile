@@ -1,5 +1,5 @@
 # make setup: everything that development, the demo and the tests need, in .venv, and PYNQ for its tests in .venv-pynq
-# make demo:  the main job on real images        make test: every check        make test-fast: those that are quick
+# make demo:  the main job on real images, with a report        make test: every check        make test-fast: those that are quick
 # make test-nightly: what takes too long for make test, and random cases for FUZZ_SECONDS each
 # make plain: the built wheel in an environment without extras, a minute or two
 PYTHON ?= python3
@@ -28,7 +28,9 @@ $(PYNQ_READY): tests/pynq-requirements.txt
 	touch $(PYNQ_READY)
 
 demo: $(READY)
-	$(BIN)/edgemoe demo
+	rm -rf build/demo
+	mkdir -p build
+	$(BIN)/edgemoe demo -o build/demo
 
 # No compiler, no Verilator, no browser, and nothing that takes long.
 test-fast: $(READY)
