@@ -256,6 +256,10 @@ def _on_cluster(task: Task, shared: Any, chunks: Iterator[Chunk], address: str) 
                 deaths = _another_death(deaths, f"{address}: workers died")
                 queue.add(submit(number, undone[number]))
                 continue
+            except ModuleNotFoundError as error:
+                raise InputError(
+                    f"{address}: a worker cannot import {error.name}", hint="install the same edgemoe there"
+                ) from None
             del undone[number]
             deaths = 0
             for another in more():
