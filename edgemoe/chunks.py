@@ -204,7 +204,8 @@ def _another_death(deaths: int, what: str) -> int:
     if deaths + 1 >= MOST_DEATHS:
         raise InputError(
             f"{what}, {MOST_DEATHS} times without finishing a chunk in between",
-            hint="too little memory, perhaps: use fewer workers, or smaller chunks",
+            hint="too little memory, perhaps: use fewer workers; or a program that asks for workers lacks its"
+            ' `if __name__ == "__main__":`',
         )
     _log.warning("%s: its chunks are done again", what)
     return deaths + 1

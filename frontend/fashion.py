@@ -134,4 +134,4 @@ def _read(folder: Path, split: Split, magic: int, name: str) -> NDArray[np.uint8
         raise InputError(
             f"{path}: {len(values)} values, expected {size}", hint="it is damaged: copy it again"
         )
-    return np.frombuffer(values, np.uint8).reshape(shape)
+    return np.frombuffer(bytearray(values), np.uint8).reshape(shape)
