@@ -29,6 +29,7 @@ from pysim.program import (
     Index,
     Linear,
     Norm,
+    Operation,
     Program,
     Value,
     linears,
@@ -47,6 +48,8 @@ HEADER_BEATS = 1
 SETTING_BYTES = 4
 POSITION_BYTES = 4
 OUTPUT_BYTES = 4
+JOB_BYTES = 64
+"""Record of a job in the first section of the weight image."""
 SHIFT_BITS = 8
 SOFTMAX_CYCLES = 4
 """Cycles of the recurrence of the single-pass softmax: its sum is shifted (or multiplied), rounded and added to."""
@@ -144,7 +147,7 @@ class Section:
     Attributes:
         name: such as `blocks.3.fc1.7`.
         beats: its length.
-        op: the operation whose parameters it holds; None for the header and for a layer's settings.
+        op: the operation whose parameters it holds; None for the job table, the header and a layer's settings.
         index: which expert's they are.
         layer: the layer whose settings it holds.
     """
@@ -156,6 +159,10 @@ class Section:
     layer: int | None = None
 
 
+JOBS, HEADER = "jobs", "header"
+"""Names of the sections that all layers share."""
+
+
 def section_name(op: Linear, index: Index = ()) -> str:
     """Name of the section of a linear layer, or of one expert's."""
     return ".".join([op.name, *map(str, index)])
@@ -164,6 +171,23 @@ def section_name(op: Linear, index: Index = ()) -> str:
 def job_name(op: Linear) -> str:
     """Kind of a linear layer: patch, qkv, proj, fc1, fc2, expert_fc1 or expert_fc2."""
     return op.part if op.experts is None else f"expert_{op.part}"
+
+
+def job_count(program: Program) -> int:
+    """Number of jobs of a network, on any hardware: those of its operations, and one that writes the output."""
+    return sum(map(_job_count, program)) + 1
+
+
+def _job_count(op: Operation) -> int:
+    match op:
+        case Embed():
+            return 5
+        case Norm() | Linear() | Attention() | Gate():
+            return 1
+        case Experts():
+            return 1 + 3 * op.experts
+        case _:
+            assert_never(op)
 
 
 def _requantise_settings(experts: int) -> tuple[str, ...]:
@@ -586,11 +610,15 @@ class Architecture:
 
     @cached_property
     def layout(self) -> tuple[Section, ...]:
-        """Sections of the weight image, in the order in which the kernel reads them."""
+        """Sections of the weight image, in the order in which the kernel reads them.
+
+        The job table comes first: the RTL accelerator reads it, the C++ has it as a constant.
+        """
         return tuple(self._layout())
 
     def _layout(self) -> Iterator[Section]:
-        yield Section("header", HEADER_BEATS)
+        yield Section(JOBS, ceil_div(job_count(self.program) * JOB_BYTES, self.beat_bytes))
+        yield Section(HEADER, HEADER_BEATS)
         for layer, block in groupby(self.program, key=lambda op: op.layer):
             if layer is not None:
                 yield Section(name_of(layer, "settings"), self.setting_beats, layer=layer)

@@ -30,6 +30,9 @@ MemoryKind = Literal["lut", "block", "ultra"]
 SHALLOW = 256
 """Most scores of a row that the default hardware keeps in LUTs."""
 
+WEIGHT_IMAGE_VERSION = 2
+"""Version of the weight image's layout, whose offsets are baked into the generated C++."""
+
 CLOCK_MHZ = 300.0
 """Clock of the default hardware, on boards whose own default is no lower."""
 
@@ -247,6 +250,7 @@ def hardware_id(network: Network, hardware: Hardware) -> str:
     deltas = [delta for delta in (network.activation.delta,) if delta is not None]
     baked = {
         "version": VERSION,
+        "weight_image": WEIGHT_IMAGE_VERSION,
         "model": network.spec.shape(),
         "precision": network.precision.model_dump(exclude={"name"}, mode="json"),
         "hardware": hardware.model_dump(exclude={"clock_mhz"}, mode="json"),

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from codegen.architecture import PRODUCT_SHIFT, RECORD_BYTES, Architecture, ceil_div, smallest
+from codegen.architecture import PRODUCT_SHIFT, RECORD_BYTES, Architecture, ceil_div, job_count, smallest
 from codegen.context import IMPLEMENTATIONS, SMALL_TABLE, function_tables, storage
 from codegen.hardware import MemoryKind
-from codegen.schedule import job_count
 from pysim.arithmetic import ICCAD23
 from pysim.datapath import (
     ACCUMULATOR_LIMIT,

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, ClassVar, TypedDict, assert_never
 
-from codegen.architecture import HEADER_BEATS, Architecture, job_name, section_name
+from codegen.architecture import HEADER, HEADER_BEATS, JOB_BYTES, Architecture, job_name, section_name
 from common.errors import InputError
 from pysim.arithmetic import Kind
 from pysim.program import (
@@ -35,7 +35,6 @@ from pysim.program import (
     Linear,
     Norm,
     Operation,
-    Program,
     blocks,
     name_of,
 )
@@ -105,6 +104,7 @@ _LAYOUT = {
 }
 """Fields of a record in their order, as `struct` spells their sizes."""
 _RECORD = struct.Struct("<" + "".join(_LAYOUT.values()))
+assert _RECORD.size == JOB_BYTES
 _STORED = tuple(name for name, size in _LAYOUT.items() if "x" not in size)
 _PLAIN = frozenset(_STORED) - {"version", "engine", "source", "destination", "flags", "waits_for", "layer"}
 """Fields that a record holds as they are."""
@@ -189,7 +189,7 @@ class Job:
     name: str = field(default="", compare=False)
     kind: str = field(default="", compare=False)
 
-    RECORD_BYTES: ClassVar[int] = _RECORD.size
+    RECORD_BYTES: ClassVar[int] = JOB_BYTES
     """Bytes of a record."""
 
     @property
@@ -317,23 +317,6 @@ def job_table(architecture: Architecture) -> JobTable:
     maker = _Maker(architecture)
     jobs = [job for op in architecture.program for job in maker.jobs(op)]
     return tuple(_with_waits([*jobs, maker.output()]))
-
-
-def job_count(program: Program) -> int:
-    """Number of jobs of a network, on any hardware."""
-    return sum(map(_job_count, program)) + 1
-
-
-def _job_count(op: Operation) -> int:
-    match op:
-        case Embed():
-            return 5
-        case Norm() | Linear() | Attention() | Gate():
-            return 1
-        case Experts():
-            return 1 + 3 * op.experts
-        case _:
-            assert_never(op)
 
 
 def queue_lengths(
@@ -477,7 +460,7 @@ class _Maker:
             rows=tokens,
             channels=op.output.channels,
             out_words=words,
-            first=self.sections["header"],
+            first=self.sections[HEADER],
             settings_beats=HEADER_BEATS,
             beats=tokens * words * architecture.position_word_beats,
             **self._places(Region.NONE, Region.STREAM),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codegen.architecture import (
+    JOBS,
     NORM_RECORD_BYTES,
     PRODUCT_SHIFT,
     RECORD_BYTES,
@@ -18,6 +19,7 @@ from codegen.architecture import (
     Section,
     ceil_div,
 )
+from codegen.schedule import job_table
 from common.errors import OverflowRiskError
 from common.packing import ImageLayout, OutputLayout
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic
@@ -51,6 +53,7 @@ def pack_weights(design: Design, architecture: Architecture) -> Bytes:
 
     Raises:
         OverflowRiskError: a bias needs more bits than its record has.
+        InputError: a number of the job table is too large for its field.
     """
     return _PACKERS[design.arithmetic](design, architecture).pack()
 
@@ -202,8 +205,7 @@ class _Packer(ABC):
         architecture, op = self.architecture, section.op
         match op:
             case None:
-                row = self.header() if section.layer is None else self._settings(section.layer)
-                return whole_beats(row[None], architecture.beat_bytes)
+                return whole_beats(self._plain(section)[None], architecture.beat_bytes)
             case Embed():
                 position = self.design.tensors[op.position.name].astype(np.int32)
                 words = _whole_words(position, architecture.lanes).reshape(-1, architecture.lanes)
@@ -216,6 +218,12 @@ class _Packer(ABC):
                 return np.concatenate([self._gate(op, task) for task in range(op.tasks)])
             case _:
                 assert_never(op)
+
+    def _plain(self, section: Section) -> NDArray[Any]:
+        """Contents of a section of no operation."""
+        if section.name == JOBS:
+            return np.frombuffer(b"".join(job.encode() for job in job_table(self.architecture)), np.uint8)
+        return self.header() if section.layer is None else self._settings(section.layer)
 
     def _settings(self, layer: int) -> NDArray[np.int32]:
         values = self.settings(blocks(self.architecture.program)[layer])

@@ -20,6 +20,7 @@ from edgemoe.options import (
     Batch,
     BoardName,
     Clock,
+    FitFlag,
     Heads,
     ImageSize,
     Json,
@@ -27,8 +28,10 @@ from edgemoe.options import (
     PrecisionName,
     QueuesFile,
     QueuesTask,
+    Resize,
     SourceName,
     TopK,
+    resizing,
 )
 from edgemoe.synthesis import verify_synthesis
 
@@ -143,7 +146,8 @@ def generate(
     any_size: Annotated[
         bool, typer.Option("--any-size", help="Generate, to verify it, even what the board has no room for.")
     ] = False,
-    fit: Annotated[bool, typer.Option("--fit", help="Resize and convert images that do not fit.")] = False,
+    resize: Resize = None,
+    fit: FitFlag = False,
     model: Annotated[
         Path | None,
         typer.Option(metavar="MODEL_DIR", help="Take the task heads of this float network along."),
@@ -168,7 +172,8 @@ def generate(
     chosen = chosen_hardware(
         console, Source(design.network, design), load_board(board), wish, must_fit=not any_size
     )
-    images = edgemoe.load_images(list(image), design, fit=fit) if image else None
+    how = resizing(resize, fit)
+    images = edgemoe.load_images(image, design, resize=how, say=console.note) if image else None
     network = edgemoe.load_model(model) if model is not None else None
     with console.progress("generating") as progress:
         build = edgemoe.generate(
@@ -261,6 +266,7 @@ def verify(
     """Prove that a build returns the simulator's integers."""
     from codegen.build import Build
     from codegen.csim import CsimResult
+    from codegen.verification import record
 
     console: Console = ctx.obj
     build = Build.load(build_dir)
@@ -268,15 +274,22 @@ def verify(
     synthesis = vitis or reports is not None
     if synthesis:
         verify_synthesis(console, build, reports)
+
+    def compared(name: str, part: CsimResult) -> None:
+        nonlocal result
+        result += part
+        if record(build, name, part, edgemoe.__version__) is None:
+            console.note(f"{build_dir}: cannot be written: the report will not know of this check")
+
     if check:
-        result += verify_check(console, build)
+        compared("check", verify_check(console, build))
     if csim or not (check or synthesis or rtl or rtl_dir or host):
         with console.progress("compiling") as progress:
-            result += edgemoe.verify(build_dir, progress=progress)
+            compared("csim", edgemoe.verify(build_dir, progress=progress))
     if rtl or rtl_dir:
-        result += verify_rtl(console, build, rtl_dir, list(image) if image else [])
+        compared("rtl", verify_rtl(console, build, rtl_dir, list(image) if image else []))
     if host:
-        result += verify_host(console, build, list(image) if image else images)
+        compared("host", verify_host(console, build, list(image) if image else images))
     if not result.engines:
         return
     show_verification(console, result)

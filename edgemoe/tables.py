@@ -16,7 +16,7 @@ from common.printable import one_line
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-    from edgemoe.evaluate import Stage
+    from edgemoe.runs import Stage
     from pysim.compare import LayerUsage
     from pysim.reports import TensorReport
 

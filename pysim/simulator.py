@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
+from common.tasks import task_number as by_name_or_number
 from pysim.arithmetic import Kind
 from pysim.design import Design
 from pysim.engines import Engines, engines_of
+from pysim.engines import IntArray as Stored
 from pysim.kernels.router import Routing
 from pysim.program import Attention, Embed, Experts, Gate, Linear, Norm, Operation, Value
 from pysim.spec import ModelSpec
@@ -48,12 +50,7 @@ class Simulation:
 
 def task_number(spec: ModelSpec, task: str | int) -> int:
     """Number of a task given by name or number."""
-    tasks = spec.tasks
-    if isinstance(task, int) and 0 <= task < len(tasks):
-        return task
-    if task in tasks:
-        return tasks.index(str(task))
-    raise InputError(f"task {task!r} is unknown", hint=f"the network's tasks are {', '.join(tasks)}")
+    return by_name_or_number(spec.tasks, task)
 
 
 def check_images(design: Design, images: NDArray[Any]) -> None:
@@ -132,25 +129,31 @@ class Machine:
         design: the quantised network.
         images: (images, channels, H, W) uint8.
         task: number of the task.
-        values: integers of every value that is there, by its name; tokens of all images are joined.
+        values: integers of every value that is there, by its name, in the type that the engines store them in;
+            tokens of all images are joined.
         routing: per MoE layer, the choices.
     """
 
     def __init__(self, design: Design, images: NDArray[np.uint8], task: int, *, hidden: bool = True) -> None:
-        """Begin with the images; `hidden` keeps the values inside experts, which nothing reads."""
+        """Begin with the images; `hidden` keeps the values inside experts and attention, which nothing reads."""
         self.design, self.images, self.task, self.hidden = design, images, task, hidden
         self.engines: Engines = engines_of(design)
-        self.values: dict[str, IntArray] = {}
+        self.values: dict[str, Stored] = {}
         self.routing: dict[int, Routing] = {}
 
     def __getitem__(self, value: Value) -> IntArray:
         """Integers of a value: (tokens, channels)."""
-        return self.values[value.name]
+        return self.values[value.name].astype(np.int64, copy=False)
 
     def heads(self, value: Value) -> IntArray:
         """(images * heads, tokens, head_dim) of queries, keys, values or the output of attention."""
-        by_head = self[value].reshape(len(self.images), value.rows, value.groups, -1).transpose(0, 2, 1, 3)
-        return by_head.reshape(-1, *by_head.shape[2:])
+        by_head = self._heads(value)
+        return by_head.reshape(-1, *by_head.shape[2:]).astype(np.int64, copy=False)
+
+    def _heads(self, value: Value) -> Stored:
+        """(images, heads, tokens, head_dim)."""
+        by_token = self.values[value.name].reshape(len(self.images), value.rows, value.groups, -1)
+        return by_token.transpose(0, 2, 1, 3)
 
     def fork(self) -> Machine:
         """A machine in the same state, to go another way."""
@@ -163,20 +166,21 @@ class Machine:
         results = self._run(op)
         self.values |= {value.name: result for value, result in zip(op.outputs, results, strict=False)}
 
-    def _run(self, op: Operation) -> Sequence[IntArray]:
-        engines = self.engines
+    def _run(self, op: Operation) -> Sequence[Stored]:
+        engines, values = self.engines, self.values
         match op:
             case Embed():
                 return [self._embed(op)]
             case Norm():
-                return engines.norm(op, self[op.input])
+                return engines.norm(op, values[op.input.name])
             case Linear():
-                old = None if op.added is None else self[op.added]
-                return np.split(engines.linear(op, self[op.input], old), len(op.results), axis=1)
+                old = None if op.added is None else values[op.added.name]
+                result = engines.linear(op, values[op.input.name], old)
+                return np.split(result, len(op.results), axis=1)
             case Attention():
                 return self._attention(op)
             case Gate():
-                logits = engines.logits(op, self.task, self[op.input])
+                logits = engines.logits(op, self.task, values[op.input.name])
                 assert op.layer is not None
                 routing = self.routing[op.layer] = engines.route(op, logits)
                 return [logits, routing.scores]
@@ -185,7 +189,7 @@ class Machine:
             case _:
                 assert_never(op)
 
-    def _embed(self, op: Embed) -> IntArray:
+    def _embed(self, op: Embed) -> Stored:
         x = np.tile(self.design.integers(op.position), (len(self.images), 1, 1))
         rows = x[:, op.prefix :]
         pixels = self.engines.pixels(op, self.images)
@@ -193,16 +197,19 @@ class Machine:
         x[:, op.prefix :] = embedded.reshape(rows.shape)
         return x.reshape(-1, op.output.channels)
 
-    def _attention(self, op: Attention) -> list[IntArray]:
-        mixed, scores = self.engines.attention(op, *(self.heads(value) for value in op.inputs))
+    def _attention(self, op: Attention) -> list[Stored]:
+        q, k, v = (self._heads(value) for value in op.inputs)
+        mixed, scores = self.engines.attention(op, q, k, v, keep_scores=self.hidden)
         by_head = (len(self.images), op.heads, op.tokens)
         mixed = mixed.reshape(*by_head, op.head_dim).transpose(0, 2, 1, 3)
-        return [scores.reshape(*by_head, op.tokens), mixed.reshape(-1, op.output.channels)]
+        return [scores.reshape(*by_head, scores.shape[-1]), mixed.reshape(-1, op.output.channels)]
 
-    def _experts(self, op: Experts) -> list[IntArray]:
+    def _experts(self, op: Experts) -> list[Stored]:
         assert op.layer is not None
         routing = self.routing[op.layer]
-        x, parts = self.engines.experts(op, routing, self[op.fc1.input], self[op.stream])
+        x, parts = self.engines.experts(
+            op, routing, self.values[op.fc1.input.name], self.values[op.stream.name]
+        )
         hidden = np.zeros((*routing.experts.shape, op.hidden.channels if self.hidden else 0), np.int64)
         for part in parts if self.hidden else ():
             tokens, slot = np.nonzero(routing.experts == part.expert)

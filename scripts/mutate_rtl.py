@@ -71,6 +71,8 @@ TABLES: Final = {"exp2": EXP2, "gelu": GELU_DELTA, "reciprocal": RECIPROCAL, "rs
 
 STALLS: Final = 7
 
+_NO_LOGIC = re.compile(r"//[^\n]*|^`if\w+ (?:SYNTHESIS|FORMAL)$.*?^`endif$", re.MULTILINE | re.DOTALL)
+"""Comments and checks."""
 _ENTRY = re.compile(r"(?<=\{)(\d+)'d(\d+), (-?)(\d+)'sd(\d+)(?=\})")
 _SHIFT = re.compile(r"(?:>>>|>>|<<) (?:[\w']+|\()")
 _DELAY = re.compile(r"(?<=\.CYCLES\()(?=[^)])")
@@ -131,7 +133,7 @@ class TableResult:
 
 def sites(file: str, text: str, generator: np.random.Generator) -> Iterator[Mutant]:
     """One mutant for every place that can be changed; the generator chooses among the bits of a number."""
-    code = re.sub(r"//[^\n]*", lambda comment: " " * len(comment[0]), text)
+    code = _NO_LOGIC.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
     is_table = "_rom_" in file
 
     def mutant(kind: str, found: re.Match[str], after: str) -> Mutant:

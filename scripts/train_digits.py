@@ -27,6 +27,7 @@ from torch.nn import functional
 
 from common.errors import InputError
 from frontend import digits
+from frontend.fashion import Garments
 from frontend.network import Network
 from pysim.files import require_new
 from pysim.spec import read_spec
@@ -47,24 +48,25 @@ BALANCE: Final = 0.01
 CLIP_NORM: Final = 1.0
 
 
-def sine_positions(dim: int) -> Tensor:
-    """Waves over the rows and columns of patches, ``(64, dim)``: a start that already knows neighbours."""
-    side = torch.arange(digits.PATCHES_PER_SIDE)
+def sine_positions(dim: int, side: int) -> Tensor:
+    """Waves over the rows and columns of patches, ``(side**2, dim)``: a start that already knows neighbours."""
+    places = torch.arange(side)
     waves = dim // 4
-    angles = side[:, None] * torch.pi / digits.PATCHES_PER_SIDE * (1 + torch.arange(waves) / 2)
+    angles = places[:, None] * torch.pi / side * (1 + torch.arange(waves) / 2)
     line = torch.cat([angles.sin(), angles.cos()], dim=1)
-    rows, columns = torch.meshgrid(side, side, indexing="ij")
+    rows, columns = torch.meshgrid(places, places, indexing="ij")
     return torch.cat([line[rows.flatten()], line[columns.flatten()]], dim=1) * POSITION_SCALE
 
 
-def fresh_network() -> Network:
-    """The demo network with random weights, in the shape that the package ships."""
-    net = Network(read_spec(SHAPE))
+def fresh_network(shape: Path = SHAPE, mean: float = PIXEL_MEAN, std: float = PIXEL_STD) -> Network:
+    """A network with random weights, in a shape that the package ships, for pixels of this mean and deviation."""
+    net = Network(read_spec(shape))
     with torch.no_grad():
         # Start as if the pixels had zero mean and unit variance, which the weights then absorb.
-        net.patch_embed.weight /= PIXEL_STD
-        net.patch_embed.bias.copy_(-PIXEL_MEAN * net.patch_embed.weight.sum(dim=(1, 2, 3)))
-        net.pos_embed[1:] = sine_positions(net.spec.dim)
+        net.patch_embed.weight /= std
+        net.patch_embed.bias.copy_(-mean * net.patch_embed.weight.sum(dim=(1, 2, 3)))
+        side = net.spec.image_size[0] // net.spec.patch_size
+        net.pos_embed[1:] = sine_positions(net.spec.dim, side)
     return net
 
 
@@ -76,8 +78,8 @@ class Batch:
     labels: dict[str, Tensor]
 
 
-def to_batch(scenes: digits.Scenes) -> Batch:
-    """Convert scenes to tensors; the network reads the pixel ``p`` as ``p / 256``."""
+def to_batch(scenes: digits.Scenes | Garments) -> Batch:
+    """Convert labelled images to tensors; the network reads the pixel ``p`` as ``p / 256``."""
     return Batch(
         images=torch.from_numpy(scenes.images).float() / 256,
         labels={task: torch.from_numpy(labels) for task, labels in scenes.labels.items()},
@@ -110,7 +112,7 @@ def task_loss(net: Network, batch: Batch, task: str) -> Tensor:
     return fit + BALANCE * balance_loss(net)
 
 
-def make_optimizer(net: Network) -> torch.optim.AdamW:
+def make_optimizer(net: Network, learning_rate: float = LEARNING_RATE) -> torch.optim.AdamW:
     """AdamW; norms, biases, embeddings and gates are not decayed."""
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
@@ -118,7 +120,7 @@ def make_optimizer(net: Network) -> torch.optim.AdamW:
         is_matrix = name.endswith("weight") and parameter.ndim > 1 and "gate" not in name
         (decayed if is_matrix else plain).append(parameter)
     groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98))
 
 
 def cosine(steps: int) -> Callable[[int], float]:
@@ -157,7 +159,7 @@ def train(net: Network, sources: digits.Sources, epochs: int, seed: int) -> None
 @torch.no_grad()
 def evaluate(net: Network, scenes: Batch) -> None:
     """Print the accuracy of every task and how often each task chooses each expert."""
-    for task in TASKS:
+    for task in net.spec.tasks:
         right = net.predict(scenes.images, task).argmax(dim=-1) == scenes.labels[task]
         print(f"held-out accuracy, {task}: {100 * right.double().mean().item():.2f} % of {right.numel()}")
         for layer, moe in net.moes():
@@ -166,6 +168,15 @@ def evaluate(net: Network, scenes: Batch) -> None:
                 f"  experts in layer {layer} (%): "
                 + " ".join(f"{100 * part:5.1f}" for part in share.tolist())
             )
+
+
+def make_repeatable(seed: int, threads: int) -> None:
+    """Seed torch, and have it add in the same order every time."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True)
+    # Filling new tensors only guards against reading uninitialised memory, and costs a tenth of the time.
+    setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -181,11 +192,7 @@ def parse_arguments() -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> None:
     """Train, evaluate on the held-out split, and write the model folder."""
     require_new(arguments.out)
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(arguments.seed)
-    torch.use_deterministic_algorithms(True)
-    # Filling new tensors only guards against reading uninitialised memory, and costs a tenth of the time.
-    setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
+    make_repeatable(arguments.seed, arguments.threads)
     net = fresh_network()
     print(f"{sum(parameter.numel() for parameter in net.parameters())} parameters")
     start = time.perf_counter()

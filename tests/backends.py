@@ -35,8 +35,8 @@ from pysim.kernels import iccad23
 from pysim.kernels.attention import attention, first_keys
 from pysim.kernels.embed import pixel_operands
 from pysim.kernels.gelu import activate
-from pysim.kernels.layernorm import normalize
-from pysim.kernels.linear import Requantise, accumulate
+from pysim.kernels.layernorm import layer_norm, normalize
+from pysim.kernels.linear import Requantise, Weights, accumulate
 from pysim.kernels.moe import run_experts
 from pysim.kernels.router import Routing, route
 from pysim.kernels.softmax import probabilities, single_pass
@@ -100,8 +100,10 @@ def _linear(
     **_widths: int,
 ) -> Output:
     # A Design stores weights in the narrowest type.
-    sums = accumulate(x, weight.astype(integers(weight_width).dtype), bias)
-    return {"sums": sums, "y": Requantise(multiplier, shift)(sums, integers(out_width), addend)}
+    narrow = weight.astype(integers(weight_width).dtype)
+    products = Weights.of(narrow, int(np.abs(x).max(initial=0))).products(x)
+    y = Requantise(multiplier, shift)(products, integers(out_width), addend, bias)
+    return {"sums": accumulate(x, narrow, bias), "y": y}
 
 
 def _mantissa(unit: Callable[[IntArray], tuple[IntArray, IntArray]]) -> Callable[..., Output]:
@@ -142,9 +144,8 @@ def _attention(
 def _layernorm(
     x: IntArray, epsilon: int, gamma: IntArray, beta: IntArray, shift: int, out_width: int, **_widths: int
 ) -> Output:
-    normalized = normalize(x, epsilon)
-    y = shift_by(shift)(normalized * gamma + beta, integers(out_width))
-    return {"normalized": normalized, "y": y}
+    (y,) = layer_norm(x, epsilon, gamma, beta, [(shift, integers(out_width))])
+    return {"normalized": normalize(x, epsilon), "y": y.astype(np.int64)}
 
 
 def _router(logits: IntArray, k: int, over_selected: int) -> Output:
@@ -402,11 +403,12 @@ HARDWARE = {
         _requantising(
             "8-bit", 129, "gelu_tanh", weight_width=8, activation_width=8, attention_width=8, gate_width=8
         ),
+        _requantising("10-bit", 129, weight_width=8, activation_width=10, attention_width=10, gate_width=10),
         _requantising("18-bit", 129, "quick_gelu", activation_width=18, attention_width=18),
         _ORIGINAL,
     )
 }
-"""A case runs on the first that has it. The 8-bit one multiplies two weights at once."""
+"""A case runs on the first that has it. Those of 8 and 10 bits multiply two weights at once."""
 
 
 def hardware_of(case: Case) -> Hardware | None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from numba import njit
 
-from edgemoe.evaluate import run_task
+from edgemoe.runs import run_task
 from pysim.design import Design
 from pysim.kernels import compiling
 
@@ -51,7 +51,7 @@ def test_simulations_are_timed_by_it(
     designs: dict[str, Design], images: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter([100.0, 102.5])
-    monkeypatch.setattr("edgemoe.evaluate.clock", lambda: next(times))
+    monkeypatch.setattr("edgemoe.runs.clock", lambda: next(times))
     assert run_task(designs["w8a8"], images[:1], "depth").seconds == 2.5
 
 

@@ -28,12 +28,13 @@ from cases import CASES, Case
 from common.errors import InputError, OverflowRiskError
 from pysim import accuracy, tables
 from pysim.activations import ACTIVATIONS
-from pysim.datapath import EXPONENTIAL, NORMALIZED, PROBABILITY, SCORE
+from pysim.datapath import EXPONENTIAL, GELU_INPUT, NORMALIZED, PROBABILITY, SCORE
 from pysim.formats import Format
 from pysim.kernels import iccad23
-from pysim.kernels.attention import AttentionResult, attention
+from pysim.kernels.attention import AttentionResult, attention, first_keys
+from pysim.kernels.gelu import activate, activate_sums
 from pysim.kernels.layernorm import MIN_EPSILON, normalize, variance_width
-from pysim.kernels.linear import accumulate, accumulator_width
+from pysim.kernels.linear import Requantise, Weights, accumulate, accumulator_width
 from pysim.kernels.softmax import probabilities, single_pass, softmax
 
 IntArray = NDArray[np.int64]
@@ -605,22 +606,82 @@ def test_accumulator_width_holds_every_sum(inputs: int, x_width: int, weight_wid
     assert (2 * largest).bit_length() + 1 <= accumulator_width(inputs, integers(x_width), weight_width)
 
 
-@pytest.mark.parametrize("weight", [1 << 22, -(1 << 22)])
+@pytest.mark.parametrize("weight", [1 << 31, -(1 << 31)])
 @pytest.mark.parametrize("x", [1 << 30, -(1 << 30)])
-def test_accumulate_refuses_what_float64_cannot_hold(x: int, weight: int) -> None:
-    # Two terms of 2**52: either sign of either operand counts, and the smallest sum that is too large.
-    operands = np.array([[x, 0]]), np.array([[weight, 0], [0, 0]])
-    with pytest.raises(OverflowRiskError, match=r"2 terms may reach 2\*\*54, expected under 2\*\*53"):
+def test_accumulate_refuses_what_64_bits_cannot_hold(x: int, weight: int) -> None:
+    # Two terms of 2**61: either sign of either operand counts, and the smallest sum that is too large.
+    operands = np.array([[x, x]]), np.array([[weight, weight], [0, 0]])
+    with pytest.raises(OverflowRiskError, match=r"2 terms may reach 2\*\*63, expected under 2\*\*62"):
         accumulate(*operands)
-    assert accumulate(operands[0] // 2, operands[1]).tolist() == [[x // 2 * weight, 0]]
+    assert accumulate(operands[0] // 2, operands[1]).tolist() == [[x * weight, 0]]
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_accumulate_is_exact_just_below_its_limit(sign: int) -> None:
-    x, weight = np.full((1, 2), sign * ((1 << 29) - 1)), np.full((1, 2), 1 << 23)
-    assert accumulate(x, weight)[0, 0] == sign * 2 * ((1 << 29) - 1) * (1 << 23)
-    odd = np.full((1, 3), 94906265)  # 3 * 94906265 * 31635421 is odd and just below 2**53
-    assert accumulate(odd, np.full((1, 3), sign * 31635421))[0, 0] == sign * 3 * 94906265 * 31635421
+@pytest.mark.parametrize(
+    ("bits", "below", "beyond"),
+    [(24, np.float32, np.float64), (53, np.float64, np.int64)],
+)
+def test_sums_are_exact_on_both_sides_of_a_float_type(
+    bits: int, below: type[np.generic], beyond: type[np.generic], sign: int
+) -> None:
+    """The largest odd sum that is trusted to a type, and the next two, of which it could not hold the second."""
+    for more, dtype in ((-1, below), (0, beyond), (1, beyond)):
+        weight = sign * np.array([[(1 << bits) + more]])
+        assert Weights.of(weight, 1).matrix.dtype == dtype
+        assert accumulate(np.ones((1, 1), np.int64), weight).tolist() == weight.tolist()
+
+
+def test_weights_of_float32_are_those_whose_sums_fit_whatever_their_number() -> None:
+    """What counts is the sum of magnitudes of a row: ten-bit operands of 768 ordinary weights stay in float32."""
+    weight = np.random.default_rng(0).integers(-40, 41, (16, 768)).astype(np.int8)
+    x = np.random.default_rng(1).choice([-512, 511], (5, 768))
+    weights = Weights.of(weight, 512)
+    assert weights.matrix.dtype == np.float32
+    assert 768 * 40 * 512 < 1 << 24 < 768 * 127 * 512
+    np.testing.assert_array_equal(weights.products(x), x @ weight.T.astype(np.int64))
+    assert Weights.of(np.full((1, 768), 127, np.int8), 512).matrix.dtype == np.float64
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_sums_are_activated_as_by_three_steps(name: str, dtype: type[np.generic]) -> None:
+    rng = np.random.default_rng(3)
+    sums = rng.integers(-(1 << 22), 1 << 22, (7, 33)).astype(dtype)
+    bias = rng.integers(-(1 << 20), 1 << 20, 33)
+    before = Requantise(rng.integers(1, 1 << 16, 33), rng.integers(10, 20, 33))
+    after = Requantise(np.array([50000]), np.array([30]))
+    activation, out, zero = ACTIVATIONS[name], integers(20), -100
+    found = np.zeros(sums.shape, np.int32)
+    activate_sums(activation, sums, bias, before, after, zero, out, found)
+    inner = before(sums.astype(np.int64) + bias, GELU_INPUT)
+    assert {GELU_INPUT.min, GELU_INPUT.max} <= set(inner.ravel().tolist())
+    np.testing.assert_array_equal(found, after(activate(activation, inner), out, zero))
+    assert {-100, out.max} < set(found.ravel().tolist())
+
+
+def test_attention_without_its_scores_is_the_same() -> None:
+    q, k, v = np.random.default_rng(4).integers(-3000, 3000, (3, 5, 37, 8))
+    with_scores, without = (
+        attention(
+            q,
+            k,
+            v,
+            attention_rows=4,
+            score_shift=8,
+            attention_shift=0,
+            out=integers(16),
+            keep_scores=keep,
+        )
+        for keep in (True, False)
+    )
+    assert without.scores.size == 0
+    for name in ("output", "maxima", "sums"):
+        np.testing.assert_array_equal(getattr(with_scores, name), getattr(without, name))
+    # What a row sums up is what the single pass, key by key, makes of its scores.
+    first = np.tile(first_keys(37, 4), 5)
+    maxima, sums = single_pass(with_scores.scores.reshape(-1, 37), first)
+    np.testing.assert_array_equal(without.maxima.ravel(), maxima)
+    np.testing.assert_array_equal(without.sums.ravel(), sums)
 
 
 def test_accumulate_of_nothing() -> None:

@@ -29,6 +29,9 @@ CODE = """
 assign y = x >>> shift; assign z = x << (a - b); assign w = x >> 1;
 edgemoe_delay #(.WIDTH(1), .CYCLES(${N})) d ();
 wire [5:0] limit = 6'd27;
+`ifndef SYNTHESIS
+  assert (count < 6'd27);
+`endif
 """
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 from collections.abc import Iterator
+from enum import IntEnum
 from itertools import pairwise
 from typing import Any
 
@@ -13,11 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blank import blank
-from codegen.architecture import Architecture
+from codegen.architecture import HEADER, JOBS, Architecture, job_count
 from codegen.hardware import Hardware
-from codegen.schedule import Engine, Job, Region, followers, job_count, job_table, running
+from codegen.schedule import RECORD_VERSION, Engine, Job, Region, followers, job_table, running
+from codegen.weight_image import pack_weights
 from common.errors import InputError
+from designs import random_design
 from frontend.zoo import find_spec, zoo_names
+from hls import TEMPLATES
 from pysim.precision import PRESETS
 from pysim.spec import ModelSpec
 from test_record import specs
@@ -38,6 +43,48 @@ def with_fields(job: Job, fields: dict[str, Any]) -> Job:
 @pytest.fixture(scope="module")
 def micro() -> Architecture:
     return blank(SHAPES["micro"], PRESETS["w8a8"], NARROW)
+
+
+PACKAGE = (TEMPLATES / "rtl/accelerator/job_pkg.sv").read_text()
+
+
+@pytest.mark.parametrize(("enum", "prefix"), [(Engine, ""), (Region, "REGION_")])
+def test_the_package_numbers_engines_and_regions_as_records_do(enum: type[IntEnum], prefix: str) -> None:
+    for member in enum:
+        assert f" {prefix}{member.name} = 8'd{member.value}" in PACKAGE
+    type_name = enum.__name__.lower() + "_t"
+    body = re.search(r"enum logic \[7:0\] \{([^}]*)\} " + type_name, PACKAGE)
+    assert body is not None and body[1].count("=") == len(enum)
+
+
+def test_the_package_has_the_fields_of_a_record_at_their_places() -> None:
+    """A job with one field set at a time, cut into the bits that the structure gives each field."""
+    body = re.search(r"struct packed \{([^}]*)\} job_t;", PACKAGE)
+    flags = re.search(r"struct packed \{([^}]*)\} job_flags_t;", PACKAGE)
+    assert body is not None and flags is not None
+    places, place = {}, 0
+    for kind, high, name in reversed(re.findall(r"(\w+) (?:\[(\d+):0\] )?(\w+);", body[1])):
+        places[name] = place, int(high) + 1 if kind == "logic" else 8
+        place += places[name][1]
+    assert place == 8 * Job.RECORD_BYTES
+
+    def bits(name: str, **fields: Any) -> int:
+        record = int.from_bytes(Job(engine=Engine.POSITIONS, **fields).encode(), "little")
+        first, width = places[name]
+        return record >> first & ((1 << width) - 1)
+
+    renamed = {"group": "group_blocks"}
+    numbers = [name for group in WIDTHS.values() for name in group]
+    for name in numbers:
+        assert bits(renamed.get(name, name), **{name: 201}) == 201, name
+    assert bits("waits_for", waits_for=(Engine.OUTPUT,)) == 1 << Engine.OUTPUT
+    assert bits("layer", layer=77) == 77
+    assert bits("source", source=Region.MIXED) == Region.MIXED
+    assert bits("destination", destination=Region.MIXED) == Region.MIXED
+    assert bits("version") == RECORD_VERSION
+    assert f"JOB_VERSION = 8'd{RECORD_VERSION};" in PACKAGE
+    for bit, name in enumerate(reversed(re.findall(r"logic (\w+);", flags[1]))):
+        assert bits("flags", **{name: True}) == 1 << bit, name
 
 
 # --- Records ------------------------------------------------------------------------------------------------
@@ -61,7 +108,7 @@ WIDTHS = {
 }
 NUMBERS = {name: st.integers(0, most) for most, names in WIDTHS.items() for name in names}
 FLAGS = {name: st.booleans() for name, each in FIELDS.items() if each.default is False}
-JOBS = st.builds(
+ANY_JOB = st.builds(
     Job,
     engine=st.sampled_from(Engine),
     source=st.sampled_from(Region),
@@ -73,7 +120,7 @@ JOBS = st.builds(
 )
 
 
-@given(JOBS)
+@given(ANY_JOB)
 def test_records_of_random_jobs(job: Job) -> None:
     assert len(FIELDS) == 5 + len(NUMBERS) + len(FLAGS)
     assert Job.decode(job.encode()) == job
@@ -196,9 +243,9 @@ def _names(layer: int, experts: int) -> Iterator[str]:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_jobs_read_all_sections_once(shape: str) -> None:
-    """Every beat of the weight image is read once, in order, but for the gates of the other tasks."""
+    """Every beat behind the job table is read once, in order, but for the gates of the other tasks."""
     architecture = blank(SHAPES[shape], PRESETS["w16a16"], NARROW)
-    place, jobs = 0, job_table(architecture)
+    place, jobs = architecture.sections[HEADER], job_table(architecture)
     assert len(jobs) == job_count(architecture.program)
     for job in jobs:
         if not job.beats:
@@ -207,6 +254,23 @@ def test_jobs_read_all_sections_once(shape: str) -> None:
         tasks = architecture.gates if job.task_beats else 1
         place += job.settings_beats + job.beats + (tasks - 1) * job.task_beats
     assert place == architecture.sections["end"]
+
+
+@pytest.mark.parametrize(("ports", "width"), [(1, 64), (2, 128), (5, 128), (4, 512)])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_weight_image_begins_with_the_job_table(preset: str, ports: int, width: int) -> None:
+    """Record after record from its first byte on, whether a beat holds a part of a record or several."""
+    hardware = NARROW.changed(weight_ports=ports, axi_width=width)
+    design = random_design(SHAPES["micro"], PRESETS[preset], NARROW.attention_rows)
+    architecture = Architecture(design.network, hardware)
+    assert architecture.sections[JOBS] == 0
+    section = pack_weights(design, architecture)[: architecture.sections[HEADER]].tobytes()
+    jobs = job_table(architecture)
+    records = [section[64 * number : 64 * number + 64] for number in range(len(jobs))]
+    assert tuple(map(Job.decode, records)) == jobs
+    assert jobs[-1].engine is Engine.OUTPUT
+    rest = section[64 * len(jobs) :]
+    assert not any(rest) and len(rest) < architecture.beat_bytes
 
 
 @pytest.mark.parametrize("shape", SHAPES)

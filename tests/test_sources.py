@@ -33,7 +33,7 @@ TEMPLATES = [path for path in FILES if path.suffix == ".j2"]
 
 def uses_jinja(path: Path) -> bool:
     """SystemVerilog is full of double braces: names stand in `${ ... }` there."""
-    name = r"\$\{" if "rtl" in path.parts or path.name == "blackbox.v.j2" else r"\{\{"
+    name = r"\$\{" if "rtl" in path.relative_to(ROOT).parts or path.name == "blackbox.v.j2" else r"\{\{"
     return re.search(name + r"|\{%|\{#", path.read_text()) is not None
 
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from pysim.activations import ACTIVATIONS, Activation
 from pysim.datapath import GELU_INPUT
+from pysim.formats import Format
+from pysim.kernels.linear import Exact, Requantise
 from pysim.kernels.units import UnitTable, interpolate, unit_table
 from pysim.tables import GELU_DELTA
 
@@ -18,13 +20,52 @@ GELU_FRAC = GELU_DELTA.value_frac
 """Fraction bits of the exact output of every activation function, before requantisation."""
 
 
+@njit(cache=True, inline="always")
+def _scalar(x: int, table: UnitTable, limit: int, align: int) -> int:
+    """The function of one value; beyond the table it is ReLU."""
+    magnitude = abs(x)
+    delta = interpolate(table, min(magnitude, limit - 1))
+    return (max(x, 0) << align) - (delta if magnitude < limit else 0)
+
+
 @njit(cache=True, nogil=True)
 def _gelu(x: Any, table: UnitTable, align: int, out: Any) -> None:
     limit = 1 << (table.address_bits + table.step_bits)
     for i in range(x.size):
-        magnitude = abs(x[i])
-        delta = interpolate(table, magnitude) if magnitude < limit else 0
-        out[i] = (max(x[i], 0) << align) - delta
+        out[i] = _scalar(x[i], table, limit, align)
+
+
+@njit(cache=True, nogil=True)
+def _activate_sums(
+    sums: Any,
+    bias: Any,
+    before: Any,
+    inner: tuple[int, int],
+    table: Any,
+    align: int,
+    after: Any,
+    zero: int,
+    outer: tuple[int, int],
+    result: Any,
+) -> None:
+    tokens, channels = sums.shape
+    multiplier, half, shift = before
+    multiplier2, half2, shift2 = after
+    row = np.empty(channels, np.int64)
+    limit = 0 if table is None else 1 << (table.address_bits + table.step_bits)
+    for t in range(tokens):
+        # Three loops instead of one: the first and the last become vector instructions whatever the table is.
+        for c in range(channels):
+            value = ((np.int64(sums[t, c]) + bias[c]) * multiplier[c] + half[c]) >> shift[c]
+            row[c] = min(max(value, inner[0]), inner[1])
+        for c in range(channels):
+            if table is None:
+                row[c] = max(row[c], 0) << align
+            else:
+                row[c] = _scalar(row[c], table, limit, align)
+        for c in range(channels):
+            value = ((row[c] * multiplier2[c] + half2[c]) >> shift2[c]) + zero
+            result[t, c] = min(max(value, outer[0]), outer[1])
 
 
 @cache
@@ -51,6 +92,45 @@ def activate(activation: Activation, x: NDArray[np.int64]) -> NDArray[np.int64]:
     out = np.empty_like(flat)
     _gelu(flat, table, align, out)
     return out.reshape(x.shape)
+
+
+def activate_sums(
+    activation: Activation,
+    sums: Exact,
+    bias: NDArray[np.int64],
+    before: Requantise,
+    after: Requantise,
+    zero: int,
+    out: Format,
+    result: NDArray[Any],
+) -> None:
+    """Step from the sums of a linear layer to the operands of the next: requantise, `activate`, requantise.
+
+    The same integers as the three one after the other, row by row instead of in passes over all of them.
+
+    Args:
+        activation: which function.
+        sums: (tokens, channels) sums without their bias.
+        bias: (channels,).
+        before: from sums to `GELU_INPUT`.
+        after: from the function's result to `out`.
+        zero: what is added at last.
+        out: format of the results.
+        result: (tokens, channels) where they go.
+    """
+    count = sums.shape[1]
+    _activate_sums(
+        sums,
+        bias,
+        before.channels(count),
+        (GELU_INPUT.min, GELU_INPUT.max),
+        _table(activation.name),
+        GELU_FRAC - GELU_INPUT.frac,
+        after.channels(count),
+        zero,
+        (out.min, out.max),
+        result,
+    )
 
 
 def gelu(x: NDArray[np.int64]) -> NDArray[np.int64]:

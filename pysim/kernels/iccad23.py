@@ -14,7 +14,7 @@ from os import cpu_count
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import config, njit
 from numpy.typing import NDArray
 
 from pysim.formats import Format
@@ -94,7 +94,8 @@ def linear(x: IntArray, weight: NDArray[Any], bias: IntArray, *, shift: int) -> 
 
 
 def _each(part: Any, starts: Iterable[int]) -> None:
-    with ThreadPoolExecutor() as pool:
+    # As many threads as numba's own functions would take; a worker has one.
+    with ThreadPoolExecutor(config.NUMBA_NUM_THREADS) as pool:
         list(pool.map(part, starts))
 
 

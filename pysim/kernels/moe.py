@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from pysim.datapath import PROBABILITY
@@ -37,8 +39,27 @@ def run_experts(
         out: format of the residual stream.
     """
     result = residual.copy()
-    for number in routing.active:
-        queue, scores = routing.queue(int(number))
-        weighted = expert(int(number), tokens[queue]) * scores[:, None]
-        result[queue] = GATE_SCALE(weighted, out, result[queue])
+    for number in routing.active.tolist():
+        queue, scores = routing.queue(number)
+        _add_weighted(
+            expert(number, tokens[queue]),
+            scores,
+            queue,
+            int(GATE_SCALE.half[0]),
+            int(GATE_SCALE.shift[0]),
+            out.min,
+            out.max,
+            result,
+        )
     return result
+
+
+@njit(cache=True, nogil=True)
+def _add_weighted(
+    values: Any, scores: Any, queue: Any, half: int, shift: int, low: int, high: int, result: Any
+) -> None:
+    for i in range(values.shape[0]):
+        score, token = scores[i], queue[i]
+        for c in range(values.shape[1]):
+            value = ((np.int64(values[i, c]) * score + half) >> shift) + result[token, c]
+            result[token, c] = min(max(value, low), high)

@@ -47,8 +47,9 @@ RSQRT_TABLE = unit_table(RSQRT, octaves=2)
 
 @njit(cache=True, inline="always")
 def interpolate(table: UnitTable, index: int) -> int:
-    """Base plus chord at `index` = address and offset joined; `frac + step_bits` fraction bits."""
-    address = index >> table.step_bits
+    """Base plus chord at `index` >= 0 = address and offset joined; `frac + step_bits` fraction bits."""
+    # Unsigned, so that no code is made for indices that count from the end.
+    address = np.uint64(index) >> np.uint64(table.step_bits)
     offset = index & ((1 << table.step_bits) - 1)
     return (table.base[address] << table.step_bits) + table.slope[address] * offset
 

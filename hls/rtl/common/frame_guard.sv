@@ -39,4 +39,39 @@ module edgemoe_frame_guard #(
       dropping  <= out_last;
     end
 
+`ifndef SYNTHESIS
+  logic past_valid;
+  initial past_valid = 1'b0;
+  always_ff @(posedge ap_clk) begin
+    past_valid <= ap_rst_n;
+    if (ap_rst_n && past_valid) begin
+      assert (!(filling && dropping));
+      assert (!filling || malformed);
+      assert (!dropping || malformed);
+      // What is offered stays, if the producer keeps to it.
+      if ($past(out_valid && !out_ready) && $past(in_valid) == in_valid && $stable(in_data)) assert (out_valid);
+    end
+  end
+`endif
+`ifdef FORMAL
+  // Both sides are at the same place of a frame: the guard neither loses an end nor invents one.
+  logic in_frame;  // beats of a frame have been taken in, but not its last
+  logic out_frame;
+  initial assume (!ap_rst_n);
+  always_ff @(posedge ap_clk)
+    if (!ap_rst_n) begin
+      in_frame  <= 1'b0;
+      out_frame <= 1'b0;
+    end else begin
+      if (in_valid && in_ready) in_frame <= !in_last;
+      if (out_valid && out_ready) out_frame <= !out_last;
+    end
+  always_ff @(posedge ap_clk)
+    if (ap_rst_n && past_valid) begin
+      assert (in_frame == (dropping || (out_frame && !filling)));
+      assert (!filling || out_frame);
+      assert (!dropping || !out_frame);
+    end
+`endif
+
 endmodule
