@@ -162,7 +162,7 @@ def attention(
     few = max(1, FEW_SCORES // (heads * tokens**2))
     for start in range(0, count, few):
         part = slice(start * heads, (start + few) * heads)
-        # Under 2**53 for operands of up to 18 bits and heads of up to 2**17 channels, and shifted left: exact in float64.
+        # Under 2**53 for operands of up to 18 bits, heads of up to 2**17 channels, and shifted left: exact in float64.
         queries, keys, values = (
             each[start : start + few].astype(np.float64, order="C").reshape(-1, tokens, head_dim)
             for each in (q, k, v)
