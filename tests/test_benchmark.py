@@ -9,12 +9,13 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import edgemoe
 from codegen.build import Build
 from common.errors import InputError
 from edgemoe.cli import main
-from host import Accelerator
+from host import Accelerator, Result
 from host.benchmark import PERCENTILES, WARM_UP, Benchmark, as_lines, benchmark
 from host.power import Meter, find_sensors
 
@@ -36,7 +37,12 @@ def test_every_part_is_measured(
     image = edgemoe.random_images(built.design, 1)[0]
     runs: list[str] = []
     run = accelerator.run
-    monkeypatch.setattr(accelerator, "run", lambda *given: runs.append(str(given[1])) or run(*given))
+
+    def noted(pixels: NDArray[np.uint8], task: str) -> Result:
+        runs.append(task)
+        return run(pixels, task)
+
+    monkeypatch.setattr(accelerator, "run", noted)
     found = benchmark(accelerator, image, "depth", 5, sensors={"rail": lambda: 3.0}, clock=Clock(0.25))
     assert runs == ["depth"] * (WARM_UP + 5)
     assert set(found.latency_ms) == {*(f"p{percent}" for percent in PERCENTILES), "mean", "max"}
