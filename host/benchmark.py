@@ -1,4 +1,4 @@
-"""How fast the accelerator is as a program sees it: latency, images a second, time by part, energy."""
+"""Speed of the accelerator as a program sees it: latency, images a second, time by part, energy."""
 
 from __future__ import annotations
 

@@ -155,19 +155,21 @@ def attention(
     count, heads = len(q), math.prod(q.shape[1:-2])
     rows = count * heads
     first = first_keys(tokens, attention_rows)
-    left, right = max(-score_shift, 0), max(score_shift, 0)
     scores = np.empty((rows, tokens, tokens if keep_scores else 0), np.int64)
     maxima, sums = np.empty((rows, tokens), np.int64), np.empty((rows, tokens), np.int64)
     output = np.empty((rows, tokens, head_dim), np.int64)
     few = max(1, FEW_SCORES // (heads * tokens**2))
+    left, right = max(-score_shift, 0), max(score_shift, 0)
     for start in range(0, count, few):
         part = slice(start * heads, (start + few) * heads)
-        # Under 2**53 for operands of up to 18 bits, heads of up to 2**17 channels, and shifted left: exact in float64.
+        # Under 2**53 for operands of up to 18 bits and heads of up to 2**17 channels: exact in float64.
         queries, keys, values = (
             each[start : start + few].astype(np.float64, order="C").reshape(-1, tokens, head_dim)
             for each in (q, k, v)
         )
-        products = (queries * 2.0**left) @ keys.transpose(0, 2, 1)
+        products = queries @ keys.transpose(0, 2, 1)
+        if left:
+            products *= 1 << left
         _softmax_rows(
             products.reshape(-1, tokens),
             first,
