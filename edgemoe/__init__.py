@@ -1,11 +1,12 @@
 """edgemoe: multi-task mixture-of-experts Vision Transformers on edge FPGAs, bit by bit.
 
->>> import edgemoe
->>> model = edgemoe.init_model("micro")
->>> images = edgemoe.random_images(model, 2)
->>> design = edgemoe.quantize(model, images, precision="w8a8")
->>> edgemoe.simulate(design, images, task="depth").integers.shape
-(2, 9, 24)
+Examples:
+    >>> import edgemoe
+    >>> model = edgemoe.init_model("micro")
+    >>> images = edgemoe.random_images(model, 2)
+    >>> design = edgemoe.quantize(model, images, precision="w8a8")
+    >>> edgemoe.simulate(design, images, task="depth").integers.shape
+    (2, 9, 24)
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from codegen.hardware import Hardware
     from codegen.performance import Performance
     from edgemoe.accelerator import Accelerator
+    from edgemoe.evaluation import Evaluation
     from edgemoe.sources import Source
+    from frontend.decoder import Decoder
     from frontend.options import Imported, Options
     from pysim.compare import Comparison
     from pysim.design import Design
@@ -46,6 +49,7 @@ __all__ = [
     "compare",
     "default_hardware",
     "estimate",
+    "evaluate",
     "export_onnx",
     "fit",
     "generate",
@@ -259,6 +263,49 @@ def compare(
     if simulation is None:
         simulation = simulate(design, images, task, trace=True)
     return run(model, design, images, task, simulation)
+
+
+def evaluate(
+    design: Design,
+    model: Model,
+    data: str | Path | Mapping[str, NDArray[Any]],
+    task: str | int = 0,
+    *,
+    resize: str | None = None,
+    float_too: bool = True,
+    decoder: Decoder | None = None,
+    workers: int = 0,
+    scheduler: str | None = None,
+    resume: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Accuracy of a Design on labelled images, beside that of the float network, with 95 % intervals.
+
+    Args:
+        design: the design.
+        model: the float network that it was made from, whose head decodes the tokens of both.
+        data: an `.npz` file or a folder of labelled images, as `edgemoe evaluate --data` takes them; or arrays `images`
+            (images, channels, H, W) uint8 and `labels`.
+        task: name or number of the task.
+        resize: how to make pictures that do not fit the network, fit: `crop`, `stretch` or `pad`.
+        float_too: run the float network, too.
+        decoder: what decodes tokens where the task has no linear head: `frontend.decoder.load_decoder`.
+        workers: processes of one thread each; 0 is this process. A program that asks for some has its own work under
+            `if __name__ == "__main__":`, as each of them imports it.
+        scheduler: address of a Dask scheduler to run on instead.
+        resume: folder that keeps finished chunks: after an interruption, the same call goes on from there.
+        progress: called with images done and in total.
+    """
+    from edgemoe.chunks import Places
+    from edgemoe.evaluation import Job
+    from edgemoe.evaluation import evaluate as run
+    from edgemoe.labelled import labelled
+    from pysim.simulator import task_number
+
+    name = design.spec.tasks[task_number(design.spec, task)]
+    places = Places(workers, scheduler, None if resume is None else Path(resume))
+    found = labelled(data, design.spec, name, resize=resize)
+    return run(Job(design, model, name, decoder, float_too), found, places, progress=progress)
 
 
 def generate(

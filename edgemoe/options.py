@@ -47,6 +47,25 @@ QueuesTask = Annotated[
     str | None,
     typer.Option("--task", metavar="TASK", help="Task whose queues count; the first if not given."),
 ]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=1024,
+        metavar="N",
+        help="Processes of one thread each; 0 is this one, with all its threads.",
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Run on this Dask cluster instead, such as tcp://10.0.0.1:8786."),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Keep what is done here: after an interruption, the same command goes on."
+    ),
+]
 
 
 def resizing(resize: str | None, fit: bool) -> str | None:

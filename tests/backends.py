@@ -401,11 +401,12 @@ HARDWARE = {
         _requantising(
             "8-bit", 129, "gelu_tanh", weight_width=8, activation_width=8, attention_width=8, gate_width=8
         ),
+        _requantising("10-bit", 129, weight_width=8, activation_width=10, attention_width=10, gate_width=10),
         _requantising("18-bit", 129, "quick_gelu", activation_width=18, attention_width=18),
         _ORIGINAL,
     )
 }
-"""A case runs on the first that has it. The 8-bit one multiplies two weights at once."""
+"""A case runs on the first that has it. Those of 8 and 10 bits multiply two weights at once."""
 
 
 def hardware_of(case: Case) -> Hardware | None:

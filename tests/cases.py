@@ -548,6 +548,9 @@ def _rows() -> Iterator[Case]:
     yield linear("residual and multipliers", (7, 23, 11), bits=(8, 8, 24), addend=uniform, multipliers=True)
     yield linear("addend at both ends", (4, 9, 6), bits=(16, 16, 24), addend=ends)
     yield linear("signs by turns", (3, 64, 8), x=ends, weight=ends)
+    yield linear("10 bit", (7, 37, 12), bits=(10, 8, 10), multipliers=True)
+    yield linear("10 bit signs by turns", (3, 64, 8), bits=(10, 8, 10), x=ends, weight=ends)
+    yield linear("10 bit all minimum", (3, 64, 8), bits=(10, 8, 10), x=lowest, weight=lowest)
     yield linear("long sums", (2, 3072, 3), bits=(18, 18, 16), x=lowest, weight=lowest)
 
     for kernel in ("gelu", "gelu_tanh", "quick_gelu", "relu"):
@@ -647,6 +650,7 @@ def _rows() -> Iterator[Case]:
     yield attention("head dim 1", (2, 9, 1), 4)
     yield attention("8 bit", (2, 17, 16), 4, bits=(8, 8))
     yield attention("8 bit results of 16 bit values", (2, 17, 16), 4, bits=(16, 8), attention_shift=8)
+    yield attention("10 bit", (2, 17, 16), 4, bits=(10, 10))
     yield attention("18 bit", (2, 11, 16), 4, bits=(18, 18))
     yield attention("all minimum", (2, 11, 16), 4, q=lowest, k=lowest, v=lowest)
     yield attention("all minimum 8 bit", (2, 11, 16), 4, bits=(8, 8), q=lowest, k=lowest, v=lowest)
@@ -709,6 +713,7 @@ def _rows() -> Iterator[Case]:
     yield layernorm("epsilon larger than 32 bits of variance", (5, 31), epsilon=1 << 55)
     yield layernorm("8 bit stream", (5, 64), width=8, out=8)
     yield layernorm("8 bit result", (5, 48), out=8, shift=30)
+    yield layernorm("10 bit result", (5, 48), out=10, shift=28)
     yield layernorm("wide stream", (5, 31), width=27)
     yield layernorm("extreme gamma and beta", (5, 32), gamma=edges, beta=edges)
     yield layernorm("gamma all minimum", (5, 32), gamma=lowest, beta=lowest)

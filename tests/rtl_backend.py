@@ -96,6 +96,19 @@ SHAPES = {
             "gelu_tanh",
         ),
         Shape(
+            "10-bit",
+            Precision(
+                name="10-bit",
+                weight_width=8,
+                activation_width=10,
+                attention_width=10,
+                gate_width=10,
+                multipliers=True,
+            ),
+            _parallelism(8, 4, 64),
+            129,
+        ),
+        Shape(
             "18-bit",
             Precision(name="18-bit", activation_width=18, attention_width=18, multipliers=True),
             _parallelism(4, 1, 64),
@@ -105,7 +118,7 @@ SHAPES = {
         Shape("relu", Precision(name="relu"), _parallelism(4, 1, 64), 9, "relu"),
     )
 }
-"""A case runs on the first that has it. The 8-bit one multiplies two weights at once; groups of blocks differ."""
+"""A case runs on the first that has it. 8 and 10 bits multiply two weights at once; groups of blocks differ."""
 
 
 @cache

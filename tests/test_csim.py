@@ -57,6 +57,7 @@ FIVE_BITS = Precision(name="five bits", weight_width=5, activation_width=5, mult
 CASES = {
     "narrow-8-bit-batch": Case("w8a8", NARROW, batch=2, task=1, fields={"activation": "quick_gelu"}),
     "narrow-16-bit": Case("w16a16", NARROW),
+    "ten-bit-activations": Case("w8a10", NARROW, batch=2, moe={"layers": [1]}, fields={"depth": 2}),
     "single-lane": Case(
         "w8a8",
         SINGLE,

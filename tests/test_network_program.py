@@ -136,6 +136,7 @@ EXACT = {
 TYPES = {
     "w16a16": EXACT | {"w": "int16", "m": "-"},
     "w8a8": EXACT | {"w": "int8", "m": "uint16"},
+    "w8a10": EXACT | {"w": "int8", "m": "uint16"},
     "iccad23": {"w": "int16", "b": "int16", "gb": "int32", "g": "int16", "f": "int32"}
     | dict.fromkeys("mseaz", "-"),
 }
