@@ -635,3 +635,61 @@ def test_a_folder_without_settings_is_as_its_file(vit: Model, hub: Hub) -> None:
     assert any(
         "assumed, as tensors do not say it: activation gelu, norm_eps 1e-12" in r for r in imported.remarks
     )
+
+
+VALUES: list[Any] = [
+    None,
+    True,
+    False,
+    -1,
+    0,
+    2,
+    1e30,
+    0.5,
+    "x",
+    "",
+    [],
+    {},
+    [1, 2],
+    [0.5] * 3,
+    {"a": 1},
+    1 << 100,
+    [[1]],
+]
+"""Values that settings are replaced by."""
+
+
+def mutated(content: Content, rng: np.random.Generator) -> Content:
+    """Some settings replaced, taken out or renamed, on any level."""
+    content = json.loads(json.dumps(content))
+    for _ in range(rng.integers(1, 3)):
+        place, key = content, str(rng.choice(list(content)))
+        while isinstance(place[key], dict) and place[key] and rng.integers(3):
+            place = place[key]
+            key = str(rng.choice(list(place)))
+        match rng.integers(4):
+            case 0:
+                del place[key]
+            case 1:
+                place[f"{key}_"] = place.pop(key)
+            case _:
+                place[key] = VALUES[int(rng.integers(len(VALUES)))]
+    return content
+
+
+@pytest.mark.parametrize("timm", [False, True])
+def test_damaged_settings_are_read_or_refused(hub: Hub, timm: bool) -> None:
+    """Nothing but our errors comes out, and each names a file."""
+    folder, rng, refusals = hub(timm=timm), np.random.default_rng(9), []
+    for number in range(150):
+        name = "preprocessor_config.json" if not timm and number % 2 else "config.json"
+        content = TIMM if timm else IMAGES if number % 2 else CONFIG
+        whole = (folder / name).read_text()
+        (folder / name).write_text(json.dumps(mutated(content, rng)))
+        try:
+            import_model(folder)
+        except InputError as error:
+            assert str(folder) in error.message
+            refusals.append(error.message)
+        (folder / name).write_text(whole)
+    assert 30 < len(refusals) < 150 and len(set(refusals)) > 20
