@@ -312,15 +312,19 @@ class _Quantizer:
     def _score_fracs(self, op: Attention, *largest: float) -> tuple[int, int]:
         """Fraction bits of queries and of keys, by their largest values."""
         q_frac, k_frac = (
-            min(power_of_two(each, op.query.format.width), self._finest(each)) for each in largest
+            min(
+                power_of_two(each, op.query.format.width),
+                self._finest(each),
+                _FINEST_FRAC - op.score_lift // 2,
+            )
+            for each in largest
         )
         shift = q_frac + k_frac - SCORE.frac
-        if shift < 0:
+        if shift < -op.score_lift:
             raise OverflowRiskError(
-                f"blocks.{op.layer}: queries and keys of {op.query.format.width} bits, up to {largest[0]:.3g} and "
-                f"{largest[1]:.3g}, have {q_frac} and {k_frac} fraction bits: their products are coarser than scores, "
-                f"which have {SCORE.frac}",
-                hint="choose a larger attention_width; if it is 16 already, check the query and key weights",
+                f"blocks.{op.layer}: queries and keys up to {largest[0]:.3g} and {largest[1]:.3g} have {q_frac} and "
+                f"{k_frac} fraction bits in {op.query.format.width} bits: scores of them leave the softmax's range",
+                hint="check the query and key weights",
             )
         self._store(op.score_shift, (), shift)
         return q_frac, k_frac

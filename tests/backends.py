@@ -28,6 +28,7 @@ from codegen.render import render
 from common.errors import InputError
 from oracles import ORACLES
 from pysim.activations import ACTIVATIONS, Activation
+from pysim.datapath import score_lift
 from pysim.formats import Format
 from pysim.gates import GateKind
 from pysim.kernels import iccad23
@@ -341,6 +342,7 @@ def _requantising(name: str, tokens: int, activation: str = "gelu", **widths: in
     def fits_attention(i: dict[str, Any]) -> bool:
         return (
             i["width"] <= heads
+            and i["score_shift"] >= -score_lift(heads)
             and i["out_width"] == operand
             and i["q"].shape[1] <= tokens
             and i["q"].shape[2] <= dim

@@ -666,6 +666,10 @@ def _rows() -> Iterator[Case]:
     yield attention("large shift", (2, 13, 8), 4, attention_shift=12)
     yield attention("edges", (3, 17, 8), 4, q=edges, k=edges, v=edges)
     yield attention("score shift 0", (2, 13, 8), 4, bits=(8, 8), q=within(-9, 9), score_shift=0)
+    yield attention("8 bit, left", (2, 13, 8), 4, bits=(8, 8), q=within(-9, 9), k=within(-9, 9), score_shift=-5)
+    yield attention("8 bit, as far left as it goes", (2, 13, 8), 4, bits=(8, 8), k=within(-1, 1), score_shift=-16)
+    yield attention("8 bit, ends to the left", (2, 11, 16), 4, bits=(8, 8), q=ends, k=ends, score_shift=-9)
+    yield attention("8 bit, left by one", (2, 13, 8), 4, bits=(8, 8), score_shift=-1)
     yield attention("m3vit head", (1, 129, 64), 8)
     # Scores are q * k of one channel here, in units of 2**-12: the sums, and so their alignment, are chosen.
     one: dict[str, Any] = {"q": constant(1), "score_shift": 0}

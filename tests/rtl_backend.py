@@ -25,6 +25,7 @@ from codegen.rtl.render import render
 from codegen.rtl.simulation import Scenario, build, play
 from codegen.weight_image import pack_gate, pack_linear, pack_norm, pack_records
 from pysim.activations import ACTIVATIONS
+from pysim.datapath import score_lift
 from pysim.precision import Precision
 from pysim.program import Destination
 from pysim.spec import ModelSpec, MoeSpec
@@ -161,6 +162,7 @@ def _has(case: Case, shape: str) -> bool:
         keys, head_dim = i["q"].shape[1:]  # type: ignore[union-attr]
         rows = min(int(i["attention_rows"]), keys)
         fits = keys <= tokens and head_dim <= 64 and rows <= SHAPES[shape].hardware.attention_rows
+        fits = fits and i["score_shift"] >= -score_lift(p.attention_width)
         return bool(fits and i["width"] <= p.attention_width and i["out_width"] == p.activation_width)
     if case.kernel == "linear":
         to_residual = i["out_width"] == p.residual_width
