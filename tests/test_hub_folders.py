@@ -547,6 +547,76 @@ def test_the_size_that_pictures_get_may_be_another_where_the_callers_choice_is_c
     assert import_model(folder, Options(image_size=(8, 16))).model.spec.image_size == (8, 16)
 
 
+# How pictures are made to fit
+
+
+@pytest.mark.parametrize(
+    ("images", "fit"),
+    [
+        ({}, ("stretch", 1.0, "bilinear")),
+        (
+            {
+                "resample": 3,
+                "size": {"height": 10, "width": 20},
+                "do_center_crop": True,
+                "crop_size": {"height": 8, "width": 16},
+            },
+            ("stretch", 0.8, "bicubic"),
+        ),
+        ({"do_resize": False}, None),
+        ({"resample": 9}, None),
+        ({"resample": WITHOUT}, None),
+        (
+            {
+                "size": {"height": 20, "width": 20},
+                "do_center_crop": True,
+                "crop_size": {"height": 8, "width": 16},
+            },
+            None,
+        ),
+        ({"size": {"height": WITHOUT, "width": WITHOUT, "longest_edge": 16}}, None),
+    ],
+)
+def test_pictures_of_hugging_face(hub: Hub, images: Content, fit: tuple[str, float, str] | None) -> None:
+    imported = import_model(hub(images=images))
+    pictures = imported.model.spec.pictures
+    assert (None if pictures is None else tuple(pictures.fit)) == fit
+    assert any("in a way that --resize does not know" in remark for remark in imported.remarks) == (
+        fit is None
+    )
+
+
+def test_pictures_of_square_networks(micro_with: MakeModel, hub: Hub) -> None:
+    """The shorter side is resized and the middle cut out, as for DINOv2 and CLIP."""
+    square = micro_with(moe=None, tasks=["a"], task_heads={}, depth=1, image_size=(28, 28))
+    state = hugging_face_state(square)
+    config = {"image_size": 28, "num_hidden_layers": 1, "id2label": WITHOUT, "intermediate_size": WITHOUT}
+    size = {"height": WITHOUT, "width": WITHOUT, "shortest_edge": 32}
+    images = {"size": size, "do_center_crop": True, "crop_size": {"height": 28, "width": 28}, "resample": 3}
+    pictures = import_model(hub(config, images, state=state)).model.spec.pictures
+    assert pictures is not None and tuple(pictures.fit) == ("crop", 0.875, "bicubic")
+
+
+@pytest.mark.parametrize(
+    ("cfg", "fit"),
+    [
+        ({}, ("crop", 0.9, "bicubic")),
+        ({"crop_pct": WITHOUT, "interpolation": WITHOUT, "crop_mode": WITHOUT}, ("crop", 0.875, "bicubic")),
+        ({"crop_mode": "squash", "crop_pct": 1, "interpolation": "lanczos"}, ("stretch", 1.0, "lanczos")),
+        ({"crop_mode": "border"}, None),
+        ({"interpolation": "random"}, None),
+        ({"crop_pct": 1.1}, None),
+    ],
+)
+def test_pictures_of_timm(hub: Hub, cfg: Content, fit: tuple[str, float, str] | None) -> None:
+    imported = import_model(hub({"pretrained_cfg": cfg}, timm=True))
+    pictures = imported.model.spec.pictures
+    assert (None if pictures is None else tuple(pictures.fit)) == fit
+    assert any("in a way that --resize does not know" in remark for remark in imported.remarks) == (
+        fit is None
+    )
+
+
 # Every public field
 
 
