@@ -547,6 +547,76 @@ def test_the_size_that_pictures_get_may_be_another_where_the_callers_choice_is_c
     assert import_model(folder, Options(image_size=(8, 16))).model.spec.image_size == (8, 16)
 
 
+# How pictures are made to fit
+
+
+@pytest.mark.parametrize(
+    ("images", "fit"),
+    [
+        ({}, ("stretch", 1.0, "bilinear")),
+        (
+            {
+                "resample": 3,
+                "size": {"height": 10, "width": 20},
+                "do_center_crop": True,
+                "crop_size": {"height": 8, "width": 16},
+            },
+            ("stretch", 0.8, "bicubic"),
+        ),
+        ({"do_resize": False}, None),
+        ({"resample": 9}, None),
+        ({"resample": WITHOUT}, None),
+        (
+            {
+                "size": {"height": 20, "width": 20},
+                "do_center_crop": True,
+                "crop_size": {"height": 8, "width": 16},
+            },
+            None,
+        ),
+        ({"size": {"height": WITHOUT, "width": WITHOUT, "longest_edge": 16}}, None),
+    ],
+)
+def test_pictures_of_hugging_face(hub: Hub, images: Content, fit: tuple[str, float, str] | None) -> None:
+    imported = import_model(hub(images=images))
+    pictures = imported.model.spec.pictures
+    assert (None if pictures is None else tuple(pictures.fit)) == fit
+    assert any("in a way that --resize does not know" in remark for remark in imported.remarks) == (
+        fit is None
+    )
+
+
+def test_pictures_of_square_networks(micro_with: MakeModel, hub: Hub) -> None:
+    """The shorter side is resized and the middle cut out, as for DINOv2 and CLIP."""
+    square = micro_with(moe=None, tasks=["a"], task_heads={}, depth=1, image_size=(28, 28))
+    state = hugging_face_state(square)
+    config = {"image_size": 28, "num_hidden_layers": 1, "id2label": WITHOUT, "intermediate_size": WITHOUT}
+    size = {"height": WITHOUT, "width": WITHOUT, "shortest_edge": 32}
+    images = {"size": size, "do_center_crop": True, "crop_size": {"height": 28, "width": 28}, "resample": 3}
+    pictures = import_model(hub(config, images, state=state)).model.spec.pictures
+    assert pictures is not None and tuple(pictures.fit) == ("crop", 0.875, "bicubic")
+
+
+@pytest.mark.parametrize(
+    ("cfg", "fit"),
+    [
+        ({}, ("crop", 0.9, "bicubic")),
+        ({"crop_pct": WITHOUT, "interpolation": WITHOUT, "crop_mode": WITHOUT}, ("crop", 0.875, "bicubic")),
+        ({"crop_mode": "squash", "crop_pct": 1, "interpolation": "lanczos"}, ("stretch", 1.0, "lanczos")),
+        ({"crop_mode": "border"}, None),
+        ({"interpolation": "random"}, None),
+        ({"crop_pct": 1.1}, None),
+    ],
+)
+def test_pictures_of_timm(hub: Hub, cfg: Content, fit: tuple[str, float, str] | None) -> None:
+    imported = import_model(hub({"pretrained_cfg": cfg}, timm=True))
+    pictures = imported.model.spec.pictures
+    assert (None if pictures is None else tuple(pictures.fit)) == fit
+    assert any("in a way that --resize does not know" in remark for remark in imported.remarks) == (
+        fit is None
+    )
+
+
 # Every public field
 
 
@@ -635,3 +705,61 @@ def test_a_folder_without_settings_is_as_its_file(vit: Model, hub: Hub) -> None:
     assert any(
         "assumed, as tensors do not say it: activation gelu, norm_eps 1e-12" in r for r in imported.remarks
     )
+
+
+VALUES: list[Any] = [
+    None,
+    True,
+    False,
+    -1,
+    0,
+    2,
+    1e30,
+    0.5,
+    "x",
+    "",
+    [],
+    {},
+    [1, 2],
+    [0.5] * 3,
+    {"a": 1},
+    1 << 100,
+    [[1]],
+]
+"""Values that settings are replaced by."""
+
+
+def mutated(content: Content, rng: np.random.Generator) -> Content:
+    """Some settings replaced, taken out or renamed, on any level."""
+    content = json.loads(json.dumps(content))
+    for _ in range(rng.integers(1, 3)):
+        place, key = content, str(rng.choice(list(content)))
+        while isinstance(place[key], dict) and place[key] and rng.integers(3):
+            place = place[key]
+            key = str(rng.choice(list(place)))
+        match rng.integers(4):
+            case 0:
+                del place[key]
+            case 1:
+                place[f"{key}_"] = place.pop(key)
+            case _:
+                place[key] = VALUES[int(rng.integers(len(VALUES)))]
+    return content
+
+
+@pytest.mark.parametrize("timm", [False, True])
+def test_damaged_settings_are_read_or_refused(hub: Hub, timm: bool) -> None:
+    """Nothing but our errors comes out, and each names a file."""
+    folder, rng, refusals = hub(timm=timm), np.random.default_rng(9), []
+    for number in range(150):
+        name = "preprocessor_config.json" if not timm and number % 2 else "config.json"
+        content = TIMM if timm else IMAGES if number % 2 else CONFIG
+        whole = (folder / name).read_text()
+        (folder / name).write_text(json.dumps(mutated(content, rng)))
+        try:
+            import_model(folder)
+        except InputError as error:
+            assert str(folder) in error.message
+            refusals.append(error.message)
+        (folder / name).write_text(whole)
+    assert 30 < len(refusals) < 150 and len(set(refusals)) > 20
