@@ -36,63 +36,13 @@ def sized(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 _ELEMENTWISE = frozenset(
-    (
-        "Abs",
-        "Acos",
-        "And",
-        "Asin",
-        "Atan",
-        "BitwiseAnd",
-        "BitwiseNot",
-        "BitwiseOr",
-        "Ceil",
-        "Clip",
-        "Cos",
-        "Exp",
-        "Floor",
-        "Greater",
-        "GreaterOrEqual",
-        "IsInf",
-        "Less",
-        "LessOrEqual",
-        "Log",
-        "Max",
-        "Mean",
-        "Min",
-        "Neg",
-        "Not",
-        "Or",
-        "Round",
-        "Sign",
-        "Sin",
-        "Sum",
-        "Tan",
-        "Trilu",
-        "Xor",
-    )
+    "Abs Acos And Asin Atan BitwiseAnd BitwiseNot BitwiseOr Ceil Clip Cos Exp Floor Greater "  # noqa: SIM905
+    "GreaterOrEqual IsInf Less LessOrEqual Log Max Mean Min Neg Not Or Round Sign Sin Sum Tan Trilu Xor".split()
 )
 """Operations whose result has the shape that their inputs broadcast to."""
 _SHRINKING = frozenset(
-    (
-        "ArgMax",
-        "ArgMin",
-        "CumSum",
-        "DepthToSpace",
-        "EyeLike",
-        "GatherND",
-        "NonZero",
-        "ReduceL1",
-        "ReduceL2",
-        "ReduceLogSum",
-        "ReduceLogSumExp",
-        "ReduceMax",
-        "ReduceMin",
-        "ReduceProd",
-        "ReduceSumSquare",
-        "ScatterND",
-        "Size",
-        "SpaceToDepth",
-    )
+    "ArgMax ArgMin CumSum DepthToSpace EyeLike GatherND NonZero ReduceL1 ReduceL2 ReduceLogSum "  # noqa: SIM905
+    "ReduceLogSumExp ReduceMax ReduceMin ReduceProd ReduceSumSquare ScatterND Size SpaceToDepth".split()
 )
 """Operations whose result is no larger than an input, or than a few times that."""
 

@@ -35,9 +35,7 @@ def foreign_part(matcher: Matcher, x: str, rows: str) -> Node | None:
     for node in path:
         if node.op in _BILINEAR and sum(name in matcher.tainted for name in node.inputs) > 1:
             raise matcher.mismatch(
-                node,
-                f"attention behind {x!r}, the last tokens of blocks that were recognised: "
-                f"--outputs {x} imports the network up to there",
+                node, f"multiplies tokens by tokens behind {x!r}, where the blocks that were recognised end"
             )
     return next((node for node in path if node.op not in _HEAD), None)
 

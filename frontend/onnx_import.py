@@ -74,6 +74,12 @@ class _Importer:
     def _inputs(self) -> tuple[GraphInput, GraphInput | None]:
         images = [given for given in self.graph.inputs if given.is_float]
         others = [given for given in self.graph.inputs if not given.is_float]
+        integers = [given.name for given in others if len(given.shape) == 4]
+        if not images and integers:
+            raise InputError(
+                f"{self.graph.source}: input {integers[0]}: images of integers, expected floats",
+                hint="export the network without the cast at its start, and say its normalisation with --normalize",
+            )
         if len(images) != 1 or len(others) > 1:
             shown = ", ".join(given.name for given in self.graph.inputs) or "none"
             raise InputError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,24 +27,12 @@ from frontend.onnx_eval import (
     layer_norm,
 )
 from frontend.onnx_graph import Graph, Node
-from frontend.transformer import fold_scale
 from pysim.activations import ACTIVATIONS
 
 FloatArray = NDArray[np.float32]
 
 LAYOUT = frozenset(
-    (
-        "Cast",
-        "CastLike",
-        "Dropout",
-        "Expand",
-        "Flatten",
-        "Identity",
-        "Reshape",
-        "Squeeze",
-        "Transpose",
-        "Unsqueeze",
-    )
+    "Cast CastLike Dropout Expand Flatten Identity Reshape Squeeze Transpose Unsqueeze".split()  # noqa: SIM905
 )
 """Operations that only rearrange."""
 SELECTION = frozenset(("Gather", "Slice", "Split"))
@@ -58,21 +46,8 @@ LINEAR = frozenset(("MatMul", "Gemm"))
 _COPIES = ("Cast", "CastLike", "Dropout", "Identity")
 """Operations that only copy, on floats."""
 _TRUTHS = frozenset(
-    (
-        *(
-            "And",
-            "ArgMax",
-            "ArgMin",
-            "Equal",
-            "Greater",
-            "GreaterOrEqual",
-            "IsInf",
-            "IsNaN",
-            "Less",
-            "LessOrEqual",
-        ),
-        *("NonZero", "Not", "Or", "Shape", "Size", "Xor"),
-    )
+    "And ArgMax ArgMin Equal Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual "  # noqa: SIM905
+    "NonZero Not Or Shape Size Xor".split()
 )
 """Operations whose results are no floats."""
 
@@ -89,7 +64,7 @@ SMALLEST = 1e-12
 """Largest value of tensors that count as zero."""
 ACTIVATION_TOLERANCE = 1e-5
 """The same of activation functions, which add nothing up."""
-COARSE_TOLERANCE = 12.0
+COARSE_TOLERANCE = 2.0
 """The same in units of the precision of a half-precision file, whose constants (scales above all) are rounded."""
 
 
@@ -108,20 +83,6 @@ class LinearLayer:
     weight: FloatArray
     bias: FloatArray | None
     output: str
-
-    def __call__(self, x: Array) -> Array:
-        """The layer's result for (..., inputs)."""
-        product = x @ self.weight.swapaxes(-1, -2)
-        return (
-            product
-            if self.bias is None
-            else product + (self.bias[..., None, :] if self.weight.ndim == 3 else self.bias)
-        )
-
-    def scaled(self, scale: FloatArray) -> LinearLayer:
-        """The layer whose results are multiplied by (outputs,) factors."""
-        weight, bias = fold_scale(scale, self.weight, self.bias_or_zero)
-        return replace(self, weight=weight, bias=bias)
 
     @property
     def bias_or_zero(self) -> FloatArray:
@@ -272,11 +233,6 @@ class Matcher:
             raise InputError(f"{self.graph.source}: tensor {name!r} ends the graph, expected {what} after it")
         raise self.mismatch(readers[0], f"expected {what}")
 
-    def linear(self, name: str, what: str) -> LinearLayer:
-        """The linear layer that reads a tensor, maybe rearranged."""
-        name = self.forward(name)
-        return self.linear_at(self.next(name, *LINEAR, what=what), name, what)
-
     def linear_at(self, node: Node, name: str, what: str) -> LinearLayer:
         """The linear layer of a product of `name`."""
         other = self.constant_operand(node, of=name)
@@ -359,7 +315,7 @@ class Matcher:
         after, nodes = {first}, []
         for node in self.graph.nodes:
             if node.op != "Shape" and after.intersection(node.inputs):
-                after.update(node.outputs)
+                after.update(filter(None, node.outputs))
                 nodes.append(node)
         return nodes
 
@@ -368,7 +324,7 @@ class Matcher:
         wanted, kept = {last}, []
         for node in reversed(self.after(first)):
             if wanted.intersection(node.outputs):
-                wanted.update(node.inputs)
+                wanted.update(filter(None, node.inputs))
                 kept.append(node)
         return kept[::-1]
 

@@ -230,6 +230,14 @@ def test_images_that_the_graph_normalises(tmp_path: Path) -> None:
     assert_same(unit, path, vit, scale=255)
 
 
+def test_images_of_integers(tmp_path: Path) -> None:
+    proto = GraphVit().proto()
+    proto.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    path = tmp_path / "vit.onnx"
+    path.write_bytes(proto.SerializeToString())
+    fails(path, "input image: images of integers, expected floats")
+
+
 # Decoders and cuts
 
 
@@ -310,7 +318,7 @@ def test_probabilities_end_a_head(tmp_path: Path) -> None:
     imported = import_model(path, RAW)
     assert list(imported.model.spec.task_heads) == ["probabilities"]
     assert any("output probabilities: node last (Softmax) left out" in remark for remark in imported.remarks)
-    proto.graph.output.add(name=vit.output)
+    proto.graph.output.append(onnx.helper.make_empty_tensor_value_info(vit.output))
     path.write_bytes(proto.SerializeToString())
     assert_same(import_model(path, Options(normalization=NONE, outputs=(vit.output, vit.last))), path, vit)
 
