@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.errors import InputError
 from common.heads import HEAD_KINDS, LEAST_PREFIX, MEANS, Head, run_head
 from frontend.onnx_graph import Node
 from frontend.onnx_match import LAYOUT, LINEAR, SELECTION, LinearLayer, Matcher, Norm
@@ -29,15 +30,39 @@ def foreign_part(matcher: Matcher, x: str, rows: str) -> Node | None:
     """The first operation between the last tokens and a result that no linear head has: that of a decoder.
 
     Raises:
-        InputError: tokens are multiplied by tokens, as in attention: those are more blocks, and not a decoder.
+        InputError: what follows looks like more blocks, and not like a decoder: tokens are multiplied by tokens, as in
+            attention, read beside their norm, as by a residual sum, or normed once more.
     """
     path = matcher.between(x, rows)
     for node in path:
         if node.op in _BILINEAR and sum(name in matcher.tainted for name in node.inputs) > 1:
-            raise matcher.mismatch(
-                node, f"multiplies tokens by tokens behind {x!r}, where the blocks that were recognised end"
+            raise _is_block(matcher, node, "multiplies tokens by tokens", x)
+    found = next((node for node in path if node.op not in _HEAD), None)
+    if found is not None:
+        norms = [node for node in path if matcher.is_norm(node)]
+        if len(norms) > 1:
+            raise _is_block(matcher, norms[1], "a second norm", x)
+        means = {
+            node.outputs[0] for node in norms
+        }  # of norms of nine operations, the second of which subtracts
+        beside = [
+            node
+            for node in path
+            if x in node.inputs
+            and node not in norms
+            and not (node.op == "Sub" and means.intersection(node.inputs))
+        ]
+        if norms and x in norms[0].inputs and beside:
+            raise _is_block(
+                matcher, beside[0], "reads the tokens beside their norm, as a residual sum does,", x
             )
-    return next((node for node in path if node.op not in _HEAD), None)
+    return found
+
+
+def _is_block(matcher: Matcher, node: Node, what: str, x: str) -> InputError:
+    return matcher.mismatch(
+        node, f"{what} behind {x!r}, where the blocks that were recognised end: no decoder"
+    )
 
 
 class FoundHead(NamedTuple):

@@ -147,7 +147,19 @@ class _Importer:
         if not layers:
             expected = "a transformer block: a LayerNorm, attention and a residual sum, and no norm before it"
             raise self._ended(x, expected)
+        self._refuse_other_tasks(x)
         return self._finish(embedding, layers, x, dim)
+
+    def _refuse_other_tasks(self, x: str) -> None:
+        """Refuse a task that changes more than gates: the graph was run for one task."""
+        if self.task is None:
+            return
+        dependent = self.matcher.by_task(self.task)
+        for node in self.matcher.between(self.image, x):
+            if node.index not in self.matcher.gates and dependent.intersection(node.inputs):
+                raise self.matcher.mismatch(
+                    node, f"depends on the input {self.task!r}, expected gates alone to differ by task"
+                )
 
     def _ended(self, x: str, expected: str) -> InputError:
         readers = self.matcher.readers(x)

@@ -112,6 +112,7 @@ class Matcher:
         graph: the graph.
         value: values of tensors in the run.
         tainted: tensors that depend on the image.
+        gates: indices of nodes that may read the task.
         recognised: the tokens behind the blocks that were recognised so far; None in front of the first block.
     """
 
@@ -120,6 +121,7 @@ class Matcher:
         self.value = Evaluator(graph, feeds)
         self.tainted = image_dependent(graph, image)
         self.recognised: str | None = None
+        self.gates: set[int] = set()
         self._path: set[int] | None = None
         for node in graph.nodes:
             if node.op not in OPERATIONS:
@@ -143,6 +145,14 @@ class Matcher:
         if self.recognised is not None and self.recognised not in self.graph.outputs:
             hint += f"; --outputs {self.recognised} cuts the graph behind the blocks that were recognised"
         return InputError(f"{self.graph.source}: {node}: {why}", hint=hint)
+
+    def by_task(self, task: str) -> set[str]:
+        """Constants that depend on the task."""
+        dependent = {task}
+        for node in self.graph.nodes:
+            if dependent.intersection(node.inputs) and not self.tainted.intersection(node.inputs):
+                dependent.update(filter(None, node.outputs))
+        return dependent
 
     def leads_only_from(self, base: str, target: str) -> bool:
         """True where `target` depends on the image through `base` alone."""

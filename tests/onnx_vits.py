@@ -179,6 +179,10 @@ class GraphVit:
     def _positions_table(self) -> str:
         return self.weight(1, TOKENS, DIM)
 
+    def _positions_by_task(self) -> str:
+        """Wrong: a table for each of two tasks."""
+        return self.op("Gather", self.weight(2, TOKENS, DIM), "task", axis=0)
+
     def _resized(self, *given: str, **attributes: Any) -> str:
         table = self.op("Transpose", self.weight(1, 5, 4, DIM), perm=[0, 3, 1, 2])
         rows = self.op("Transpose", self.op("Resize", table, *given, **attributes), perm=[0, 2, 3, 1])
@@ -444,10 +448,13 @@ class GraphVit:
 
     def proto(self) -> onnx.ModelProto:
         outputs = [(self.output, None), (self.last, [1, self.tokens, DIM])]
+        inputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, self.shape)]
+        if any("task" in node.input for node in self.nodes):
+            inputs.append(helper.make_tensor_value_info("task", TensorProto.INT64, [1]))
         graph = helper.make_graph(
             self.nodes,
             "vit",
-            [helper.make_tensor_value_info("image", TensorProto.FLOAT, self.shape)],
+            inputs,
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs],
             self.constants,
         )

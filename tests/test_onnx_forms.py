@@ -163,6 +163,7 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "a sharper sigmoid": ({"mlp": "double"}, ("computes something else than GELU by a sigmoid",)),
     "another power in norms": ({"nine": (4.0, -1)}, ("(ReduceMean): computes something else than the LayerNorm",)),
     "norms over tokens": ({"nine": (2.0, 1)}, ("(ReduceMean): computes something else than the LayerNorm",)),
+    "positions by task": ({"positions": "by_task"}, ("(Add): depends on the input 'task', expected gates alone",)),
     "patches in columns": ({"patches": "columns"}, ("constant tokens, then patches in rows",)),
 }  # fmt: skip
 
@@ -291,6 +292,27 @@ def test_blocks_that_are_no_decoder(tmp_path: Path) -> None:
     path.write_bytes(proto.SerializeToString())
     error = fails(path, "expected attention, which has one softmax")
     assert f"--outputs {_stream(vit)[1]} cuts the graph" in (error.hint or "")
+
+
+@pytest.mark.parametrize("nine", [None, (2.0, -1)], ids=["one", "nine"])
+def test_broken_blocks_are_no_decoder(tmp_path: Path, nine: Any) -> None:
+    """A second block with other residual sums: half of a network must not pass for an encoder."""
+    vit = GraphVit(depth=2, nine=nine)
+    path, x = tmp_path / "vit.onnx", GraphVit(nine=nine).last
+    proto = vit.proto()
+    residual = next(node for node in proto.graph.node if x in node.input and node.op_type == "Add")
+    residual.op_type = "Max"
+    path.write_bytes(proto.SerializeToString())
+    fails(path, "(MatMul): multiplies tokens by tokens behind", "no decoder")
+    proto = vit.proto()
+    for node in proto.graph.node:  # the second block without attention, and with a maximum for the sum
+        node.input[:] = [x if name == residual.output[0] else name for name in node.input]
+        node.op_type = "Max" if node.output[0] == vit.last else node.op_type
+    path.write_bytes(proto.SerializeToString())
+    fails(path, "a second norm behind", "no decoder")
+    del proto.graph.output[0]
+    path.write_bytes(proto.SerializeToString())
+    fails(path, "(Max): ", "reads the tokens beside their norm", "no decoder")
 
 
 def test_a_pooler_is_left_out(tmp_path: Path) -> None:
