@@ -1,11 +1,12 @@
 """edgemoe: multi-task mixture-of-experts Vision Transformers on edge FPGAs, bit by bit.
 
->>> import edgemoe
->>> model = edgemoe.init_model("micro")
->>> images = edgemoe.random_images(model, 2)
->>> design = edgemoe.quantize(model, images, precision="w8a8")
->>> edgemoe.simulate(design, images, task="depth").integers.shape
-(2, 9, 24)
+Examples:
+    >>> import edgemoe
+    >>> model = edgemoe.init_model("micro")
+    >>> images = edgemoe.random_images(model, 2)
+    >>> design = edgemoe.quantize(model, images, precision="w8a8")
+    >>> edgemoe.simulate(design, images, task="depth").integers.shape
+    (2, 9, 24)
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from codegen.hardware import Hardware
     from codegen.performance import Performance
     from edgemoe.accelerator import Accelerator
+    from edgemoe.evaluation import Evaluation
     from edgemoe.sources import Source
+    from frontend.decoder import Decoder
     from frontend.options import Imported, Options
     from pysim.compare import Comparison
     from pysim.design import Design
@@ -46,6 +49,7 @@ __all__ = [
     "compare",
     "default_hardware",
     "estimate",
+    "evaluate",
     "export_onnx",
     "fit",
     "generate",
@@ -57,6 +61,7 @@ __all__ = [
     "quantize",
     "random_images",
     "reference",
+    "report",
     "simulate",
     "verify",
 ]
@@ -208,6 +213,49 @@ def compare(
     return run(model, design, images, task, simulation)
 
 
+def evaluate(
+    design: Design,
+    model: Model,
+    data: str | Path | Mapping[str, NDArray[Any]],
+    task: str | int = 0,
+    *,
+    fit: bool = False,
+    float_too: bool = True,
+    decoder: Decoder | None = None,
+    workers: int = 0,
+    scheduler: str | None = None,
+    resume: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Accuracy of a Design on labelled images, beside that of the float network, with 95 % intervals.
+
+    Args:
+        design: the design.
+        model: the float network that it was made from, whose head decodes the tokens of both.
+        data: an `.npz` file or a folder of labelled images, as `edgemoe evaluate --data` takes them; or arrays `images`
+            (images, channels, H, W) uint8 and `labels`.
+        task: name or number of the task.
+        fit: resize and convert pictures that do not fit the network.
+        float_too: run the float network, too.
+        decoder: what decodes tokens where the task has no linear head: `frontend.decoder.load_decoder`.
+        workers: processes of one thread each; 0 is this process. A program that asks for some has its own work under
+            `if __name__ == "__main__":`, as each of them imports it.
+        scheduler: address of a Dask scheduler to run on instead.
+        resume: folder that keeps finished chunks: after an interruption, the same call goes on from there.
+        progress: called with images done and in total.
+    """
+    from edgemoe.chunks import Places
+    from edgemoe.evaluation import Job
+    from edgemoe.evaluation import evaluate as run
+    from edgemoe.labelled import labelled
+    from pysim.simulator import task_number
+
+    name = design.spec.tasks[task_number(design.spec, task)]
+    places = Places(workers, scheduler, None if resume is None else Path(resume))
+    found = labelled(data, design.spec, name, fit=fit)
+    return run(Job(design, model, name, decoder, float_too), found, places, progress=progress)
+
+
 def generate(
     design: Design,
     folder: str | Path,
@@ -325,6 +373,36 @@ def fit(
         check_clock(target, clock_mhz)
     limits = limits_of(target, margins)
     return run(found.network, target, limits=limits, clock_mhz=clock_mhz, batch=batch, progress=progress)
+
+
+def report(
+    source: str | Path,
+    path: str | Path,
+    images: NDArray[np.uint8] | None = None,
+    *,
+    model: Model | None = None,
+    tasks: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write what is known of a Design or a build as one page of HTML, which needs nothing beside it.
+
+    Args:
+        source: a Design folder or a build folder.
+        path: the new file.
+        images: (images, channels, H, W) to run, with every intermediate tensor; a handful is enough.
+        model: the float network to compare with.
+        tasks: to run; all where none are given.
+        progress: called with tasks done and in total.
+
+    Raises:
+        InputError: no such folder, or a file that exists; no plotly.
+    """
+    from edgemoe.reporting import collect, read_source, write
+    from pysim.files import require_new
+
+    require_new(Path(path))
+    design, built = read_source(Path(source))
+    write(collect(Path(source), design, built, images, model, tasks, progress), Path(path))
 
 
 def default_hardware(design: Design, board: str = "zcu102") -> Hardware:

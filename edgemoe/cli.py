@@ -13,16 +13,15 @@ import typer
 import edgemoe
 from common.errors import EdgeMoeError, InputError
 from common.process import BROKEN_PIPE, INTERRUPTED, run_program, system_error
-from edgemoe import board, hardware, models
+from edgemoe import board, evaluating, hardware, models
 from edgemoe.console import Console
 from edgemoe.doctor import doctor
-from edgemoe.options import Json
-from edgemoe.report import report
+from edgemoe.options import Fit, Json, Resume, Scheduler, Workers, tasks_of
+from edgemoe.reporting import report
 from pysim.extras import missing
 
 if TYPE_CHECKING:
     from edgemoe.runs import TaskRun
-    from pysim.design import Design
 
 _ASKING = {"-h", "--help", "--version"}
 """Arguments that are answered by text, with `--json` too, as is none at all."""
@@ -44,7 +43,6 @@ app = typer.Typer(
 NewFolder = Annotated[
     Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to make; must not exist yet.")
 ]
-Fit = Annotated[bool, typer.Option("--fit", help="Resize and convert pictures that do not fit the network.")]
 Rows = Annotated[
     int | None, typer.Option("--attention-rows", min=1, max=1024, help="P: query rows a pass over the keys.")
 ]
@@ -163,12 +161,23 @@ def simulate(
         typer.Option(metavar="FILE.json", help="Save the tokens of each expert, for estimate and fit."),
     ] = None,
     fit: Fit = False,
+    workers: Workers = 0,
+    scheduler: Scheduler = None,
+    resume: Resume = None,
     json: Json = False,
 ) -> None:
     """Run images through a Design, bit by bit."""
     from codegen.queues import write_queues
+    from edgemoe.chunks import Places
     from edgemoe.runs import run_task, save_runs
     from pysim.files import require_new
+
+    places = Places(workers, scheduler, resume)
+    if trace and places:
+        raise InputError(
+            "--trace with --workers, --scheduler or --resume",
+            hint="a trace is kept in one process: leave one out",
+        )
 
     console: Console = ctx.obj
     for path in (out, queues_out):
@@ -178,12 +187,15 @@ def simulate(
     if design.spec.notes:
         console.warn(design.spec.notes)
     model = edgemoe.load_model(reference) if reference is not None else None
-    tasks = _tasks(design, task)
+    tasks = tasks_of(design.spec, task)
     pixels = edgemoe.load_images(list(image), design, fit=fit)
     runs = []
     for name in tasks:
         with console.progress(f"simulating {name}") as progress:
-            runs.append(run_task(design, pixels, name, model=model, trace=trace, progress=progress))
+            run = run_task(
+                design, pixels, name, model=model, trace=trace, progress=progress, places=places.of(name)
+            )
+            runs.append(run)
         _show_run(console, runs[-1], len(pixels))
     if out is not None:
         save_runs(out, runs, trace=trace)
@@ -199,15 +211,6 @@ def simulate(
         console.result({"images": len(pixels), "seconds": seconds, "routing": routing, "runs": results})
     else:
         console.result({"images": len(pixels)} | results[0])
-
-
-def _tasks(design: Design, task: str | None) -> list[str]:
-    from pysim.simulator import task_number
-
-    tasks = design.spec.tasks
-    if task == "all" and task not in tasks:
-        return tasks
-    return [tasks[0] if task is None else tasks[task_number(design.spec, task)]]
 
 
 def _show_run(console: Console, run: TaskRun, images: int) -> None:
@@ -270,6 +273,7 @@ def zoo(ctx: typer.Context, json: Json = False) -> None:
 
 
 models.register(app)
+evaluating.register(app)
 hardware.register(app)
 board.register(app)
 app.command()(report)

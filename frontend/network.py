@@ -208,7 +208,7 @@ class Head(nn.Linear):
     def __init__(self, spec: ModelSpec, task: str) -> None:
         head, channels = spec.decoder(task), spec.head(task).out_channels
         assert channels is not None
-        super().__init__(spec.dim, channels)
+        super().__init__(head.width(spec.dim), channels)
         self.kind, self.prefix = head.kind, head.prefix_tokens
         self.norm = nn.LayerNorm(spec.dim, eps=head.norm_eps) if head.norm else None
         self.fc_norm = nn.LayerNorm(spec.dim, eps=head.norm_eps) if head.fc_norm else None
@@ -221,6 +221,8 @@ class Head(nn.Linear):
             return (super().forward(x[:, 0]) + self.dist(x[:, 1])) / 2
         if self.kind == "cls-linear":
             x = x[:, 0]
+        elif self.kind == "cls-mean-linear":
+            x = torch.cat([x[:, 0], x[:, self.prefix :].mean(1)], 1)
         elif self.kind != "mean-all-linear":
             x = x[:, self.prefix :]
         if self.kind in MEANS:

@@ -112,6 +112,8 @@ def read_head(matcher: Matcher, x: str, rows: str, output: str, task: str, prefi
     random = np.random.default_rng(5).standard_normal(matcher.value(x).shape).astype(np.float32)
     found, tokens = matcher.value.given({x: random})(rows), random.astype(np.float64)
     for head, parts in _candidates(layers, norms, prefix):
+        if any(layer.weight.shape[1] != head.width(tokens.shape[-1]) for layer in layers):
+            continue
         tensors = (tensor for part in parts for tensor in (part.weight, part.bias_or_zero))
         names = (tensor.name for tensor in head.tensors(task, tokens.shape[-1], None))
         weights: Tensors = dict(zip(names, tensors, strict=True))

@@ -22,9 +22,17 @@ from pysim.activations import ACTIVATIONS
 
 CONFIG = "config.json"
 
-_PLAIN = r"(vit|deit3?|flexivit|test_vit|beit|beitv2)\d*_"
-_SPECIAL = r"clip|siglip|_xp_|_rpn_|18x2|radio|tipsv2|naflex|_d(wee|pwee|little)_|_pwee_|test_vit[34]"
-"""Architectures whose activation function, epsilon or blocks are others than a plain ViT's."""
+_PLAIN = re.compile(
+    r"vit_(wee|little|tiny|small|mediumd?|betwixt|base|so150m2?|large|huge|giant|gigantic)_patch\d+"
+    r"(_plus|_36x1|_sam)?(_reg\d)?(_gap)?_\d+(_in21k|_dino|_miil)?"
+    r"|vit_(small|base|large)_patch14(_reg4)?_dinov2"
+    r"|deit3?_(tiny|small|medium|base|large|huge)(_distilled)?_patch\d+_\d+"
+    r"|beit(v2)?_(base|large)_patch16_\d+"
+    r"|flexivit_(small|base|large)|vit_intern300m_patch14_448|eva_large_patch14_\d+|test_vit2?"
+)
+"""Architectures that are plain ViTs with GELU and an epsilon of 1e-6."""
+_VARIED = re.compile(r"vit_\w+_patch\d+(_plus)?_(clip(_quickgelu)?|siglip_gap)_\d+")
+"""Architectures that are plain ViTs, among which activation function and epsilon vary."""
 _HEADS = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12), "large": (1024, 16), "huge": (1280, 16)}
 """Channels and attention heads by the size that an architecture's name holds."""
 _OTHER_HEADS = ("vit_base_patch16_gap_224",)
@@ -171,7 +179,14 @@ def read_timm(folder: Path, config: Mapping[str, Any], options: Options) -> Told
         arguments.forbid(key, why, allowed=allowed)
     checks += _argument_checks(arguments)
     pool = _pool(top, arguments, architecture)
-    plain = bool(re.match(_PLAIN, architecture)) and not re.search(_SPECIAL, architecture)
+    name = architecture.partition(".")[0]
+    plain = _PLAIN.fullmatch(name) is not None
+    if "architecture" in top and not plain and _VARIED.fullmatch(name) is None:
+        raise top.refuse(
+            "architecture",
+            "one that is known here as a plain ViT",
+            hint="where it is one all the same: --ignore architecture",
+        )
     asks: dict[str, str] = {}
     said: dict[str, Any] = {
         "heads": arguments.whole("num_heads"),
@@ -180,6 +195,8 @@ def read_timm(folder: Path, config: Mapping[str, Any], options: Options) -> Told
         "image_size": _image_size(pretrained, arguments, checks, options),
     }
     unsaid = f"{where}: architecture is {shown(architecture)}, of which"
+    if not architecture:
+        unsaid = f"{where}: without an architecture"
     if said["activation"] is None:
         if plain:
             said["activation"] = "gelu"
@@ -284,7 +301,7 @@ def _pool(top: Settings, arguments: Settings, architecture: str) -> str | None:
 
 def _usual_heads(architecture: str) -> tuple[int, int] | None:
     """Channels and heads that the size in an architecture's name stands for."""
-    size = re.match(rf"(?:vit|deit3?|flexivit|beit|beitv2)_({'|'.join(_HEADS)})(_|$)", architecture)
+    size = re.match(rf"(?:vit|deit3?|flexivit|beit(?:v2)?)_({'|'.join(_HEADS)})(_|$)", architecture)
     return None if size is None or architecture.startswith(_OTHER_HEADS) else _HEADS[size[1]]
 
 

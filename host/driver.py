@@ -58,8 +58,9 @@ class Accelerator:
     One call at a time: where the accelerator is busy, others are refused, or wait in line with `wait`. That may be
     True, for as long as a call may take (`timeout`), or a number of seconds. First come, first served.
 
-    >>> with Accelerator("edgemoe.bit") as accelerator:  # doctest: +SKIP
-    ...     accelerator.run("photo.jpg", task="depth").map
+    Examples:
+        >>> with Accelerator("edgemoe.bit") as accelerator:  # doctest: +SKIP
+        ...     accelerator.run("photo.jpg", task="depth").map
 
     Attributes:
         manifest: what the build says of the hardware.

@@ -68,7 +68,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def test_version_and_help(run: Run) -> None:
     assert run("--version").out == f"edgemoe {edgemoe.__version__}\n"
     text = run("--help").out
-    for command in ("init", "import", "export", "quantize", "simulate", "demo", "zoo"):
+    for command in ("init", "import", "export", "quantize", "simulate", "evaluate", "demo", "zoo"):
         assert command in text
         assert "--json" in run(command, "--help").out
         assert run(command, "-h").out == run(command, "--help").out

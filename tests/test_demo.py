@@ -67,6 +67,8 @@ def test_demo_prints_and_keeps_everything(tmp_path: Path, capsys: pytest.Capture
     assert edgemoe.verify(tmp_path / "demo" / "build").failed == 0
     model = edgemoe.load_model(tmp_path / "demo" / "model")
     assert len(edgemoe.load_images([tmp_path / "demo" / "images"], model)) == demo.SAVED_IMAGES
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert "blocks.3.logits" in page and "linear_heads" in page
     with Image.open(tmp_path / "demo" / "scenes.png") as picture:
         assert picture.width > 500
 

@@ -68,6 +68,7 @@ def test_every_command_names_its_extra(
         ("onnx", ("export", folders / "model", *out, "--decoder", "depth")),
         ("onnx", ("import", tmp_path / "net.onnx", *out)),
         ("torch", ("import", tmp_path / "net.pth", *out)),
+        ("dask", ("simulate", folders / "w8a8", *image, "--scheduler", "tcp://127.0.0.1:1")),
         ("demo", ("demo",)),
         ("demo", ("demo", *out)),
     ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 from collections.abc import Iterator
+from enum import IntEnum
 from itertools import pairwise
 from typing import Any
 
@@ -15,11 +17,12 @@ from hypothesis import strategies as st
 from blank import blank
 from codegen.architecture import HEADER, JOBS, Architecture, job_count
 from codegen.hardware import Hardware
-from codegen.schedule import Engine, Job, Region, followers, job_table, running
+from codegen.schedule import RECORD_VERSION, Engine, Job, Region, followers, job_table, running
 from codegen.weight_image import pack_weights
 from common.errors import InputError
 from designs import random_design
 from frontend.zoo import find_spec, zoo_names
+from hls import TEMPLATES
 from pysim.precision import PRESETS
 from pysim.spec import ModelSpec
 from test_record import specs
@@ -40,6 +43,48 @@ def with_fields(job: Job, fields: dict[str, Any]) -> Job:
 @pytest.fixture(scope="module")
 def micro() -> Architecture:
     return blank(SHAPES["micro"], PRESETS["w8a8"], NARROW)
+
+
+PACKAGE = (TEMPLATES / "rtl/accelerator/job_pkg.sv").read_text()
+
+
+@pytest.mark.parametrize(("enum", "prefix"), [(Engine, ""), (Region, "REGION_")])
+def test_the_package_numbers_engines_and_regions_as_records_do(enum: type[IntEnum], prefix: str) -> None:
+    for member in enum:
+        assert f" {prefix}{member.name} = 8'd{member.value}" in PACKAGE
+    type_name = enum.__name__.lower() + "_t"
+    body = re.search(r"enum logic \[7:0\] \{([^}]*)\} " + type_name, PACKAGE)
+    assert body is not None and body[1].count("=") == len(enum)
+
+
+def test_the_package_has_the_fields_of_a_record_at_their_places() -> None:
+    """A job with one field set at a time, cut into the bits that the structure gives each field."""
+    body = re.search(r"struct packed \{([^}]*)\} job_t;", PACKAGE)
+    flags = re.search(r"struct packed \{([^}]*)\} job_flags_t;", PACKAGE)
+    assert body is not None and flags is not None
+    places, place = {}, 0
+    for kind, high, name in reversed(re.findall(r"(\w+) (?:\[(\d+):0\] )?(\w+);", body[1])):
+        places[name] = place, int(high) + 1 if kind == "logic" else 8
+        place += places[name][1]
+    assert place == 8 * Job.RECORD_BYTES
+
+    def bits(name: str, **fields: Any) -> int:
+        record = int.from_bytes(Job(engine=Engine.POSITIONS, **fields).encode(), "little")
+        first, width = places[name]
+        return record >> first & ((1 << width) - 1)
+
+    renamed = {"group": "group_blocks"}
+    numbers = [name for group in WIDTHS.values() for name in group]
+    for name in numbers:
+        assert bits(renamed.get(name, name), **{name: 201}) == 201, name
+    assert bits("waits_for", waits_for=(Engine.OUTPUT,)) == 1 << Engine.OUTPUT
+    assert bits("layer", layer=77) == 77
+    assert bits("source", source=Region.MIXED) == Region.MIXED
+    assert bits("destination", destination=Region.MIXED) == Region.MIXED
+    assert bits("version") == RECORD_VERSION
+    assert f"JOB_VERSION = 8'd{RECORD_VERSION};" in PACKAGE
+    for bit, name in enumerate(reversed(re.findall(r"logic (\w+);", flags[1]))):
+        assert bits("flags", **{name: True}) == 1 << bit, name
 
 
 # --- Records ------------------------------------------------------------------------------------------------

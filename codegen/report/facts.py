@@ -224,7 +224,7 @@ class Facts:
 
     @property
     def payload(self) -> dict[str, Any]:
-        """What the page's program draws, ready for JSON."""
+        """Data that the page's program draws, ready for JSON."""
         return {
             "grid": self.grid,
             "pictures": self.pictures,

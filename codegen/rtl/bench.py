@@ -77,7 +77,7 @@ class Bench:
             end.clear_pause_generator()
             end.pause = False
             if seed is not None:
-                end.set_pause_generator(_pauses(np.random.default_rng([seed, number])))
+                end.set_pause_generator(pauses(np.random.default_rng([seed, number])))
 
     async def start(self, calls: list[dict[str, Any]], arrays: Any) -> None:
         """Queue all frames at the inputs, write the arguments, and start; the calls follow each other."""
@@ -113,7 +113,7 @@ class Bench:
             raise ProtocolError(message) from None
 
 
-def _pauses(generator: np.random.Generator) -> Iterator[bool]:
+def pauses(generator: np.random.Generator) -> Iterator[bool]:
     """Runs of stalled and of free cycles, of random lengths."""
     while True:
         yield from itertools.repeat(True, int(generator.integers(0, 4)))

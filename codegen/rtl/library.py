@@ -10,6 +10,7 @@ from hls import TEMPLATES
 _FOLDERS = ("common", "accelerator")
 _PREFIX = "edgemoe_"
 _NAME = re.compile(rf"\b{_PREFIX}(\w+)")
+_COMMENT = re.compile(r"//[^\n]*")
 _PACKAGE = "job_pkg"
 
 LIBRARY_TOPS = (
@@ -38,7 +39,7 @@ def write_library(folder: Path, *tops: str) -> list[Path]:
         if name not in found and file is not None:
             found[name] = folder / f"{_PREFIX}{name}.sv"
             found[name].write_text(file.read_text())
-            wanted += _NAME.findall(file.read_text())
+            wanted += _NAME.findall(_COMMENT.sub("", file.read_text()))
     return [found[name] for name in sorted(found, key=lambda name: (name != _PACKAGE, name))]
 
 

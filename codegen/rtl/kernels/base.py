@@ -42,6 +42,15 @@ def controlled(kernel: str, *names: str) -> tuple[Source, ...]:
     return control, *common("frame_guard", *names)
 
 
+def engines(*names: str) -> tuple[Source, ...]:
+    """Files of modules under `engines`."""
+    return tuple(Source(f"edgemoe_{name}.sv", f"engines/{name}.sv") for name in names)
+
+
+MEMORY = Source("edgemoe_memory.sv", "accelerator/memory.sv")
+"""A memory with a write port and a read port."""
+
+
 def address_bits(depth: int) -> int:
     """Bits of an address in a memory of so many words: at least 1, and no bit more than its last word needs."""
     return max((depth - 1).bit_length(), 1)

@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codegen.architecture import INDEX_BITS, Architecture, ceil_div
-from codegen.rtl.kernels.base import Call, Kernel, Source, Values, address_bits, controlled
+from codegen.rtl.kernels.base import MEMORY, Call, Kernel, Source, Values, address_bits, controlled, engines
 from codegen.rtl.kernels.units import ACTIVATED_BITS, activation_sources
 from codegen.rtl.streams import Bytes, Field, IntArray, Register, Stream
 from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, UNIT_LATENCY, tree_latency
 from pysim.datapath import MULTIPLIER_WIDTH, PROBABILITY
 from pysim.program import Destination
+
+CORE = ("linear_core", "linear_sequencer", "weight_buffer", "mac_array", "write_back")
+"""Modules of the engine behind its streams."""
 
 
 def write_cycles(architecture: Architecture) -> int:
@@ -73,17 +76,11 @@ def linear_kernel(architecture: Architecture, *, words: int | None = None) -> Ke
         "word_bits": word_bits,
         "out_word_bits": out_word_bits,
         "block_bits": block_bits,
-        "row_bits": hardware.weight_rows.bit_length(),
         "x_depth": tiles * in_words,
         "x_address_bits": address_bits(tiles * in_words),
         "max_group": group,
-        "group_bits": group.bit_length(),
         "step_bits": max(in_words, architecture.write_steps).bit_length(),
         "tile_bits": address_bits(hardware.token_tile),
-        "part_bits": address_bits(parts),
-        "sum_cycles": sum_cycles(lanes),
-        "write_cycles": write_cycles(architecture),
-        "hidden_multiplier_bits": hidden_multiplier_bits,
         "activated_bits": ACTIVATED_BITS,
     }
     own = Source("edgemoe_linear.sv", "linear.sv", names)
@@ -93,7 +90,7 @@ def linear_kernel(architecture: Architecture, *, words: int | None = None) -> Ke
         "linear",
         "Linear engine",
         streams,
-        (own, *activation_sources(architecture.network.activation), *parts_used),
+        (own, *engines(*CORE), MEMORY, *activation_sources(architecture.network.activation), *parts_used),
         registers,
         has_flag=True,
     )

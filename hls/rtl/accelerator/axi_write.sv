@@ -136,7 +136,7 @@ module edgemoe_axi_write #(
       assert (!begins || unused_ready);
       assert (32'(under_way) >= 32'(waiting));
       assert (length_valid ? beat <= length : beat == '0);
-      assert (under_way <= UNDER_WAY_BITS'(OUTSTANDING));
+      assert (32'(under_way) <= OUTSTANDING);
     end
   end
 `endif

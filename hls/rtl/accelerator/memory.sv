@@ -1,7 +1,8 @@
 // A memory with a write port and a read port: what is read is there LATENCY cycles later, as long as `ce` is high.
 //
-// STYLE is what it is built of: "distributed" (LUTs), "block" or "ultra", as Vivado spells `ram_style`. Block and ultra RAM
-// have an output register, which LATENCY 2 and more use. A word that is read while it is written is the old one.
+// STYLE is what it is built of: "distributed" (LUTs), "block", "ultra" or what the tool thinks ("auto"), as Vivado spells
+// `ram_style`. Block and ultra RAM have an output register, which LATENCY 2 and more use. A word that is read while it is
+// written is the old one.
 module edgemoe_memory #(
     parameter int WIDTH = 8,
     parameter int DEPTH = 16,
