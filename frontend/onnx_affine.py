@@ -122,7 +122,7 @@ class AffineMap:
         elif node.op not in ("MatMul", "Einsum"):
             raise NotAffineError(node)
         if place == 0 and node.op in ("MatMul", "Gemm"):
-            operands[:2] = _without_zeros(node, operands[0], operands[1])
+            operands[:2] = _without_zeros(node, array, constants[node.inputs[1]])
         results = compute(self._matcher.graph, node, operands)
         return {name: (result, factor) for name, result in zip(node.outputs, results, strict=False) if name}
 

@@ -187,7 +187,7 @@ class _Importer:
 
     def _norm(self, x: str, end: str, name: str, what: str) -> Norm:
         with self.matcher.along(self.matcher.between(x, end)):
-            norm = self.matcher.norm(x, what)
+            norm = self.matcher.norm(x, end, what)
         self.weights[f"{name}.weight"], self.weights[f"{name}.bias"] = norm.weight, norm.bias_or_zero
         self._note_epsilon(norm)
         return norm

@@ -39,6 +39,8 @@ SELECTION = frozenset(("Gather", "Slice", "Split"))
 """Operations that only pick a part."""
 _ACTIVATION = LAYOUT | {"Add", "Div", "Erf", "Gelu", "Mul", "Pow", "Relu", "Sigmoid", "Tanh"}
 """Operations of an activation function: of its own, or such as x / 2 * (1 + erf(x / sqrt(2))) in any order."""
+_NORM = LAYOUT | {"Add", "Div", "Mul", "Pow", "ReduceMean", "Reciprocal", "Sqrt", "Sub"}
+"""Operations that a LayerNorm may be written with."""
 _TELLING = {"Erf": "gelu", "Tanh": "gelu_tanh", "Sigmoid": "quick_gelu", "Relu": "relu"}
 """Operations that only one activation function holds."""
 LINEAR = frozenset(("MatMul", "Gemm"))
@@ -58,6 +60,10 @@ _OPERANDS = dict.fromkeys(_TWO.split(), 2) | dict.fromkeys(_THREE.split(), 3)
 
 TOLERANCE = 1e-4
 """Tolerance of values that must agree, relative to the largest: float32 sums in another order differ by far less."""
+FIRST_LOOK = 1e-2
+"""The same of norms without their epsilon, before they are proved."""
+LARGEST_EPSILON = 0.1
+"""Limit of the epsilon of a norm."""
 ROUNDING = 1e-6
 """Rounding of float32, after a few operations, relative to a value."""
 SMALLEST = 1e-12
@@ -269,8 +275,8 @@ class Matcher:
         shaped = None if bias is None else np.asarray(bias, np.float32).reshape(weight.shape[:-1])
         return LinearLayer(node, np.asarray(weight, np.float32), shaped, output)
 
-    def norm(self, x: str, what: str) -> Norm:
-        """The LayerNorm that reads a tensor: one operation, or what older exporters make of it."""
+    def norm(self, x: str, end: str, what: str) -> Norm:
+        """The LayerNorm that reads a tensor, in front of `end`: one operation, or what exporters make of it."""
         fused = [node for node in self.readers(x) if node.op == "LayerNormalization"]
         if fused:
             node = fused[0]
@@ -281,7 +287,7 @@ class Matcher:
             bias = self.value(parameters[1]) if len(parameters) > 1 else np.zeros_like(weight)
             found = Norm(node, weight, bias, _epsilon(node.attributes.get("epsilon", 1e-5)), node.outputs[0])
         else:
-            found = self._decomposed_norm(x, what)
+            found = self._written_norm(x, end, what)
         channels = self.value(x).shape[-1]
         if found.weight.shape != (channels,) or found.bias_or_zero.shape != (channels,):
             raise self.mismatch(found.node, f"expected {what} with parameters for {channels} channels")
@@ -299,26 +305,40 @@ class Matcher:
             return node.op == "LayerNormalization"
         return any(reader.op == "Sub" for reader in self.readers(node.outputs[0]))
 
-    def _decomposed_norm(self, x: str, what: str) -> Norm:
+    def _written_norm(self, x: str, end: str, what: str) -> Norm:
+        """A LayerNorm of several operations, whatever their order: the last result that is a norm of `x`."""
         mean = self.next(x, "ReduceMean", what=what)
-        centred = self.next(mean.outputs[0], "Sub", what=what).outputs[0]
-        square = self.next(centred, "Pow", "Mul", what=what)
-        variance = self.next(square.outputs[0], "ReduceMean", what=what)
-        shifted = self.next(variance.outputs[0], "Add", what=what)
-        root = self.next(shifted.outputs[0], "Sqrt", what=what)
-        quotient = self.next(root.outputs[0], "Div", what=what)
-        scaled = self.next(quotient.outputs[0], "Mul", what=what)
-        moved = self.next(scaled.outputs[0], "Add", what=what)
-        constants = [
-            self.constant_operand(node, of=before.outputs[0])
-            for before, node in ((variance, shifted), (quotient, scaled), (scaled, moved))
-        ]
-        if any(name is None for name in constants):
-            raise self.mismatch(mean, f"expected {what} with constant parameters")
-        epsilon, weight, bias = (self.value(name) for name in constants if name is not None)
-        if epsilon.size != 1:
-            raise self.mismatch(shifted, f"expected the epsilon of {what}")
-        return Norm(mean, weight, bias, _epsilon(epsilon.ravel()[0]), moved.outputs[0])
+        rows = np.random.default_rng(6).standard_normal(self.value(x).shape).astype(np.float32) * 30
+        one, zero = np.ones(1), np.zeros(1)
+        run, plain = self.value.given({x: rows}), layer_norm(rows.astype(np.float64), one, zero, 0.0)
+        found: Norm | None = None
+        for cut in self.cuts(x, end)[1:]:
+            nodes = self.between(x, cut)
+            if any(node.op not in _NORM for node in nodes):
+                break
+            if run(cut).shape == rows.shape:
+                found = self._as_norm(mean, nodes, cut, plain, run(cut)) or found
+        if found is None:
+            raise self.mismatch(mean, f"computes something else than {what} with constant parameters")
+        return found
+
+    def _as_norm(self, mean: Node, nodes: list[Node], output: str, plain: Array, found: Array) -> Norm | None:
+        """The norm with constants of these nodes that makes `found` of what is `plain` without them, if any."""
+        names = dict.fromkeys(
+            name for node in nodes for name in node.inputs if name and self.is_constant(name)
+        )
+        constants = [self.value(name).ravel() for name in names]
+        channels = plain.shape[-1]
+        z, y = plain.reshape(-1, channels), found.reshape(-1, channels).astype(np.float64)
+        centred = z - z.mean(axis=0)
+        slope = (centred * (y - y.mean(axis=0))).sum(axis=0) / (centred * centred).sum(axis=0)
+        vectors = [each for each in constants if each.size == channels and each.dtype.kind == "f"]
+        weight = _nearest(slope, [*vectors, np.ones(channels)])
+        bias = _nearest(y.mean(axis=0) - slope * z.mean(axis=0), [*vectors, np.zeros(channels)])
+        epsilons = [float(each[0]) for each in constants if each.size == 1 and 0 < each[0] <= LARGEST_EPSILON]
+        if len(epsilons) != 1 or not self.agree(y, z * weight + bias, FIRST_LOOK):
+            return None
+        return Norm(mean, weight.astype(np.float32), bias.astype(np.float32), _epsilon(epsilons[0]), output)
 
     def after(self, first: str) -> list[Node]:
         """Nodes that depend on a tensor, in order."""
@@ -441,6 +461,11 @@ def without_copies(graph: Graph, image: str) -> Graph:
             if node.op in _COPIES and node.inputs[0] in floats and not trained:
                 copies[node.outputs[0]] = copies.get(node.inputs[0], node.inputs[0])
     return graph.renamed(copies)
+
+
+def _nearest(vector: Array, others: list[Array]) -> Array:
+    """The one of `others` that is nearest to a vector."""
+    return min(others, key=lambda other: float(np.abs(other - vector).max()))
 
 
 def _epsilon(value: float) -> float:

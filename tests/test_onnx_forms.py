@@ -107,6 +107,8 @@ FORMS: dict[str, dict[str, Any]] = {
     "positions made of waves": {"positions": "waves"},
     "MLP on rows": {"mlp": "rows"},
     "norms of nine operations": {"nine": (2.0, -1)},
+    "norms as TensorFlow writes them": {"written": "keras", "epsilon": 1e-3},
+    "norms without parameters": {"written": "plain"},
     "a large epsilon": {"epsilon": 1e-2},
     "two blocks": {"depth": 2, "attention": "split_adds", "layer_scale": True},
 }
