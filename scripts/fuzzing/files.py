@@ -144,7 +144,7 @@ def _hardware(path: Path) -> None:
 
 
 def _image(path: Path) -> None:
-    edgemoe.load_images([path], edgemoe.load_design(path.parent / "design"), fit=True)
+    edgemoe.load_images([path], edgemoe.load_design(path.parent / "design"), resize="crop")
 
 
 _IMPORT = ("--heads", "2", "--image-size", "8x16", "--normalize", "none")
