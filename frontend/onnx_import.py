@@ -219,7 +219,8 @@ class _Importer:
                 embedding.weight.shape[1],
                 f"{self.graph.source}: {embedding.node}",
             )
-            self.remarks.append(shown)
+            assumed = "; assumed, as the graph does not say: --normalize names another"
+            self.remarks.append(shown if self.options.normalization is not None else shown + assumed)
         weight, bias = normalization.fold(
             embedding.weight.astype(np.float64), embedding.bias.astype(np.float64)
         )
