@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 MOST_VALUES = 1 << 28
 """Values of one tensor: far more than any supported network has, and still small enough for a desktop."""
-MOST_RESIZED = 1 << 15
+MOST_RESIZED = 1 << 13
 """Pairs of an old and a new place along one axis of a resized tensor: position tables have a few hundred at most."""
 
 
