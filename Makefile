@@ -76,6 +76,7 @@ bench: $(READY)
 	$(BIN)/python scripts/bench_pysim.py
 	$(BIN)/python scripts/bench_host.py
 	$(BIN)/python scripts/bench_import.py
+	$(BIN)/python scripts/bench_evaluate.py
 
 # Minutes the first time, in which Yosys compiles itself.
 synth: setup

@@ -204,7 +204,8 @@ def _another_death(deaths: int, what: str) -> int:
     if deaths + 1 >= MOST_DEATHS:
         raise InputError(
             f"{what}, {MOST_DEATHS} times without finishing a chunk in between",
-            hint="too little memory, perhaps: use fewer workers, or smaller chunks",
+            hint="too little memory, perhaps: use fewer workers; or a program that asks for workers lacks its"
+            ' `if __name__ == "__main__":`',
         )
     _log.warning("%s: its chunks are done again", what)
     return deaths + 1
@@ -256,6 +257,10 @@ def _on_cluster(task: Task, shared: Any, chunks: Iterator[Chunk], address: str) 
                 deaths = _another_death(deaths, f"{address}: workers died")
                 queue.add(submit(number, undone[number]))
                 continue
+            except ModuleNotFoundError as error:
+                raise InputError(
+                    f"{address}: a worker cannot import {error.name}", hint="install the same edgemoe there"
+                ) from None
             del undone[number]
             deaths = 0
             for another in more():
