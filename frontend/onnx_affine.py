@@ -121,6 +121,8 @@ class AffineMap:
                 operands[2] = None if homogeneous else operands[2] / np.float32(factor)
         elif node.op not in ("MatMul", "Einsum"):
             raise NotAffineError(node)
+        if place == 0 and node.op in ("MatMul", "Gemm"):
+            operands[:2] = _without_zeros(node, array, constants[node.inputs[1]])
         results = compute(self._matcher.graph, node, operands)
         return {name: (result, factor) for name, result in zip(node.outputs, results, strict=False) if name}
 
@@ -145,3 +147,14 @@ class AffineMap:
             else:
                 operands.append(constants[name] / np.float32(factor))
         return {node.outputs[0]: (compute(self._matcher.graph, node, operands)[0], factor)}
+
+
+def _without_zeros(node: Node, x: Array, weight: Array) -> tuple[Array, Array]:
+    """The operands of a product without channels that are zero in all rows: unit vectors leave few others."""
+    if weight.ndim != 2 or x.ndim < 2 or node.attributes.get("transA", 0):
+        return x, weight
+    axis = 1 if node.attributes.get("transB", 0) else 0
+    used = np.flatnonzero(x.reshape(-1, x.shape[-1]).any(axis=0))
+    if weight.shape[axis] != x.shape[-1] or 2 * len(used) > x.shape[-1]:
+        return x, weight
+    return x[..., used], np.take(weight, used, axis)

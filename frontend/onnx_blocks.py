@@ -156,10 +156,10 @@ def read_mlp(
 ) -> dict[str, Any]:
     """MLP or experts from a norm to the operand `end` of the residual sum `branch`; returns their sizes."""
     region = matcher.between(norm.output, end)
-    if any(node.op == "TopK" for node in region):
-        return read_experts(matcher, norm, region, branch, end, block, weights, task)
     if not region or not matcher.leads_only_from(norm.output, end):
         raise matcher.mismatch(branch, "expected the sum of the tokens and of an MLP behind their norm")
+    if any(node.op == "TopK" for node in region):
+        return read_experts(matcher, norm, region, branch, end, block, weights, task)
     images, tokens, dim = matcher.value(norm.output).shape
     cuts = matcher.cuts(norm.output, end)
     heads = _affine_run(matcher, norm.output, cuts[1:])

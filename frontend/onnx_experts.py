@@ -123,11 +123,8 @@ def _task_count(matcher: Matcher, gate: LinearLayer, task: str | None) -> int:
     """Rows of the table that the task picks a gate, or a bias, from."""
     if task is None:
         return 1
-    dependent = {task}
-    for node in matcher.graph.nodes:
-        if dependent.intersection(node.inputs) and not matcher.tainted.intersection(node.inputs):
-            dependent.update(node.outputs)
-    readers = matcher.readers(gate.node.outputs[0])
+    dependent, readers = matcher.by_task(task), matcher.readers(gate.node.outputs[0])
+    matcher.gates.update(node.index for node in (gate.node, *readers))
     waiting = [name for node in (gate.node, *readers) for name in node.inputs if name in dependent]
     while waiting:
         source = matcher.graph.producer.get(waiting.pop())

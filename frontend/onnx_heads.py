@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.errors import InputError
 from common.heads import HEAD_KINDS, LEAST_PREFIX, MEANS, Head, run_head
 from frontend.onnx_graph import Node
 from frontend.onnx_match import LAYOUT, LINEAR, SELECTION, LinearLayer, Matcher, Norm
@@ -16,7 +17,8 @@ _HEAD = (
     LAYOUT
     | SELECTION
     | LINEAR
-    | {"Add", "Concat", "Div", "LayerNormalization", "Mul", "Pow", "ReduceMean", "ReduceSum", "Sqrt", "Sub"}
+    | {"Add", "Concat", "Div", "LayerNormalization", "Mul", "Pow", "ReduceMean", "ReduceSum"}
+    | {"Reciprocal", "Sqrt", "Sub"}
 )
 """Operations that linear heads consist of."""
 DECISIONS = ("ArgMax", "LogSoftmax", "Sigmoid", "Softmax")
@@ -29,17 +31,39 @@ def foreign_part(matcher: Matcher, x: str, rows: str) -> Node | None:
     """The first operation between the last tokens and a result that no linear head has: that of a decoder.
 
     Raises:
-        InputError: tokens are multiplied by tokens, as in attention: those are more blocks, and not a decoder.
+        InputError: what follows looks like more blocks, and not like a decoder: tokens are multiplied by tokens, as in
+            attention, read beside their norm, as by a residual sum, or normed once more.
     """
     path = matcher.between(x, rows)
     for node in path:
         if node.op in _BILINEAR and sum(name in matcher.tainted for name in node.inputs) > 1:
-            raise matcher.mismatch(
-                node,
-                f"attention behind {x!r}, the last tokens of blocks that were recognised: "
-                f"--outputs {x} imports the network up to there",
-            )
-    return next((node for node in path if node.op not in _HEAD), None)
+            raise _is_block(matcher, node, "multiplies tokens by tokens", x)
+    found = next((node for node in path if node.op not in _HEAD), None)
+    if found is not None:
+        norms = [node for node in path if matcher.is_norm(node)]
+        if len(norms) > 1:
+            raise _is_block(matcher, norms[1], "a second norm", x)
+        if norms and x in norms[0].inputs and (other := _beside_norm(matcher, x, rows, path)):
+            raise _is_block(matcher, other, "reads the tokens beside their norm, as a residual sum does,", x)
+    return found
+
+
+def _beside_norm(matcher: Matcher, x: str, rows: str, path: list[Node]) -> Node | None:
+    """A node that reads the last tokens but is no part of the norm that reads them."""
+    readers = [node for node in path if x in node.inputs]
+    try:
+        with matcher.along(path):
+            norm = matcher.norm(x, rows, "a LayerNorm")
+    except InputError:  # what follows leads round it, or it is another norm
+        return readers[-1]
+    own = {node.index for node in matcher.between(x, norm.output)}
+    return next((node for node in readers if node.index not in own), None)
+
+
+def _is_block(matcher: Matcher, node: Node, what: str, x: str) -> InputError:
+    return matcher.mismatch(
+        node, f"{what} behind {x!r}, where the blocks that were recognised end: no decoder"
+    )
 
 
 class FoundHead(NamedTuple):
@@ -70,7 +94,7 @@ def read_head(matcher: Matcher, x: str, rows: str, output: str, task: str, prefi
     """
     path = matcher.between(x, rows)
     products = [node for node in path if node.op in LINEAR]
-    norms = _norms(matcher, path)
+    norms = _norms(matcher, path, rows)
     if not products and len(norms) == 1 and norms[0].output == rows:
         return None
     if not 1 <= len(products) <= 2:
@@ -104,13 +128,13 @@ def read_head(matcher: Matcher, x: str, rows: str, output: str, task: str, prefi
     )
 
 
-def _norms(matcher: Matcher, path: list[Node]) -> list[Norm]:
+def _norms(matcher: Matcher, path: list[Node], rows: str) -> list[Norm]:
     """Every LayerNorm on the way, all with one epsilon."""
     found: list[Norm] = []
     with matcher.along(path):
         for node in path:
             if matcher.is_norm(node):
-                found.append(matcher.norm(node.inputs[0], "the LayerNorm of a head"))
+                found.append(matcher.norm(node.inputs[0], rows, "the LayerNorm of a head"))
                 if found[-1].epsilon != found[0].epsilon:
                     raise matcher.mismatch(
                         node, f"epsilon {found[-1].epsilon:g}, but {found[0].epsilon:g} in the norm before it"

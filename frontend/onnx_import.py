@@ -74,6 +74,12 @@ class _Importer:
     def _inputs(self) -> tuple[GraphInput, GraphInput | None]:
         images = [given for given in self.graph.inputs if given.is_float]
         others = [given for given in self.graph.inputs if not given.is_float]
+        integers = [given.name for given in others if len(given.shape) == 4]
+        if not images and integers:
+            raise InputError(
+                f"{self.graph.source}: input {integers[0]}: images of integers, expected floats",
+                hint="export the network without the cast at its start, and say its normalisation with --normalize",
+            )
         if len(images) != 1 or len(others) > 1:
             shown = ", ".join(given.name for given in self.graph.inputs) or "none"
             raise InputError(
@@ -141,7 +147,19 @@ class _Importer:
         if not layers:
             expected = "a transformer block: a LayerNorm, attention and a residual sum, and no norm before it"
             raise self._ended(x, expected)
+        self._refuse_other_tasks(x)
         return self._finish(embedding, layers, x, dim)
+
+    def _refuse_other_tasks(self, x: str) -> None:
+        """Refuse a task that changes more than gates: the graph was run for one task."""
+        if self.task is None:
+            return
+        dependent = self.matcher.by_task(self.task)
+        for node in self.matcher.between(self.image, x):
+            if node.index not in self.matcher.gates and dependent.intersection(node.inputs):
+                raise self.matcher.mismatch(
+                    node, f"depends on the input {self.task!r}, expected gates alone to differ by task"
+                )
 
     def _ended(self, x: str, expected: str) -> InputError:
         readers = self.matcher.readers(x)
@@ -169,7 +187,7 @@ class _Importer:
 
     def _norm(self, x: str, end: str, name: str, what: str) -> Norm:
         with self.matcher.along(self.matcher.between(x, end)):
-            norm = self.matcher.norm(x, what)
+            norm = self.matcher.norm(x, end, what)
         self.weights[f"{name}.weight"], self.weights[f"{name}.bias"] = norm.weight, norm.bias_or_zero
         self._note_epsilon(norm)
         return norm
@@ -201,7 +219,8 @@ class _Importer:
                 embedding.weight.shape[1],
                 f"{self.graph.source}: {embedding.node}",
             )
-            self.remarks.append(shown)
+            assumed = "; assumed, as the graph does not say: --normalize names another"
+            self.remarks.append(shown if self.options.normalization is not None else shown + assumed)
         weight, bias = normalization.fold(
             embedding.weight.astype(np.float64), embedding.bias.astype(np.float64)
         )

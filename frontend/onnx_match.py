@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,30 +27,20 @@ from frontend.onnx_eval import (
     layer_norm,
 )
 from frontend.onnx_graph import Graph, Node
-from frontend.transformer import fold_scale
 from pysim.activations import ACTIVATIONS
 
 FloatArray = NDArray[np.float32]
 
 LAYOUT = frozenset(
-    (
-        "Cast",
-        "CastLike",
-        "Dropout",
-        "Expand",
-        "Flatten",
-        "Identity",
-        "Reshape",
-        "Squeeze",
-        "Transpose",
-        "Unsqueeze",
-    )
+    "Cast CastLike Dropout Expand Flatten Identity Reshape Squeeze Transpose Unsqueeze".split()  # noqa: SIM905
 )
 """Operations that only rearrange."""
 SELECTION = frozenset(("Gather", "Slice", "Split"))
 """Operations that only pick a part."""
 _ACTIVATION = LAYOUT | {"Add", "Div", "Erf", "Gelu", "Mul", "Pow", "Relu", "Sigmoid", "Tanh"}
 """Operations of an activation function: of its own, or such as x / 2 * (1 + erf(x / sqrt(2))) in any order."""
+_NORM = LAYOUT | {"Add", "Div", "Mul", "Pow", "ReduceMean", "Reciprocal", "Sqrt", "Sub"}
+"""Operations that a LayerNorm may be written with."""
 _TELLING = {"Erf": "gelu", "Tanh": "gelu_tanh", "Sigmoid": "quick_gelu", "Relu": "relu"}
 """Operations that only one activation function holds."""
 LINEAR = frozenset(("MatMul", "Gemm"))
@@ -58,21 +48,8 @@ LINEAR = frozenset(("MatMul", "Gemm"))
 _COPIES = ("Cast", "CastLike", "Dropout", "Identity")
 """Operations that only copy, on floats."""
 _TRUTHS = frozenset(
-    (
-        *(
-            "And",
-            "ArgMax",
-            "ArgMin",
-            "Equal",
-            "Greater",
-            "GreaterOrEqual",
-            "IsInf",
-            "IsNaN",
-            "Less",
-            "LessOrEqual",
-        ),
-        *("NonZero", "Not", "Or", "Shape", "Size", "Xor"),
-    )
+    "And ArgMax ArgMin Equal Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual "  # noqa: SIM905
+    "NonZero Not Or Shape Size Xor".split()
 )
 """Operations whose results are no floats."""
 
@@ -83,13 +60,17 @@ _OPERANDS = dict.fromkeys(_TWO.split(), 2) | dict.fromkeys(_THREE.split(), 3)
 
 TOLERANCE = 1e-4
 """Tolerance of values that must agree, relative to the largest: float32 sums in another order differ by far less."""
+FIRST_LOOK = 1e-2
+"""The same of norms without their epsilon, before they are proved."""
+LARGEST_EPSILON = 0.1
+"""Limit of the epsilon of a norm."""
 ROUNDING = 1e-6
 """Rounding of float32, after a few operations, relative to a value."""
 SMALLEST = 1e-12
 """Largest value of tensors that count as zero."""
 ACTIVATION_TOLERANCE = 1e-5
 """The same of activation functions, which add nothing up."""
-COARSE_TOLERANCE = 12.0
+COARSE_TOLERANCE = 2.0
 """The same in units of the precision of a half-precision file, whose constants (scales above all) are rounded."""
 
 
@@ -108,20 +89,6 @@ class LinearLayer:
     weight: FloatArray
     bias: FloatArray | None
     output: str
-
-    def __call__(self, x: Array) -> Array:
-        """The layer's result for (..., inputs)."""
-        product = x @ self.weight.swapaxes(-1, -2)
-        return (
-            product
-            if self.bias is None
-            else product + (self.bias[..., None, :] if self.weight.ndim == 3 else self.bias)
-        )
-
-    def scaled(self, scale: FloatArray) -> LinearLayer:
-        """The layer whose results are multiplied by (outputs,) factors."""
-        weight, bias = fold_scale(scale, self.weight, self.bias_or_zero)
-        return replace(self, weight=weight, bias=bias)
 
     @property
     def bias_or_zero(self) -> FloatArray:
@@ -151,6 +118,7 @@ class Matcher:
         graph: the graph.
         value: values of tensors in the run.
         tainted: tensors that depend on the image.
+        gates: indices of nodes that may read the task.
         recognised: the tokens behind the blocks that were recognised so far; None in front of the first block.
     """
 
@@ -159,6 +127,7 @@ class Matcher:
         self.value = Evaluator(graph, feeds)
         self.tainted = image_dependent(graph, image)
         self.recognised: str | None = None
+        self.gates: set[int] = set()
         self._path: set[int] | None = None
         for node in graph.nodes:
             if node.op not in OPERATIONS:
@@ -182,6 +151,14 @@ class Matcher:
         if self.recognised is not None and self.recognised not in self.graph.outputs:
             hint += f"; --outputs {self.recognised} cuts the graph behind the blocks that were recognised"
         return InputError(f"{self.graph.source}: {node}: {why}", hint=hint)
+
+    def by_task(self, task: str) -> set[str]:
+        """Constants that depend on the task."""
+        dependent = {task}
+        for node in self.graph.nodes:
+            if dependent.intersection(node.inputs) and not self.tainted.intersection(node.inputs):
+                dependent.update(filter(None, node.outputs))
+        return dependent
 
     def leads_only_from(self, base: str, target: str) -> bool:
         """True where `target` depends on the image through `base` alone."""
@@ -272,11 +249,6 @@ class Matcher:
             raise InputError(f"{self.graph.source}: tensor {name!r} ends the graph, expected {what} after it")
         raise self.mismatch(readers[0], f"expected {what}")
 
-    def linear(self, name: str, what: str) -> LinearLayer:
-        """The linear layer that reads a tensor, maybe rearranged."""
-        name = self.forward(name)
-        return self.linear_at(self.next(name, *LINEAR, what=what), name, what)
-
     def linear_at(self, node: Node, name: str, what: str) -> LinearLayer:
         """The linear layer of a product of `name`."""
         other = self.constant_operand(node, of=name)
@@ -303,8 +275,8 @@ class Matcher:
         shaped = None if bias is None else np.asarray(bias, np.float32).reshape(weight.shape[:-1])
         return LinearLayer(node, np.asarray(weight, np.float32), shaped, output)
 
-    def norm(self, x: str, what: str) -> Norm:
-        """The LayerNorm that reads a tensor: one operation, or what older exporters make of it."""
+    def norm(self, x: str, end: str, what: str) -> Norm:
+        """The LayerNorm that reads a tensor, in front of `end`: one operation, or what exporters make of it."""
         fused = [node for node in self.readers(x) if node.op == "LayerNormalization"]
         if fused:
             node = fused[0]
@@ -315,7 +287,7 @@ class Matcher:
             bias = self.value(parameters[1]) if len(parameters) > 1 else np.zeros_like(weight)
             found = Norm(node, weight, bias, _epsilon(node.attributes.get("epsilon", 1e-5)), node.outputs[0])
         else:
-            found = self._decomposed_norm(x, what)
+            found = self._written_norm(x, end, what)
         channels = self.value(x).shape[-1]
         if found.weight.shape != (channels,) or found.bias_or_zero.shape != (channels,):
             raise self.mismatch(found.node, f"expected {what} with parameters for {channels} channels")
@@ -333,33 +305,47 @@ class Matcher:
             return node.op == "LayerNormalization"
         return any(reader.op == "Sub" for reader in self.readers(node.outputs[0]))
 
-    def _decomposed_norm(self, x: str, what: str) -> Norm:
+    def _written_norm(self, x: str, end: str, what: str) -> Norm:
+        """A LayerNorm of several operations, whatever their order: the last result that is a norm of `x`."""
         mean = self.next(x, "ReduceMean", what=what)
-        centred = self.next(mean.outputs[0], "Sub", what=what).outputs[0]
-        square = self.next(centred, "Pow", "Mul", what=what)
-        variance = self.next(square.outputs[0], "ReduceMean", what=what)
-        shifted = self.next(variance.outputs[0], "Add", what=what)
-        root = self.next(shifted.outputs[0], "Sqrt", what=what)
-        quotient = self.next(root.outputs[0], "Div", what=what)
-        scaled = self.next(quotient.outputs[0], "Mul", what=what)
-        moved = self.next(scaled.outputs[0], "Add", what=what)
-        constants = [
-            self.constant_operand(node, of=before.outputs[0])
-            for before, node in ((variance, shifted), (quotient, scaled), (scaled, moved))
-        ]
-        if any(name is None for name in constants):
-            raise self.mismatch(mean, f"expected {what} with constant parameters")
-        epsilon, weight, bias = (self.value(name) for name in constants if name is not None)
-        if epsilon.size != 1:
-            raise self.mismatch(shifted, f"expected the epsilon of {what}")
-        return Norm(mean, weight, bias, _epsilon(epsilon.ravel()[0]), moved.outputs[0])
+        rows = np.random.default_rng(6).standard_normal(self.value(x).shape).astype(np.float32) * 30
+        one, zero = np.ones(1), np.zeros(1)
+        run, plain = self.value.given({x: rows}), layer_norm(rows.astype(np.float64), one, zero, 0.0)
+        found: Norm | None = None
+        for cut in self.cuts(x, end)[1:]:
+            nodes = self.between(x, cut)
+            if any(node.op not in _NORM for node in nodes):
+                break
+            if run(cut).shape == rows.shape:
+                found = self._as_norm(mean, nodes, cut, plain, run(cut)) or found
+        if found is None:
+            raise self.mismatch(mean, f"computes something else than {what} with constant parameters")
+        return found
+
+    def _as_norm(self, mean: Node, nodes: list[Node], output: str, plain: Array, found: Array) -> Norm | None:
+        """The norm with constants of these nodes that makes `found` of what is `plain` without them, if any."""
+        names = dict.fromkeys(
+            name for node in nodes for name in node.inputs if name and self.is_constant(name)
+        )
+        constants = [self.value(name).ravel() for name in names]
+        channels = plain.shape[-1]
+        z, y = plain.reshape(-1, channels), found.reshape(-1, channels).astype(np.float64)
+        centred = z - z.mean(axis=0)
+        slope = (centred * (y - y.mean(axis=0))).sum(axis=0) / (centred * centred).sum(axis=0)
+        vectors = [each for each in constants if each.size == channels and each.dtype.kind == "f"]
+        weight = _nearest(slope, [*vectors, np.ones(channels)])
+        bias = _nearest(y.mean(axis=0) - slope * z.mean(axis=0), [*vectors, np.zeros(channels)])
+        epsilons = [float(each[0]) for each in constants if each.size == 1 and 0 < each[0] <= LARGEST_EPSILON]
+        if len(epsilons) != 1 or not self.agree(y, z * weight + bias, FIRST_LOOK):
+            return None
+        return Norm(mean, weight.astype(np.float32), bias.astype(np.float32), _epsilon(epsilons[0]), output)
 
     def after(self, first: str) -> list[Node]:
         """Nodes that depend on a tensor, in order."""
         after, nodes = {first}, []
         for node in self.graph.nodes:
             if node.op != "Shape" and after.intersection(node.inputs):
-                after.update(node.outputs)
+                after.update(filter(None, node.outputs))
                 nodes.append(node)
         return nodes
 
@@ -368,7 +354,7 @@ class Matcher:
         wanted, kept = {last}, []
         for node in reversed(self.after(first)):
             if wanted.intersection(node.outputs):
-                wanted.update(node.inputs)
+                wanted.update(filter(None, node.inputs))
                 kept.append(node)
         return kept[::-1]
 
@@ -475,6 +461,11 @@ def without_copies(graph: Graph, image: str) -> Graph:
             if node.op in _COPIES and node.inputs[0] in floats and not trained:
                 copies[node.outputs[0]] = copies.get(node.inputs[0], node.inputs[0])
     return graph.renamed(copies)
+
+
+def _nearest(vector: Array, others: list[Array]) -> Array:
+    """The one of `others` that is nearest to a vector."""
+    return min(others, key=lambda other: float(np.abs(other - vector).max()))
 
 
 def _epsilon(value: float) -> float:

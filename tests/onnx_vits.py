@@ -38,6 +38,7 @@ class GraphVit:
         opset: version of the operations.
         epsilon: of the norms.
         nine: power and axis of the variance, where norms are written in nine operations.
+        written: name of a method `_norm_NAME`, for norms of other operations.
     """
 
     def __init__(
@@ -57,12 +58,13 @@ class GraphVit:
         opset: int = 20,
         epsilon: float = 1e-6,
         nine: tuple[float, int] | None = None,
+        written: str = "",
     ) -> None:
         self.rng = np.random.default_rng(seed)
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.scale, self.mask, self.layer_scale, self.opset = scale, mask, layer_scale, opset
-        self.epsilon, self.nine = epsilon, nine
+        self.epsilon, self.nine, self.written = epsilon, nine, written
         self.tokens = TOKENS + registers
         self.shape = [1, HEIGHT, WIDTH, 3] if patches.startswith("last") else [1, 3, HEIGHT, WIDTH]
         x = getattr(self, f"_patches_{patches}")()
@@ -120,6 +122,8 @@ class GraphVit:
 
     def norm(self, x: str) -> str:
         """One operation, or nine with this power and this axis of the variance."""
+        if self.written:
+            return getattr(self, f"_norm_{self.written}")(x)
         if self.nine is not None:
             power, axis = self.nine
             centred = self.op("Sub", x, self.op("ReduceMean", x, self.integers([-1])))
@@ -129,6 +133,23 @@ class GraphVit:
             scaled = self.op("Mul", self.op("Div", centred, root), self.weight(DIM))
             return self.op("Add", scaled, self.weight(DIM))
         return self.op("LayerNormalization", x, self.weight(DIM), self.weight(DIM), epsilon=self.epsilon)
+
+    def _norm_keras(self, x: str) -> str:
+        """As TensorFlow writes it: x times a factor, and the difference of the bias and the mean times it."""
+        mean = self.op("ReduceMean", x, self.integers([-1]))
+        centred = self.op("Sub", x, mean)
+        variance = self.op("ReduceMean", self.op("Mul", centred, centred), self.integers([-1]))
+        root = self.op("Sqrt", self.op("Add", self.floats(self.epsilon), variance))
+        factor = self.op("Mul", self.op("Reciprocal", root), self.weight(DIM))
+        rest = self.op("Sub", self.weight(DIM), self.op("Mul", mean, factor))
+        return self.op("Add", self.op("Mul", x, factor), rest)
+
+    def _norm_plain(self, x: str) -> str:
+        """Without parameters."""
+        centred = self.op("Sub", x, self.op("ReduceMean", x, self.integers([-1])))
+        variance = self.op("ReduceMean", self.op("Pow", centred, self.floats(2.0)), self.integers([-1]))
+        shifted = self.op("Add", variance, self.floats(self.epsilon))
+        return self.op("Mul", centred, self.op("Pow", shifted, self.floats(-0.5)))
 
     def linear(self, x: str, size: int, results: int) -> str:
         return self.op("Add", self.op("MatMul", x, self.weight(size, results)), self.weight(results))
@@ -178,6 +199,10 @@ class GraphVit:
 
     def _positions_table(self) -> str:
         return self.weight(1, TOKENS, DIM)
+
+    def _positions_by_task(self) -> str:
+        """Wrong: a table for each of two tasks."""
+        return self.op("Gather", self.weight(2, TOKENS, DIM), "task", axis=0)
 
     def _resized(self, *given: str, **attributes: Any) -> str:
         table = self.op("Transpose", self.weight(1, 5, 4, DIM), perm=[0, 3, 1, 2])
@@ -444,10 +469,13 @@ class GraphVit:
 
     def proto(self) -> onnx.ModelProto:
         outputs = [(self.output, None), (self.last, [1, self.tokens, DIM])]
+        inputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, self.shape)]
+        if any("task" in node.input for node in self.nodes):
+            inputs.append(helper.make_tensor_value_info("task", TensorProto.INT64, [1]))
         graph = helper.make_graph(
             self.nodes,
             "vit",
-            [helper.make_tensor_value_info("image", TensorProto.FLOAT, self.shape)],
+            inputs,
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs],
             self.constants,
         )

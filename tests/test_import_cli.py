@@ -133,6 +133,7 @@ def test_a_graph_is_cut(run: Run, tmp_path: Path) -> None:
     code, out, err = run("import", path, "-o", tmp_path / "found")
     assert code == 0
     assert f"output {vit.output} left out: no linear head, but a decoder" in err
+    assert "assumed, as the graph does not say: --normalize names another" in err
     code, out, err = run("import", path, "-o", tmp_path / "cut", "--outputs", vit.last, "--json")
     assert code == 0
     assert len(json.loads(out)["remarks"]) == 1  # the normalisation, but nothing left out

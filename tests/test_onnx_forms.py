@@ -107,6 +107,8 @@ FORMS: dict[str, dict[str, Any]] = {
     "positions made of waves": {"positions": "waves"},
     "MLP on rows": {"mlp": "rows"},
     "norms of nine operations": {"nine": (2.0, -1)},
+    "norms as TensorFlow writes them": {"written": "keras", "epsilon": 1e-3},
+    "norms without parameters": {"written": "plain"},
     "a large epsilon": {"epsilon": 1e-2},
     "two blocks": {"depth": 2, "attention": "split_adds", "layer_scale": True},
 }
@@ -163,6 +165,7 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "a sharper sigmoid": ({"mlp": "double"}, ("computes something else than GELU by a sigmoid",)),
     "another power in norms": ({"nine": (4.0, -1)}, ("(ReduceMean): computes something else than the LayerNorm",)),
     "norms over tokens": ({"nine": (2.0, 1)}, ("(ReduceMean): computes something else than the LayerNorm",)),
+    "positions by task": ({"positions": "by_task"}, ("(Add): depends on the input 'task', expected gates alone",)),
     "patches in columns": ({"patches": "columns"}, ("constant tokens, then patches in rows",)),
 }  # fmt: skip
 
@@ -230,6 +233,14 @@ def test_images_that_the_graph_normalises(tmp_path: Path) -> None:
     assert_same(unit, path, vit, scale=255)
 
 
+def test_images_of_integers(tmp_path: Path) -> None:
+    proto = GraphVit().proto()
+    proto.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    path = tmp_path / "vit.onnx"
+    path.write_bytes(proto.SerializeToString())
+    fails(path, "input image: images of integers, expected floats")
+
+
 # Decoders and cuts
 
 
@@ -285,6 +296,27 @@ def test_blocks_that_are_no_decoder(tmp_path: Path) -> None:
     assert f"--outputs {_stream(vit)[1]} cuts the graph" in (error.hint or "")
 
 
+@pytest.mark.parametrize("nine", [None, (2.0, -1)], ids=["one", "nine"])
+def test_broken_blocks_are_no_decoder(tmp_path: Path, nine: Any) -> None:
+    """A second block with other residual sums: half of a network must not pass for an encoder."""
+    vit = GraphVit(depth=2, nine=nine)
+    path, x = tmp_path / "vit.onnx", GraphVit(nine=nine).last
+    proto = vit.proto()
+    residual = next(node for node in proto.graph.node if x in node.input and node.op_type == "Add")
+    residual.op_type = "Max"
+    path.write_bytes(proto.SerializeToString())
+    fails(path, "(MatMul): multiplies tokens by tokens behind", "no decoder")
+    proto = vit.proto()
+    for node in proto.graph.node:  # the second block without attention, and with a maximum for the sum
+        node.input[:] = [x if name == residual.output[0] else name for name in node.input]
+        node.op_type = "Max" if node.output[0] == vit.last else node.op_type
+    path.write_bytes(proto.SerializeToString())
+    fails(path, "a second norm behind", "no decoder")
+    del proto.graph.output[0]
+    path.write_bytes(proto.SerializeToString())
+    fails(path, "(Max): ", "reads the tokens beside their norm", "no decoder")
+
+
 def test_a_pooler_is_left_out(tmp_path: Path) -> None:
     vit = GraphVit()
     proto = vit.proto()
@@ -310,7 +342,7 @@ def test_probabilities_end_a_head(tmp_path: Path) -> None:
     imported = import_model(path, RAW)
     assert list(imported.model.spec.task_heads) == ["probabilities"]
     assert any("output probabilities: node last (Softmax) left out" in remark for remark in imported.remarks)
-    proto.graph.output.add(name=vit.output)
+    proto.graph.output.append(onnx.helper.make_empty_tensor_value_info(vit.output))
     path.write_bytes(proto.SerializeToString())
     assert_same(import_model(path, Options(normalization=NONE, outputs=(vit.output, vit.last))), path, vit)
 
