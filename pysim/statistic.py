@@ -79,6 +79,11 @@ class Statistic:
         return float(max(-self.low.min(), self.high.max(), 0.0))
 
     @property
+    def extent(self) -> tuple[float, float]:
+        """The smallest and the largest value of all channels, and 0 between them."""
+        return float(self.low.min(initial=0.0)), float(self.high.max(initial=0.0))
+
+    @property
     def probes(self) -> FloatArray:
         """(rows, channels) samples and extremes: what choices are made by."""
         return np.concatenate([self.samples, self.extremes]) if len(self.extremes) else self.samples
