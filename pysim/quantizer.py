@@ -16,6 +16,7 @@ from pysim import iccad23_quantizer
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic, Kind, Tensor, arithmetic_of
 from pysim.balance import Balance, choose
 from pysim.calibrate import calibrate, calibration_runs, hidden_name, input_name
+from pysim.clipping import clips
 from pysim.datapath import (
     GELU_INPUT,
     MANTISSA_FRAC,
@@ -113,6 +114,8 @@ def quantize(
             progress(done, runs + depth)
 
     statistics = calibrate(model, images, report, moments=precision.learned_rounding)
+    for name, clip in clips(model, precision, images, statistics).items():
+        statistics[name] = replace(statistics[name], clip=clip)
     run = _QUANTIZERS[arithmetic_of(precision)]
     design = run(model, precision, attention_rows, statistics, lambda layers: report(runs + layers))
     findings = examine(model, design, images)
@@ -374,7 +377,8 @@ class _Quantizer:
         operands = []
         for statistic in statistics:
             if self.precision.multipliers:
-                scale, zero = whole_range(*statistic.extent, width)
+                low, high = statistic.extent
+                scale, zero = whole_range(low, statistic.clip * high, width)
             else:
                 scale, zero = self._activation_scale(statistic, 2.0**-_MAX_FRAC), 0
             operands.append(_Operand(scale, statistic, value.format, balance, zero))

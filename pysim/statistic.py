@@ -56,6 +56,7 @@ class Statistic:
         samples: (up to SAMPLED_ROWS, channels) rows drawn evenly from all that were seen.
         extremes: rows of the largest norm and of prefix tokens, which a few even samples would miss.
         weight: sum of the weights, which are 1 but for experts' rows: there the squares of gate scores.
+        clip: share of the largest value that a range need reach to.
         moments: second moments, where calibration was asked for them and a linear layer reads the tensor.
     """
 
@@ -67,6 +68,7 @@ class Statistic:
     extremes: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
     weight: float | None = None
     moments: Moments | None = None
+    clip: float = 1.0
 
     @property
     def mean(self) -> FloatArray:
