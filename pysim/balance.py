@@ -21,7 +21,7 @@ from pysim.statistic import Statistic
 FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
 
-EXPONENTS = tuple(i / 20 for i in range(4, 21))
+EXPONENTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Shares of a channel's range that may move into the weights; the best is chosen group by group."""
 
 

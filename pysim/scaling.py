@@ -15,6 +15,9 @@ FloatArray = NDArray[np.float64]
 CLIP_BELOW_WIDTH = 12
 """Width of weights from which on their ranges are kept whole: clipping gains nothing where steps are that fine."""
 
+HIDDEN_CLIP_BELOW_WIDTH = 10
+"""Width of hidden values from which on their ranges are kept whole: two bits are worth more than any clip."""
+
 _HIDDEN_CLIPS = np.linspace(1.0, 0.35, 27)
 _BINS = 1 << 14
 _CLIPS = np.linspace(0.525, 1.0, 20)
@@ -48,7 +51,7 @@ def whole_range(low: float, high: float, width: int) -> tuple[float, int]:
 
 def least_error_clip(samples: FloatArray, low: float, high: float, width: int) -> float:
     """Share of `high` up to which a range from `low` leaves the least squared error on samples; 1 is the whole."""
-    if width >= CLIP_BELOW_WIDTH:
+    if width >= HIDDEN_CLIP_BELOW_WIDTH:
         return 1.0
     counts, edges = np.histogram(samples, bins=_BINS)
     seen = counts > 0

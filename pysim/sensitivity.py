@@ -6,6 +6,7 @@ the rest of the network stays in float64. What is then lost of the final tokens 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,13 +16,14 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from pysim import reference
-from pysim.arithmetic import Kind
+from pysim.arithmetic import Kind, arithmetic_of
 from pysim.calibrate import hidden_name
 from pysim.datapath import GELU_INPUT, PIXEL_FRAC, PIXEL_OFFSET, SCORE
 from pysim.design import Design
 from pysim.doubts import few_images
 from pysim.formats import Format
 from pysim.model import Model
+from pysim.precision import Precision
 from pysim.program import (
     Destination,
     Experts,
@@ -70,6 +72,15 @@ class _Part:
     taps: dict[str, Narrow]
 
 
+def require_sensitivity(precision: Precision) -> None:
+    """Refuse an arithmetic whose integers do not stand for the float network's values one by one."""
+    if not arithmetic_of(precision).exact:
+        raise InputError(
+            f"the sensitivity of precision {precision.name!r} is not known",
+            hint="it is for presets that round each value once, such as w8a8 and w16a16",
+        )
+
+
 def sensitivity(
     model: Model,
     design: Design,
@@ -89,11 +100,7 @@ def sensitivity(
     Raises:
         InputError: a Design of the original's truncating arithmetic.
     """
-    if not design.arithmetic.exact:
-        raise InputError(
-            f"sensitivity for precision {design.precision.name!r} is not supported",
-            hint="it is for presets that round each value once, such as w8a8 and w16a16",
-        )
+    require_sensitivity(design.precision)
     few = few_images(design, images)
     exact = reference.run(model, few, task)
     parts = [*_weights(model, design), *_activations(design)]
@@ -108,15 +115,15 @@ def sensitivity(
     return sorted(losses, key=lambda loss: (loss.kind != "layer", -loss.noise))
 
 
-def as_json(losses: Iterable[Loss], *, images: int, task: str) -> dict[str, Any]:
-    """Content of `sensitivity.json`."""
+def losses_json(losses: Iterable[Loss], task: str) -> str:
+    """Content of `sensitivity.json`: layers, then tensors, in the order given."""
     found = [{key: value for key, value in asdict(loss).items() if value is not None} for loss in losses]
-    return {
+    content = {
         "task": task,
-        "images": images,
         "layers": [loss for loss in found if loss["kind"] == "layer"],
         "tensors": [loss for loss in found if loss["kind"] != "layer"],
     }
+    return json.dumps(content, indent=1) + "\n"
 
 
 def _run(model: Model, images: NDArray[np.uint8], task: int, parts: list[_Part]) -> reference.ReferenceRun:
