@@ -104,7 +104,7 @@ class _Collector:
 
     def show_pixels(self, images: NDArray[np.uint8]) -> None:
         """Take the operands of the patch embedding."""
-        operands = pixel_operands(images, self.embed.patch_size) * 2.0**-PIXEL_FRAC
+        operands = pixel_operands(images, self.embed.patch_size).astype(np.float64) * 2.0**-PIXEL_FRAC
         self._add(self.embed.patch.input.name, operands)
 
     def _add(

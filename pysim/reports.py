@@ -32,7 +32,7 @@ class TensorReport(BaseModel):
     clipped: float
     """Share of the values that the format's range cuts off."""
     beyond: float = 0.0
-    """How far calibrated values leave the range, as a share of it; 0 where it holds all."""
+    """Distance by which calibrated values leave the range, as a share of it; 0 where it holds all."""
     sqnr_db: float
     """Signal to quantisation noise of this rounding alone."""
 
