@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pysim.network import Network
     from pysim.precision import Precision
     from pysim.reference import ReferenceRun
+    from pysim.sensitivity import Loss
     from pysim.simulator import Simulation
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "random_images",
     "reference",
     "report",
+    "sensitivity",
     "simulate",
     "verify",
 ]
@@ -215,6 +217,29 @@ def quantize(
     for text in design.warnings:
         warnings.warn(text, QuantizationWarning, stacklevel=2)
     return design
+
+
+def sensitivity(
+    model: Model,
+    design: Design,
+    images: NDArray[np.uint8],
+    task: str | int = 0,
+    *,
+    progress: Progress | None = None,
+) -> list[Loss]:
+    """Loss of the final tokens that each layer and tensor of a Design causes alone, the largest first.
+
+    Args:
+        model: the float network that the Design was made from.
+        design: its quantisation, to one of the presets that round once.
+        images: (images, channels, H, W) uint8, of which the first few are run.
+        task: name or number of the task.
+        progress: called with the runs done and in total.
+    """
+    from pysim.sensitivity import sensitivity as measure
+    from pysim.simulator import task_number
+
+    return measure(model, design, images, task_number(design.spec, task), progress)
 
 
 def simulate(

@@ -99,6 +99,10 @@ def quantize(
     resize: Resize = None,
     fit: FitFlag = False,
     every: Annotated[bool, typer.Option("--all", help="Report every tensor instead of groups.")] = False,
+    sensitivity: Annotated[
+        bool,
+        typer.Option("--sensitivity", help="Write sensitivity.json: the loss that each tensor causes alone."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Calibrate on images and quantise a Model to a Design."""
@@ -108,10 +112,13 @@ def quantize(
     from pysim.files import require_new
     from pysim.kernels.compiling import clock
     from pysim.precision import find_precision
+    from pysim.sensitivity import losses_json, require_sensitivity
 
     console: Console = ctx.obj
     require_new(output)
-    find_precision(precision)
+    chosen = find_precision(precision)
+    if sensitivity:
+        require_sensitivity(chosen)
     model = edgemoe.load_model(model_dir)
     if model.spec.notes:
         console.warn(model.spec.notes)
@@ -124,8 +131,22 @@ def quantize(
         warnings.simplefilter("ignore", edgemoe.QuantizationWarning)
         design = edgemoe.quantize(model, pixels, precision, attention_rows=attention_rows, progress=progress)
     seconds = clock() - start
-    design.save(output)
+    texts: dict[str, str] = {}
+    if sensitivity:
+        with console.progress("quantising each tensor alone") as progress:
+            losses = edgemoe.sensitivity(model, design, pixels, progress=progress)
+        texts["sensitivity.json"] = losses_json(losses, design.spec.tasks[0])
+    design.save(output, texts)
     console.show((tables.tensors if every else tables.tensor_groups)(design.reports))
+    if sensitivity:
+        console.show(tables.losses(losses))
+    if design.routing_agreement:
+        least = min(design.routing_agreement, key=lambda gate: design.routing_agreement[gate])
+        mean = sum(design.routing_agreement.values()) / len(design.routing_agreement)
+        console.show(
+            f"routing: {mean:.2%} of the experts chosen are the float network's, on the first images of calibration; "
+            f"the least is {least} with {design.routing_agreement[least]:.2%}"
+        )
     for text in design.warnings:
         console.warn(text)
     console.show(f"{output}: {precision}, design {design.design_id}, {len(pixels)} images, {seconds:.1f} s")
@@ -137,6 +158,7 @@ def quantize(
             "precision": precision,
             "images": len(pixels),
             "seconds": seconds,
+            "routing_agreement": design.routing_agreement,
             "tensors": [report.model_dump() for report in design.reports],
         }
     )

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from edgemoe.runs import Stage
     from pysim.compare import LayerUsage
     from pysim.reports import TensorReport
+    from pysim.sensitivity import Loss
 
 _HEAT = ("dim", "blue", "cyan", "green", "yellow", "red")
 
 
 Cell = str | Text
+
+SHOWN_LOSSES = 8
+"""Layers in the table of losses, and half as many as its tensors: sensitivity.json has all."""
 
 _BETWEEN, _EDGES = 3, 2
 """Columns of the terminal between two columns of a table, and on its edges."""
@@ -134,6 +138,17 @@ def tensors(reports: Sequence[TensorReport]) -> FoldedTable:
     ]
     columns = ("tensor", "kind", "format", "low", "high", "clipped %", "SQNR dB")
     return table("Quantised tensors, worst first", columns, rows, left=3)
+
+
+def losses(found: Sequence[Loss]) -> FoldedTable:
+    """The layers that cost most alone, and the tensors."""
+    kinds = [[loss for loss in found if (loss.kind == "layer") == layer] for layer in (True, False)]
+    rows = []
+    for loss in (*kinds[0][:SHOWN_LOSSES], *kinds[1][: 2 * SHOWN_LOSSES]):
+        routing = "" if loss.equal_choices is None else _percent(loss.equal_choices)
+        rows.append((loss.name, loss.kind, decibels(loss.sqnr_db), routing))
+    columns = ("quantised alone", "kind", "SQNR dB", "routing %")
+    return table("Loss of the final tokens, the largest first", columns, rows, left=2)
 
 
 def tensor_groups(reports: Sequence[TensorReport]) -> FoldedTable:

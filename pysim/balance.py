@@ -87,14 +87,12 @@ def _in_units(values: FloatArray) -> Float32Array:
 
 
 def _candidates(statistic: Statistic, column: FloatArray) -> Iterator[Balance]:
-    """Centres and reaches by the extremes of each channel, and by its mean and spread."""
-    middle = (statistic.low + statistic.high) / 2
-    spread = np.sqrt(((statistic.probes - statistic.mean) ** 2).mean(axis=0))
-    for offset, reach in ((middle, (statistic.high - statistic.low) / 2), (statistic.mean, spread)):
-        reach = np.maximum(reach, 1e-4 * reach.max(initial=1e-20))
-        for exponent in EXPONENTS:
-            scale = reach**exponent / column ** (1 - exponent)
-            yield Balance(scale / np.exp(np.log(scale).mean()), offset)
+    """Every channel centred, and its reach moved into the weights by a share."""
+    offset, reach = (statistic.low + statistic.high) / 2, (statistic.high - statistic.low) / 2
+    reach = np.maximum(reach, 1e-4 * reach.max(initial=1e-20))
+    for exponent in EXPONENTS:
+        scale = reach**exponent / column ** (1 - exponent)
+        yield Balance(scale / np.exp(np.log(scale).mean()), offset)
 
 
 def _rounder(values: Float32Array, largest: float, width: int) -> Float32Array:

@@ -12,8 +12,10 @@ from common.errors import InputError
 from pysim import reference
 from pysim.activations import ACTIVATIONS
 from pysim.arithmetic import Kind
+from pysim.datapath import PIXEL_FRAC
+from pysim.kernels.embed import pixel_operands
 from pysim.model import Model
-from pysim.program import Experts, Gate, linears, of_type, program, values
+from pysim.program import Embed, Experts, Gate, linears, of_type, program, values
 from pysim.statistic import RowCollector, Statistic
 
 FloatArray = NDArray[np.float64]
@@ -74,6 +76,7 @@ class _Collector:
         operations = program(model.spec)
         fixed = (Kind.SCORE, Kind.PROBABILITY)
         self.skipped = {value.name for value in values(operations).values() if value.kind in fixed}
+        (self.embed,) = of_type(operations, Embed)
         self.operands = {op.input.name for op in linears(operations)}
         self.experts = {op.name: op for op in of_type(operations, Experts)}
         self.inputs = {op.fc1.input.name for op in self.experts.values()}
@@ -98,6 +101,11 @@ class _Collector:
             self.choices = _Choices(self.gates[name], self.given, rows)
         elif name in self.hidden:
             self._show_more(self.hidden[name])
+
+    def show_pixels(self, images: NDArray[np.uint8]) -> None:
+        """Take the operands of the patch embedding."""
+        operands = pixel_operands(images, self.embed.patch_size).astype(np.float64) * 2.0**-PIXEL_FRAC
+        self._add(self.embed.patch.input.name, operands)
 
     def _add(
         self,
@@ -166,7 +174,10 @@ def calibrate(
     batch, done = _batch(model), 0
     for start in range(0, len(images), batch):
         for task in range(len(model.spec.tasks)):
-            reference.run(model, images[start : start + batch], task, tap=collector)
+            some = images[start : start + batch]
+            if task == 0:
+                collector.show_pixels(some)
+            reference.run(model, some, task, tap=collector)
             done += 1
             progress(done)
     return {name: found.result() for name, found in collector.found.items()}

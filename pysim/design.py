@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -74,6 +74,7 @@ class DesignSpec(_Strict):
     attention_rows: AttentionRows
     reports: list[TensorReport] = []
     warnings: list[str] = []
+    routing_agreement: dict[str, float] = {}
 
 
 class _DesignFile(_Strict):
@@ -121,6 +122,8 @@ class Design:
         tensors: integers, named and typed as `design_tensors` says, and the `decode_tensors`.
         reports: what quantisation did, tensor by tensor.
         warnings: what is doubtful about the result, each with a layer and a figure.
+        routing_agreement: by the name of each gate, the share of its choices on the first calibration images that the
+            float network makes, too.
     """
 
     spec: ModelSpec
@@ -130,6 +133,7 @@ class Design:
     tensors: Tensors = field(repr=False)
     reports: tuple[TensorReport, ...] = field(default=(), repr=False)
     warnings: tuple[str, ...] = ()
+    routing_agreement: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.arithmetic.exact:
@@ -139,9 +143,9 @@ class Design:
         """The same network with another P."""
         return self if rows == self.attention_rows else self._with("attention_rows", rows)
 
-    def with_warnings(self, warnings: tuple[str, ...]) -> Design:
-        """The same Design with what is doubtful about it."""
-        return self._with("warnings", warnings)
+    def with_findings(self, warnings: tuple[str, ...], routing_agreement: dict[str, float]) -> Design:
+        """The same Design with what is doubtful about it, and how its gates agree with those of the float network."""
+        return self._with("warnings", warnings)._with("routing_agreement", routing_agreement)
 
     def _with(self, field: str, value: Any) -> Design:
         """A copy that shares the weights, which were checked."""
@@ -230,8 +234,8 @@ class Design:
         """Hash of every tensor and of what they mean: tells weights changed after quantisation."""
         return _weights_sha256(self.tensors, self.residual_frac)
 
-    def save(self, folder: Path) -> None:
-        """Write `design.toml` and `weights.safetensors` into a new folder."""
+    def save(self, folder: Path, texts: Mapping[str, str] | None = None) -> None:
+        """Write `design.toml` and `weights.safetensors` into a new folder, and further files of text by their names."""
         weights_sha256 = self.weights_sha256
         content = DesignSpec(
             version=VERSION,
@@ -243,9 +247,10 @@ class Design:
             attention_rows=self.attention_rows,
             reports=list(self.reports),
             warnings=list(self.warnings),
+            routing_agreement=self.routing_agreement,
         ).model_dump(mode="json", exclude_none=True)
         content["model"] = self.spec.to_toml()["model"]
-        write_folder(folder, {"design": content}, self.tensors, stem="design")
+        write_folder(folder, {"design": content}, self.tensors, stem="design", texts=texts)
 
     @classmethod
     def load(cls, folder: Path) -> Design:
@@ -274,6 +279,7 @@ class Design:
             tensors,
             tuple(content.reports),
             tuple(content.warnings),
+            content.routing_agreement,
         )
         identity = design._design_id(found)
         if identity != content.design_id:

@@ -7,6 +7,7 @@ noise: values too small for their formats, or the original's arithmetic, which w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,15 +34,28 @@ CHECKED_TOKENS = 256
 """Tokens that the images that are run have at least; one image at least is run."""
 
 
-def doubts(model: Model, design: Design, images: NDArray[np.uint8]) -> tuple[str, ...]:
-    """Sentences on what is wrong with a Design, each with a layer and a figure; empty for a sound one.
+@dataclass(frozen=True)
+class Findings:
+    """Results of a run of a Design beside the float network.
+
+    Attributes:
+        warnings: sentences on what is wrong with it, each with a layer and a figure; none for a sound one.
+        agreement: by the name of each gate, the share of its choices that the float network makes, too.
+    """
+
+    warnings: tuple[str, ...]
+    agreement: dict[str, float]
+
+
+def examine(model: Model, design: Design, images: NDArray[np.uint8]) -> Findings:
+    """Run a Design beside the float network.
 
     Args:
         model: the float network.
         design: made from it.
         images: (images, channels, H, W) uint8 calibration images, of which the first few are run, for the first task.
     """
-    few = images[: max(1, CHECKED_TOKENS // design.spec.tokens)]
+    few = few_images(design, images)
     simulation = simulate(design, few, trace=True)
     stream = [value.name for value in values(design.program).values() if value.kind is Kind.STREAM]
     figures: dict[str, float] = {}
@@ -53,11 +67,21 @@ def doubts(model: Model, design: Design, images: NDArray[np.uint8]) -> tuple[str
     # With the simulation's experts, so that a choice between equals is no noise; it notes its own choices, too.
     forced = {layer: routing.experts for layer, routing in simulation.routing.items()}
     run = reference.run(model, few, experts=forced, tap=tap)
-    agreement = {layer: _agreement(forced[layer], own) for layer, own in run.experts.items()}
+    agreement = {
+        gate.name: _agreement(forced[gate.layer], run.experts[gate.layer])
+        for gate in of_type(design.program, Gate)
+        if gate.layer is not None
+    }
     noisy = tuple(_noisy(design, simulation, figures, final=stream[-1]))
     # Noise sends tokens to other experts, too: that needs no sentence of its own.
-    misrouted = () if noisy else tuple(_misrouted(design, agreement))
-    return (*_plain(images), *_empty(design.reports), *noisy, *misrouted)
+    misrouted = () if noisy else _misrouted(agreement)
+    doubts = (*_plain(images), *_empty(design.reports), *_clipped(design.reports), *noisy, *misrouted)
+    return Findings(doubts, agreement)
+
+
+def few_images(design: Design, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The first images that have CHECKED_TOKENS together, one at least."""
+    return images[: max(1, CHECKED_TOKENS // design.spec.tokens)]
 
 
 def _plain(images: NDArray[np.uint8]) -> Iterator[str]:
@@ -84,6 +108,16 @@ def _empty(reports: Sequence[TensorReport]) -> Iterator[str]:
         f"{first.name}: all weights quantise to 0 (the largest is {max(-first.low, first.high):.2g}, "
         f"a unit is {first.scale:.2g}){others}"
     )
+
+
+def _clipped(reports: Sequence[TensorReport]) -> Iterator[str]:
+    """Activations whose range does not hold what calibration saw of them."""
+    for report in reports:
+        if report.kind == "activation" and report.beyond:
+            yield (
+                f"{report.name}: the range is clipped: values from {report.low:.3g} to {report.high:.3g} leave it by "
+                f"{report.beyond:.1%}, {report.clipped:.2%} of those sampled"
+            )
 
 
 def _vanished(report: TensorReport) -> bool:
@@ -113,11 +147,8 @@ def _agreement(chosen: IntArray, own: IntArray) -> float:
     return float((chosen[:, :, None] == own[:, None, :]).any(axis=2).mean())
 
 
-def _misrouted(design: Design, agreement: dict[int, float]) -> Iterator[str]:
+def _misrouted(shares: dict[str, float]) -> Iterator[str]:
     """The first layer whose tokens go to other experts, by the share of each that agrees."""
-    shares = {
-        gate.name: agreement[gate.layer] for gate in of_type(design.program, Gate) if gate.layer is not None
-    }
     name = next((name for name, share in shares.items() if share < LEAST_AGREEMENT), None)
     if name is not None:
         yield (

@@ -134,13 +134,16 @@ def write_folder(
     *,
     stem: str,
     others: Mapping[str, Tensors] | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> None:
     """Write `{stem}.toml` and `weights.safetensors` into a new folder, all or nothing.
 
-    `others` are further safetensors files by their stems.
+    `others` are further safetensors files by their stems, `texts` further files by their names.
     """
     with new_folder(folder) as temporary:
         (temporary / f"{stem}.toml").write_bytes(tomli_w.dumps(toml).encode())
+        for name, text in (texts or {}).items():
+            (temporary / name).write_text(text, encoding="utf-8")
         # Not save_file, which makes files that only their owner can read.
         for name, content in ({"weights": tensors} | dict(others or {})).items():
             contiguous = {key: np.ascontiguousarray(tensor) for key, tensor in content.items()}

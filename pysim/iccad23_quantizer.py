@@ -21,7 +21,7 @@ from pysim.kernels.iccad23 import FEATURE
 from pysim.model import Model
 from pysim.precision import Precision
 from pysim.program import program, tensors, values
-from pysim.reports import TensorReport, make_report
+from pysim.reports import TensorReport, beyond_range, make_report
 from pysim.statistic import Statistic
 
 FloatArray = NDArray[np.float64]
@@ -63,10 +63,15 @@ def quantize(
         if tensor.frac is not None:
             found[tensor.frac.name] = np.full(tensor.frac.shape, fmt.frac, tensor.frac.dtype)
     for name, statistic in statistics.items():
-        samples = statistic.samples
+        samples = statistic.probes
+        ends = statistic.extent
         error = feature.to_float(feature.quantize(samples)) - samples
         clipped = np.abs(error) > 1.01 * FEATURE.lsb
-        reports.append(make_report(name, "activation", samples, error, clipped, FEATURE.lsb, FEATURE.width))
+        beyond = beyond_range(*ends, FEATURE.lsb, FEATURE.width)
+        report = make_report(
+            name, "activation", samples, error, clipped, FEATURE.lsb, FEATURE.width, ends, beyond
+        )
+        reports.append(report)
     for each in values(operations).values():
         if each.scales:
             found[f"{DECODE}{each.name}.scale"] = np.full(each.scales, FEATURE.lsb)

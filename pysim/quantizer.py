@@ -16,6 +16,7 @@ from pysim import iccad23_quantizer
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic, Kind, Tensor, arithmetic_of
 from pysim.balance import Balance, choose
 from pysim.calibrate import calibrate, calibration_runs, hidden_name, input_name
+from pysim.clipping import clips
 from pysim.datapath import (
     GELU_INPUT,
     MANTISSA_FRAC,
@@ -27,7 +28,7 @@ from pysim.datapath import (
     SCORE,
 )
 from pysim.design import DECODE, Design, default_attention_rows
-from pysim.doubts import doubts
+from pysim.doubts import examine
 from pysim.files import Tensors
 from pysim.formats import Format
 from pysim.kernels.gelu import GELU_FRAC
@@ -53,7 +54,7 @@ from pysim.program import (
     program,
     values,
 )
-from pysim.reports import TensorReport, make_report
+from pysim.reports import TensorReport, beyond_range, make_report
 from pysim.rounding import round_weights
 from pysim.scaling import (
     CLIP_BELOW_WIDTH,
@@ -113,9 +114,12 @@ def quantize(
             progress(done, runs + depth)
 
     statistics = calibrate(model, images, report, moments=precision.learned_rounding)
+    for name, clip in clips(model, precision, images, statistics).items():
+        statistics[name] = replace(statistics[name], clip=clip)
     run = _QUANTIZERS[arithmetic_of(precision)]
     design = run(model, precision, attention_rows, statistics, lambda layers: report(runs + layers))
-    return design.with_warnings(doubts(model, design, images))
+    findings = examine(model, design, images)
+    return design.with_findings(findings.warnings, findings.agreement)
 
 
 @dataclass(frozen=True)
@@ -241,13 +245,8 @@ class _Quantizer:
         # Pixels enter as p - 128; the exact weights make up for it, so their rounding meets centred pixels.
         bias = bias + weight.sum(axis=1) * PIXEL_OFFSET * 2.0**-PIXEL_FRAC
         pixels = op.patch.input
-        centre = np.zeros((1, pixels.channels))
-        operand = _Operand(
-            2.0**-PIXEL_FRAC,
-            Statistic(centre[0], centre[0], centre[0], 0, centre),
-            pixels.format,
-            Balance.identity(pixels.channels),
-        )
+        seen = self.statistics[pixels.name]
+        operand = _Operand(2.0**-PIXEL_FRAC, seen, pixels.format, Balance.identity(pixels.channels))
         self._linear(op.patch, weight, bias, operand, self.residual_scale)
         self._store(op.position, (), round_half_up(position / self.residual_scale))
 
@@ -382,7 +381,8 @@ class _Quantizer:
         operands = []
         for statistic in statistics:
             if self.precision.multipliers:
-                scale, zero = whole_range(float(statistic.low.min()), float(statistic.high.max()), width)
+                low, high = statistic.extent
+                scale, zero = whole_range(low, statistic.clip * high, width)
             else:
                 scale, zero = self._activation_scale(statistic, 2.0**-_MAX_FRAC), 0
             operands.append(_Operand(scale, statistic, value.format, balance, zero))
@@ -390,7 +390,9 @@ class _Quantizer:
         self._scaling(value.name, activation.scaling, 2.0**-GELU_FRAC / scales, ())
         self._store(activation.zero, (), zeros)
         self._decode(value, scales, -zeros * scales)
-        self._report_activation(value.name, merge(statistics), float(scales.max()), width, operands[0].zero)
+        beyond = max(beyond_range(*o.statistic.extent, o.scale, width, o.zero) for o in operands)
+        merged, coarsest = merge(statistics), operands[int(scales.argmax())]
+        self._report_activation(value.name, merged, coarsest.scale, width, coarsest.zero, beyond)
         self.operands[value.name] = operands
 
     def _norm(self, op: Norm) -> None:
@@ -519,15 +521,26 @@ class _Quantizer:
         self.tensors[f"{DECODE}{value.name}.offset"] = np.zeros(len(scale)) if offset is None else offset
 
     def _report_activation(
-        self, name: str, statistic: Statistic, scale: float, width: int, zero: int = 0
+        self,
+        name: str,
+        statistic: Statistic,
+        scale: float,
+        width: int,
+        zero: int = 0,
+        beyond: float | None = None,
     ) -> None:
+        """Note the rounding of a tensor; `beyond` says how far it leaves its range, where that is not one for all."""
         low, high = -(1 << (width - 1)), (1 << (width - 1)) - 1
         values = statistic.probes
         integers = round_half_up(values / scale) + zero
         kept = np.clip(integers, low, high)
         error = (kept - zero) * scale - values
         clipped = kept != integers
-        self.reports.append(make_report(name, "activation", values, error, clipped, scale, width))
+        ends = statistic.extent
+        if beyond is None:
+            beyond = beyond_range(*ends, scale, width, zero)
+        report = make_report(name, "activation", values, error, clipped, scale, width, ends, beyond)
+        self.reports.append(report)
 
     def _report_weight(
         self,

@@ -16,8 +16,8 @@ from pysim.model import Model
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-Tap = Callable[[str, FloatArray], None]
-"""Called with the name and the value of each intermediate tensor."""
+Tap = Callable[[str, FloatArray], FloatArray | None]
+"""Called with the name and the value of each intermediate tensor; what it returns, if anything, is used instead."""
 
 
 @dataclass
@@ -77,7 +77,8 @@ def run(
         images: (images, channels, H, W) pixels; p stands for p / 256.
         task: task number, which selects the gates.
         experts: per MoE layer, (images * tokens, k) experts to use instead of the gate's own choice.
-        tap: sees every intermediate tensor, tokens of all images joined on the first axis.
+        tap: sees every intermediate tensor, tokens of all images joined on the first axis, and may replace those
+            that the network goes on with: all but scores, logits and gate scores.
 
     Returns:
         The final tokens and the routing.
@@ -87,20 +88,25 @@ def run(
 
 class _Reference:
     def __init__(self, model: Model, task: int, forced: Mapping[int, IntArray] | None, tap: Tap) -> None:
-        self.model, self.task, self.forced, self.tap = model, task, forced, tap
+        self.model, self.task, self.forced, self.given_tap = model, task, forced, tap
         self.experts: dict[int, IntArray] = {}
+
+    def tap(self, name: str, value: FloatArray) -> FloatArray:
+        """Show a tensor; the value to go on with."""
+        other = self.given_tap(name, value)
+        return value if other is None else other
 
     def run(self, images: NDArray[np.uint8]) -> ReferenceRun:
         spec = self.model.spec
         x = self._embed(images)
-        self.tap("embed", x)
+        x = self.tap("embed", x)
         for layer in range(spec.depth):
             block = f"blocks.{layer}"
             x = x + self._attention(self._norm(f"{block}.norm1", x), layer, len(images))
-            self.tap(f"{block}.attn_residual", x)
+            x = self.tap(f"{block}.attn_residual", x)
             y = self._norm(f"{block}.norm2", x)
             x = x + (self._experts(y, layer) if layer in spec.moe_layers else self._mlp(y, layer))
-            self.tap(f"{block}.output", x)
+            x = self.tap(f"{block}.output", x)
         return ReferenceRun(x.reshape(len(images), spec.tokens, spec.dim), self.experts)
 
     def _embed(self, images: NDArray[np.uint8]) -> FloatArray:
@@ -116,8 +122,7 @@ class _Reference:
 
     def _norm(self, name: str, x: FloatArray) -> FloatArray:
         y = layer_norm(x, self.model[f"{name}.weight"], self.model[f"{name}.bias"], self.model.spec.norm_eps)
-        self.tap(name, y)
-        return y
+        return self.tap(name, y)
 
     def _linear(self, name: str, x: FloatArray) -> FloatArray:
         return x @ self.model[f"{name}.weight"].T + self.model[f"{name}.bias"]
@@ -125,18 +130,18 @@ class _Reference:
     def _attention(self, y: FloatArray, layer: int, images: int) -> FloatArray:
         spec, block = self.model.spec, f"blocks.{layer}"
         qkv = y @ self.model[f"{block}.attn.qkv.weight"].T + self.model.qkv_bias(layer)
-        for name, part in zip("qkv", np.split(qkv, 3, axis=1), strict=True):
-            self.tap(f"{block}.{name}", part)
+        parts = zip("qkv", np.split(qkv, 3, axis=1), strict=True)
+        qkv = np.concatenate([self.tap(f"{block}.{name}", part) for name, part in parts], axis=1)
         q, k, v = qkv.reshape(images, spec.tokens, 3, spec.heads, spec.head_dim).transpose(2, 0, 3, 1, 4)
         scores = q @ k.swapaxes(-1, -2) / np.sqrt(spec.head_dim)
         self.tap(f"{block}.scores", scores)
         mixed = (softmax(scores) @ v).transpose(0, 2, 1, 3).reshape(-1, spec.dim)
-        self.tap(f"{block}.attention", mixed)
+        mixed = self.tap(f"{block}.attention", mixed)
         return self._linear(f"{block}.attn.proj", mixed)
 
     def _mlp(self, y: FloatArray, layer: int) -> FloatArray:
         hidden = _ACTIVATIONS[self.model.spec.activation](self._linear(f"blocks.{layer}.mlp.fc1", y))
-        self.tap(f"blocks.{layer}.hidden", hidden)
+        hidden = self.tap(f"blocks.{layer}.hidden", hidden)
         return self._linear(f"blocks.{layer}.mlp.fc2", hidden)
 
     def _experts(self, y: FloatArray, layer: int) -> FloatArray:
@@ -167,7 +172,7 @@ class _Reference:
             if len(tokens) == 0:
                 continue
             hidden = activate(y[tokens] @ fc1[expert].T.astype(np.float64) + fc1_bias[expert])
-            self.tap(f"blocks.{layer}.experts.{expert}.hidden", hidden)
+            hidden = self.tap(f"blocks.{layer}.experts.{expert}.hidden", hidden)
             hidden_all[tokens, slot] = hidden
             output = hidden @ fc2[expert].T.astype(np.float64) + fc2_bias[expert]
             out[tokens] += output * scores[tokens, slot, None]

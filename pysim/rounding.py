@@ -14,7 +14,7 @@ from pysim.scaling import round_half_up
 
 FloatArray = NDArray[np.float64]
 
-DAMPING = 0.01
+DAMPING = 0.05
 """Share of the mean input energy that is added to every input's: keeps rare inputs from being written off."""
 
 BLOCK = 32

@@ -15,6 +15,11 @@ FloatArray = NDArray[np.float64]
 CLIP_BELOW_WIDTH = 12
 """Width of weights from which on their ranges are kept whole: clipping gains nothing where steps are that fine."""
 
+HIDDEN_CLIP_BELOW_WIDTH = 10
+"""Width of hidden values from which on their ranges are kept whole: two bits are worth more than any clip."""
+
+_HIDDEN_CLIPS = np.linspace(1.0, 0.35, 27)
+_BINS = 1 << 14
 _CLIPS = np.linspace(0.525, 1.0, 20)
 
 
@@ -42,6 +47,23 @@ def whole_range(low: float, high: float, width: int) -> tuple[float, int]:
     low, high = min(low, 0.0), max(high, 2.0**-20)
     scale = (high - low) / ((1 << width) - 1)
     return scale, round(-(1 << (width - 1)) - low / scale)
+
+
+def least_error_clip(samples: FloatArray, low: float, high: float, width: int) -> float:
+    """Share of `high` up to which a range from `low` leaves the least squared error on samples; 1 is the whole."""
+    if width >= HIDDEN_CLIP_BELOW_WIDTH:
+        return 1.0
+    counts, edges = np.histogram(samples, bins=_BINS)
+    seen = counts > 0
+    centres, top = ((edges[:-1] + edges[1:]) / 2)[seen], (1 << (width - 1)) - 1
+    best, chosen = math.inf, 1.0
+    for clip in _HIDDEN_CLIPS:
+        scale, zero = whole_range(low, clip * high, width)
+        kept = (np.clip(round_half_up(centres / scale) + zero, -top - 1, top) - zero) * scale
+        error = float((counts[seen] * (kept - centres) ** 2).sum())
+        if error < best:
+            best, chosen = error, float(clip)
+    return chosen
 
 
 def weight_scales(weight: FloatArray, width: int) -> FloatArray:

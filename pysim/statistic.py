@@ -56,6 +56,7 @@ class Statistic:
         samples: (up to SAMPLED_ROWS, channels) rows drawn evenly from all that were seen.
         extremes: rows of the largest norm and of prefix tokens, which a few even samples would miss.
         weight: sum of the weights, which are 1 but for experts' rows: there the squares of gate scores.
+        clip: share of the largest value that a range need reach to.
         moments: second moments, where calibration was asked for them and a linear layer reads the tensor.
     """
 
@@ -67,6 +68,7 @@ class Statistic:
     extremes: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
     weight: float | None = None
     moments: Moments | None = None
+    clip: float = 1.0
 
     @property
     def mean(self) -> FloatArray:
@@ -77,6 +79,11 @@ class Statistic:
     def largest(self) -> float:
         """Largest magnitude of all channels."""
         return float(max(-self.low.min(), self.high.max(), 0.0))
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """The smallest and the largest value of all channels, and 0 between them."""
+        return float(self.low.min(initial=0.0)), float(self.high.max(initial=0.0))
 
     @property
     def probes(self) -> FloatArray:

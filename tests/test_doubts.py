@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import edgemoe
 from pysim import reference
 from pysim.design import Design
-from pysim.doubts import LEAST_AGREEMENT, LEAST_SQNR_DB, doubts
+from pysim.doubts import LEAST_AGREEMENT, LEAST_SQNR_DB, examine
 from pysim.model import Model
 from pysim.precision import PRESETS
 from pysim.quantizer import quantize
@@ -130,9 +130,9 @@ def test_few_images_are_run(micro: Model, images: Pixels, monkeypatch: pytest.Mo
     monkeypatch.setattr("pysim.doubts.simulate", counted)
     design = quantize(micro, images, PRESETS["w16a16"])
     monkeypatch.setattr("pysim.doubts.CHECKED_TOKENS", 5 * micro.spec.tokens - 1)
-    doubts(micro, design, images)
+    examine(micro, design, images)
     monkeypatch.setattr("pysim.doubts.CHECKED_TOKENS", 1)
-    doubts(micro, design, images)
+    examine(micro, design, images)
     assert seen == [min(12, 256 // micro.spec.tokens), 4, 1]
 
 
