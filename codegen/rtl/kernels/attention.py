@@ -81,7 +81,15 @@ def attention_kernel(architecture: Architecture, *, any_size: bool = False) -> K
     }
     own = Source("edgemoe_attention.sv", "attention.sv", names)
     parts = controlled("attention", "adder_tree", "round_saturate")
-    sources = (own, *engines("attention_core"), MEMORY, PASS_SOURCE, *EXP2_SOURCES, *RECIPROCAL_SOURCES, *parts)
+    sources = (
+        own,
+        *engines("attention_core"),
+        MEMORY,
+        PASS_SOURCE,
+        *EXP2_SOURCES,
+        *RECIPROCAL_SOURCES,
+        *parts,
+    )
     kernel = Kernel("attention", "Reordered attention", streams, sources, registers, sizes, has_flag=True)
     return kernel.with_sizes() if any_size else kernel
 
