@@ -64,12 +64,12 @@ STREAMS = [
     scenario("not on the chance", latency=80, stalls=False, speculate=False, decides_after=300),
     scenario("not on the chance, stalls", latency=20, stalls=True, speculate=False, masks=[0b001, 0b110]),
 ]
-ISSUES = [
+ISSUES: list[dict[str, Any]] = [
     {"name": "quick engines", "seed": 1, "longest": 3, "lengths": [[3, 0, 7], [0, 0, 1]]},
     {"name": "slow engines", "seed": 2, "longest": 60, "lengths": [[0, 5, 5], [2, 2, 2]]},
     {"name": "no expert at all", "seed": 3, "longest": 20, "lengths": [[0, 0, 0], [0, 0, 0]]},
 ]
-COPIES = [
+COPIES: list[dict[str, Any]] = [
     {"name": "free", "seed": 3, "stalls": False},
     {"name": "stalled", "seed": 4, "stalls": True},
 ]
@@ -147,7 +147,7 @@ def test_experts_are_fetched_before_the_router_has_decided(played: Any) -> None:
     assert idle["cycles"] < far["cycles"]
 
 
-@pytest.mark.parametrize("case", ISSUES, ids=[case["name"] for case in ISSUES])
+@pytest.mark.parametrize("case", ISSUES, ids=[str(case["name"]) for case in ISSUES])
 def test_jobs_start_once_what_they_wait_for_is_done(case: dict[str, Any], played: Any) -> None:
     """Jobs that are skipped never start; all others do, with the rows of their queue where it is that."""
     jobs, lengths, length, wanted = design()[1], iter(case["lengths"]), [0, 0, 0], {}
