@@ -1,5 +1,5 @@
 # make setup: everything that development, the demo and the tests need, in .venv, and PYNQ for its tests in .venv-pynq
-# make demo:  the main job on real images        make test: every check        make test-fast: those that are quick
+# make demo:  the main job on real images, with a report        make test: every check        make test-fast: those that are quick
 # make test-nightly: what takes too long for make test, and random cases for FUZZ_SECONDS each
 # make plain: the built wheel in an environment without extras, a minute or two
 PYTHON ?= python3
@@ -12,7 +12,7 @@ PYNQ_READY := $(PYNQ_VENV)/.ready
 PYTHON310 := $(firstword $(wildcard $(HOME)/.pyenv/versions/3.10*/bin/python3.10 /usr/bin/python3.10 /usr/local/bin/python3.10) $(shell command -v python3.10))
 PYNQ_PYTHON ?= $(or $(PYTHON310),$(PYTHON))
 
-.PHONY: setup demo test test-fast test-nightly plain lint format bench synth clean
+.PHONY: setup demo docs test test-fast test-nightly plain lint format bench synth clean
 
 setup: $(READY) $(PYNQ_READY)
 
@@ -28,11 +28,13 @@ $(PYNQ_READY): tests/pynq-requirements.txt
 	touch $(PYNQ_READY)
 
 demo: $(READY)
-	$(BIN)/edgemoe demo
+	rm -rf build/demo
+	mkdir -p build
+	$(BIN)/edgemoe demo -o build/demo
 
-# No compiler, no Verilator, and nothing that takes long.
+# No compiler, no Verilator, no browser, and nothing that takes long.
 test-fast: $(READY)
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m 'not compile and not rtl and not slow and not nightly'
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m 'not browser and not compile and not rtl and not slow and not nightly'
 
 test: $(PYNQ_READY) lint
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
@@ -62,6 +64,10 @@ lint: $(READY)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python scripts/lint_rtl.py
 
+# The documentation as a site, in build/site.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -70,6 +76,7 @@ bench: $(READY)
 	$(BIN)/python scripts/bench_pysim.py
 	$(BIN)/python scripts/bench_host.py
 	$(BIN)/python scripts/bench_import.py
+	$(BIN)/python scripts/bench_evaluate.py
 
 # Minutes the first time, in which Yosys compiles itself.
 synth: setup

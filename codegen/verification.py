@@ -72,7 +72,7 @@ class Verification(BaseModel):
 
 
 def read_verification(build: Build) -> Verification:
-    """What is on record for a build; nothing where the record is missing, damaged, or of another build."""
+    """The record of a build; nothing where the record is missing, damaged, or of another build."""
     nothing = Verification(design_id=build.spec.design_id, hardware_id=build.spec.hardware_id)
     path = build.folder / FILE
     if not path.is_file():

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
-HeadKind = Literal["token-linear", "cls-linear", "mean-linear", "mean-all-linear", "distilled-linear", "none"]
+HeadKind = Literal[
+    "token-linear",
+    "cls-linear",
+    "mean-linear",
+    "mean-all-linear",
+    "cls-mean-linear",
+    "distilled-linear",
+    "none",
+]
 HEAD_KINDS: Final[tuple[str, ...]] = get_args(HeadKind)
 """Tokens that a head reads:
 
@@ -18,13 +26,15 @@ HEAD_KINDS: Final[tuple[str, ...]] = get_args(HeadKind)
 - `cls-linear`: the class token, which is token 0.
 - `mean-linear`: the mean of the patch tokens.
 - `mean-all-linear`: the mean of all tokens.
+- `cls-mean-linear`: the class token, and beside it the mean of the patch tokens: twice as many channels (DINOv2,
+  arXiv 2304.07193).
 - `distilled-linear`: the class token and the distillation token, tokens 0 and 1, with a linear layer each, whose
   results are averaged (DeiT, arXiv 2012.12877).
 - `none`: there is no head.
 """
 MEANS = ("mean-linear", "mean-all-linear")
 """Kinds that read a mean of tokens."""
-LEAST_PREFIX: Final[Mapping[str, int]] = {"cls-linear": 1, "distilled-linear": 2}
+LEAST_PREFIX: Final[Mapping[str, int]] = {"cls-linear": 1, "cls-mean-linear": 1, "distilled-linear": 2}
 """Prefix tokens that a kind reads, where it reads any."""
 
 
@@ -59,6 +69,10 @@ class Head(NamedTuple):
     fc_norm: bool = False
     prefix_tokens: int = 1
 
+    def width(self, dim: int) -> int:
+        """Channels that the linear layer reads, of tokens with `dim` channels."""
+        return 2 * dim if self.kind == "cls-mean-linear" else dim
+
     def tensors(self, task: str, dim: int, out_channels: int | None) -> Iterator[HeadTensor]:
         """The tensors of a task's head on tokens with `dim` channels; none for the kind `none`."""
         if self.kind == "none":
@@ -69,7 +83,7 @@ class Head(NamedTuple):
                 yield HeadTensor(f"{name}.{norm}.weight", (dim,), "gamma")
                 yield HeadTensor(f"{name}.{norm}.bias", (dim,), "beta")
         for layer in (name, f"{name}.dist") if self.kind == "distilled-linear" else (name,):
-            yield HeadTensor(f"{layer}.weight", (out_channels, dim), "linear weight")
+            yield HeadTensor(f"{layer}.weight", (out_channels, self.width(dim)), "linear weight")
             yield HeadTensor(f"{layer}.bias", (out_channels,), "linear bias")
 
 
@@ -111,6 +125,8 @@ def run_head(
         return (linear(x[:, 0]) + linear(x[:, 1], "dist.")) / 2
     if head.kind == "cls-linear":
         return linear(x[:, 0])
+    if head.kind == "cls-mean-linear":
+        return linear(np.concatenate([x[:, 0], x[:, head.prefix_tokens :].mean(axis=1)], axis=1))
     if head.kind != "mean-all-linear":
         x = x[:, head.prefix_tokens :]
     if head.kind == "token-linear":

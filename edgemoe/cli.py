@@ -13,16 +13,16 @@ import typer
 import edgemoe
 from common.errors import EdgeMoeError, InputError
 from common.process import BROKEN_PIPE, INTERRUPTED, run_program, system_error
-from edgemoe import board, hardware, models
+from common.tasks import chosen_tasks
+from edgemoe import board, evaluating, hardware, models
 from edgemoe.console import Console
 from edgemoe.doctor import doctor
-from edgemoe.options import Json
-from edgemoe.report import report
+from edgemoe.options import FitFlag, Json, Resize, Resume, Scheduler, Workers, resizing
+from edgemoe.reporting import report
 from pysim.extras import missing
 
 if TYPE_CHECKING:
     from edgemoe.runs import TaskRun
-    from pysim.design import Design
 
 _ASKING = {"-h", "--help", "--version"}
 """Arguments that are answered by text, with `--json` too, as is none at all."""
@@ -44,7 +44,6 @@ app = typer.Typer(
 NewFolder = Annotated[
     Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to make; must not exist yet.")
 ]
-Fit = Annotated[bool, typer.Option("--fit", help="Resize and convert pictures that do not fit the network.")]
 Rows = Annotated[
     int | None, typer.Option("--attention-rows", min=1, max=1024, help="P: query rows a pass over the keys.")
 ]
@@ -93,10 +92,12 @@ def quantize(
         list[Path], typer.Option(metavar="PATH", help="Calibration image, or a folder of them; repeatable.")
     ],
     precision: Annotated[
-        str, typer.Option(metavar="PRECISION", help="w16a16, w8a8, w8a8-lean, iccad23, or a .toml file.")
+        str,
+        typer.Option(metavar="PRECISION", help="w16a16, w8a8, w8a10, w8a8-lean, iccad23, or a .toml file."),
     ] = "w16a16",
     attention_rows: Rows = None,
-    fit: Fit = False,
+    resize: Resize = None,
+    fit: FitFlag = False,
     every: Annotated[bool, typer.Option("--all", help="Report every tensor instead of groups.")] = False,
     json: Json = False,
 ) -> None:
@@ -114,7 +115,7 @@ def quantize(
     model = edgemoe.load_model(model_dir)
     if model.spec.notes:
         console.warn(model.spec.notes)
-    pixels = edgemoe.load_images(list(images), model, fit=fit)
+    pixels = edgemoe.load_images(images, model, resize=resizing(resize, fit), say=console.note)
     if len(pixels) < FEW_IMAGES:
         console.warn(f"only {len(pixels)} calibration image(s): ranges may be too narrow for others")
     start = clock()
@@ -158,36 +159,69 @@ def simulate(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.npz", help="Save output, routing and trace.")
     ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Save pictures: float, integer and difference; needs --reference, for its heads.",
+        ),
+    ] = None,
     queues_out: Annotated[
         Path | None,
         typer.Option(metavar="FILE.json", help="Save the tokens of each expert, for estimate and fit."),
     ] = None,
-    fit: Fit = False,
+    resize: Resize = None,
+    fit: FitFlag = False,
+    workers: Workers = 0,
+    scheduler: Scheduler = None,
+    resume: Resume = None,
     json: Json = False,
 ) -> None:
     """Run images through a Design, bit by bit."""
     from codegen.queues import write_queues
+    from edgemoe.chunks import Places
     from edgemoe.runs import run_task, save_runs
     from pysim.files import require_new
 
+    places = Places(workers, scheduler, resume)
+    if trace and places:
+        raise InputError(
+            "--trace with --workers, --scheduler or --resume",
+            hint="a trace is kept in one process: leave one out",
+        )
+
     console: Console = ctx.obj
-    for path in (out, queues_out):
+    if save is not None and reference is None:
+        raise InputError(
+            "--save without --reference: a Design has no task heads",
+            hint="--reference MODEL_DIR: the Model has them",
+        )
+    for path in (out, save, queues_out):
         if path is not None:
             require_new(path)
     design = edgemoe.load_design(design_dir)
     if design.spec.notes:
         console.warn(design.spec.notes)
     model = edgemoe.load_model(reference) if reference is not None else None
-    tasks = _tasks(design, task)
-    pixels = edgemoe.load_images(list(image), design, fit=fit)
+    tasks = chosen_tasks(design.spec.tasks, task)
+    pixels = edgemoe.load_images(image, design, resize=resizing(resize, fit), say=console.note)
     runs = []
     for name in tasks:
         with console.progress(f"simulating {name}") as progress:
-            runs.append(run_task(design, pixels, name, model=model, trace=trace, progress=progress))
+            run = run_task(
+                design, pixels, name, model=model, trace=trace, progress=progress, places=places.of(name)
+            )
+            runs.append(run)
         _show_run(console, runs[-1], len(pixels))
     if out is not None:
         save_runs(out, runs, trace=trace)
         console.show(f"saved {out}")
+    if save is not None and model is not None:
+        from edgemoe.saving import save_sheets, simulated_sheets
+
+        with console.progress("painting"):
+            count = save_sheets(save, simulated_sheets(model, pixels, runs))
+        console.show(f"saved {save}: {count} picture(s)")
     if queues_out is not None:
         tokens = {run.task: {layer.layer: layer.tokens for layer in run.usage} for run in runs}
         write_queues(queues_out, design.spec, len(pixels), tokens)
@@ -199,15 +233,6 @@ def simulate(
         console.result({"images": len(pixels), "seconds": seconds, "routing": routing, "runs": results})
     else:
         console.result({"images": len(pixels)} | results[0])
-
-
-def _tasks(design: Design, task: str | None) -> list[str]:
-    from pysim.simulator import task_number
-
-    tasks = design.spec.tasks
-    if task == "all" and task not in tasks:
-        return tasks
-    return [tasks[0] if task is None else tasks[task_number(design.spec, task)]]
 
 
 def _show_run(console: Console, run: TaskRun, images: int) -> None:
@@ -270,6 +295,7 @@ def zoo(ctx: typer.Context, json: Json = False) -> None:
 
 
 models.register(app)
+evaluating.register(app)
 hardware.register(app)
 board.register(app)
 app.command()(report)

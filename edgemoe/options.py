@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from common.errors import InputError
+from common.fits import RESIZES
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        "--resize",
+        metavar="|".join(RESIZES),
+        help="Make pictures of another size or other colours fit; refused without.",
+    ),
+]
+FitFlag = Annotated[bool, typer.Option("--fit", hidden=True, help="The same as --resize crop.")]
 SourceName = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="Zoo name, model.toml, Model folder or Design folder.")
+    str,
+    typer.Argument(
+        metavar="SOURCE", help="Zoo name, model.toml, Model, Design, or a checkpoint or ONNX file."
+    ),
+]
+Kind = Annotated[
+    str | None, typer.Option(help="What SOURCE is: m3vit, edge-moe, vit or onnx; guessed if not given.")
+]
+TopK = Annotated[int | None, typer.Option("--top-k", min=1, help="Experts a token.")]
+Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads.")]
+ImageSize = Annotated[
+    str | None, typer.Option("--image-size", metavar="HxW", help="Height and width in pixels.")
 ]
 Batch = Annotated[int, typer.Option(min=1, max=64, help="Images that share each weight.")]
 BoardName = Annotated[
@@ -35,3 +59,43 @@ QueuesTask = Annotated[
     str | None,
     typer.Option("--task", metavar="TASK", help="Task whose queues count; the first if not given."),
 ]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=1024,
+        metavar="N",
+        help="Processes of one thread each; 0 is this one, with all its threads.",
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Run on this Dask cluster instead, such as tcp://10.0.0.1:8786."),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Keep what is done here: after an interruption, the same command goes on."
+    ),
+]
+
+
+def resizing(resize: str | None, fit: bool) -> str | None:
+    """The way in which pictures are made to fit, by both options.
+
+    Raises:
+        InputError: an unknown way, or options that contradict each other.
+    """
+    if resize is not None and resize not in RESIZES:
+        raise InputError(f"--resize {resize}: unknown", hint=f"one of {', '.join(RESIZES)}")
+    if fit and resize not in (None, "crop"):
+        raise InputError(f"--fit is --resize crop, but --resize {resize} is given too")
+    return "crop" if fit else resize
+
+
+def parse_image_size(text: str) -> tuple[int, int]:
+    """Height and width from `HxW`."""
+    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
+    if match is None:
+        raise InputError(f"--image-size {text!r}: expected HxW, such as 128x256")
+    return int(match[1]), int(match[2])

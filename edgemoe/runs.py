@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 import edgemoe
-from pysim.compare import Comparison, LayerUsage, StageError, as_json, expert_usage
+from edgemoe.chunks import CHUNK_TOKENS, HERE, Arrays, Places, join, run_chunks
+from pysim.compare import Comparison, LayerUsage, StageError, Totals, as_json, expert_usage, totals
 from pysim.kernels.compiling import clock
+from pysim.kernels.router import Routing
+from pysim.simulator import Simulation
 
 if TYPE_CHECKING:
     from pysim.design import Design
     from pysim.model import Model
-    from pysim.simulator import Simulation
 
 Pixels = NDArray[np.uint8]
 
@@ -109,6 +112,7 @@ def run_task(
     trace: bool = False,
     stages: bool = True,
     progress: Callable[[int, int], None] | None = None,
+    places: Places = HERE,
 ) -> TaskRun:
     """Simulate one task, and compare with the float network if there is one.
 
@@ -119,16 +123,19 @@ def run_task(
         model: the float network that the design was made from.
         trace: keep every intermediate tensor of every image.
         stages: compare stage by stage too; without a trace on as many images as memory allows.
-        progress: called with the layers done and in total.
+        progress: called with layers, or images, done and in total.
+        places: where images are run, in chunks, unless in this process alone; without a trace.
     """
     staged_images = len(images) if trace else min(len(images), max(1, TRACE_BYTES // _trace_bytes(design)))
     by_stage = stages and model is not None
-    traced = trace or (by_stage and staged_images == len(images))
-    start = clock()
-    simulation = edgemoe.simulate(design, images, task, trace=traced, progress=progress)
+    traced = not places and (trace or (by_stage and staged_images == len(images)))
+    start, comparison = clock(), None
+    if places:
+        simulation, comparison = _run_in_chunks(Work(design, task, model), images, places, progress)
+    else:
+        simulation = edgemoe.simulate(design, images, task, trace=traced, progress=progress)
     seconds = clock() - start
-    comparison = None
-    if model is not None:
+    if model is not None and comparison is None:
         comparison = edgemoe.compare(model, design, images, task, simulation=simulation)
     staged, errors = simulation, comparison.stages if comparison else []
     if model is not None and by_stage and not traced:
@@ -137,6 +144,60 @@ def run_task(
         errors = edgemoe.compare(model, design, some, task, simulation=staged).stages
     covered = staged_images if staged.trace else 0
     return TaskRun(task, simulation, seconds, comparison, _stages(staged, errors), covered)
+
+
+class Work(NamedTuple):
+    """A Design to run on a task, and the float network to compare it with, if any."""
+
+    design: Design
+    task: str
+    model: Model | None
+
+
+def simulate_chunk(work: Work, images: Pixels) -> Arrays:
+    """Output and choices of some images, and the totals of a comparison: a pure function, wherever it runs."""
+    simulation = edgemoe.simulate(work.design, images, work.task)
+    named: Arrays = {"integers": simulation.integers}
+    for layer, routing in simulation.routing.items():
+        named |= {f"experts.{layer}": routing.experts, f"scores.{layer}": routing.scores}
+    if work.model is not None:
+        found, _ = totals(work.model, work.design, images, work.task, simulation)
+        named["totals"] = np.array([found], np.float64)
+    return named
+
+
+def _run_in_chunks(
+    work: Work, images: Pixels, places: Places, progress: Callable[[int, int], None] | None
+) -> tuple[Simulation, Comparison | None]:
+    design, spec = work.design, work.design.spec
+    size = max(1, CHUNK_TOKENS // spec.tokens)
+    starts = range(0, len(images), size)
+
+    def done(chunks: int) -> None:
+        if progress:
+            progress(min(chunks * size, len(images)), len(images))
+
+    identity = {
+        "simulate": 1,
+        "design_id": design.design_id,
+        "model": work.model.sha256 if work.model is not None else None,
+        "task": work.task,
+        "images": hashlib.sha256(images.tobytes()).hexdigest(),
+        "chunk": size,
+    }
+    chunks = [partial(images.__getitem__, slice(start, start + size)) for start in starts]
+    joined = join(run_chunks(simulate_chunk, work, chunks, places, identity, done))
+    experts = spec.moe.experts if spec.moe is not None else 0
+    routing = {
+        layer: Routing(joined[f"experts.{layer}"], joined[f"scores.{layer}"], experts)
+        for layer in sorted(spec.moe_layers)
+    }
+    integers = joined["integers"]
+    simulation = Simulation(integers, design.residual.to_float(integers), routing, {}, {})
+    if work.model is None:
+        return simulation, None
+    sums = [Totals(*row) for row in joined["totals"].tolist()]
+    return simulation, reduce(Totals.joined, sums).comparison([])
 
 
 def _trace_bytes(design: Design) -> int:

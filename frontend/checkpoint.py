@@ -6,6 +6,7 @@ and plain containers only. Tensors stay in the file (memory-mapped where its for
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import zipfile
@@ -25,11 +26,10 @@ from pysim.extras import require
 
 FloatArray = NDArray[np.float32]
 
-CONTAINERS = ("state_dict", "model", "model_state_dict", "target_encoder", "teacher")
-"""Keys under which training scripts keep the tensors, beside epochs and optimizer states.
-
-Of the two networks of I-JEPA, DINO and their like, the one that follows the other is the one that is used afterwards.
-"""
+CONTAINERS = ("state_dict", "model", "model_state_dict")
+"""Keys under which training scripts keep the tensors, beside epochs and optimizer states."""
+FOLLOWERS = ("target_encoder", "teacher")
+"""Keys of the network that follows another one in training, and is the one that is used: I-JEPA's, DINO's."""
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 SAFETENSORS_SUFFIX = ".safetensors"
@@ -43,6 +43,7 @@ EXPERT_PART = ".mlp.experts."
 """Part of the names of tensors of which each rank of a sharded M3ViT checkpoint holds a part."""
 
 _INDEXED = (SAFETENSORS_SUFFIX, ".bin")
+_POINTER = b"version https://git-lfs"
 _SHOWN = 4
 _FLOATS = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 
@@ -70,11 +71,13 @@ class State:
         source: what messages call the checkpoint.
         entries: by the names that importers use.
         file_name: the file's own name of a tensor, for messages.
+        chosen: key of the network in a file that holds several; empty for others.
     """
 
     source: str
     entries: Mapping[str, Entry]
     file_name: Callable[[str], str] = str
+    chosen: str = ""
     _used: set[str] = field(default_factory=set)
 
     def __contains__(self, key: str) -> bool:
@@ -164,7 +167,9 @@ class State:
                 hint="the file mixes two layouts",
             )
         entries = {name: self.entries[key] for name, key in theirs.items()}
-        return State(self.source, entries, lambda key: theirs[key] if key in theirs else to_theirs(key))
+        return State(
+            self.source, entries, lambda key: theirs[key] if key in theirs else to_theirs(key), self.chosen
+        )
 
     def filled(self, shapes: Mapping[str, tuple[int, ...]]) -> State:
         """The same tensors, and zeros for those of these names and shapes that are missing."""
@@ -173,7 +178,7 @@ class State:
             for key, shape in shapes.items()
             if key not in self.entries
         }
-        return State(self.source, {**self.entries, **zeros}, self.file_name, self._used)
+        return State(self.source, {**self.entries, **zeros}, self.file_name, self.chosen, self._used)
 
 
 def _zeros(shape: tuple[int, ...]) -> FloatArray:
@@ -201,7 +206,10 @@ def read_state(source: Path) -> State:
     require_file(source, missing="no such file or folder")
     if source.name.endswith(INDEX_SUFFIX):
         return State(str(source.parent), _read_index(source))
-    return State(str(source), _read_file(source))
+    if source.suffix == SAFETENSORS_SUFFIX:
+        return State(str(source), _read_safetensors(source))
+    tensors, chosen = _read_torch(source)
+    return State(str(source), tensors, chosen=chosen)
 
 
 def is_shard_folder(folder: Path) -> bool:
@@ -210,7 +218,7 @@ def is_shard_folder(folder: Path) -> bool:
 
 
 def _read_file(path: Path) -> dict[str, Entry]:
-    return _read_safetensors(path) if path.suffix == SAFETENSORS_SUFFIX else _read_torch(path)
+    return _read_safetensors(path) if path.suffix == SAFETENSORS_SUFFIX else _read_torch(path)[0]
 
 
 def _read_safetensors(path: Path) -> dict[str, Entry]:
@@ -223,6 +231,7 @@ def _read_safetensors(path: Path) -> dict[str, Entry]:
             header_size = int.from_bytes(stream.read(8), "little")
             header: dict[str, Any] = json.loads(stream.read(header_size))
     except (SafetensorError, OSError, ValueError) as error:
+        _refuse_pointer(path)
         raise InputError(
             f"{path}: not a readable safetensors file: {error}",
             hint="the file may be truncated: copy it again",
@@ -251,8 +260,9 @@ def _as_float32(array: NDArray[Any]) -> FloatArray:
         return np.asarray(array, np.float32)
 
 
-def _read_torch(path: Path) -> dict[str, Entry]:
-    tensors = _container(path, _load_torch(path))
+def _read_torch(path: Path) -> tuple[dict[str, Entry], str]:
+    """The tensors, and the key of the network that they are of where the file holds several."""
+    tensors, chosen = _container(path, _load_torch(path))
     for key, tensor in tensors.items():
         if not isinstance(key, str):
             raise InputError(f"{path}: a tensor is named {key!r}, expected a string")
@@ -261,7 +271,7 @@ def _read_torch(path: Path) -> dict[str, Entry]:
                 f"{path}: {key}: a {type(tensor).__name__}, expected a tensor",
                 hint="save the state_dict alone",
             )
-    return {key: _torch_entry(tensor) for key, tensor in tensors.items()}
+    return {key: _torch_entry(tensor) for key, tensor in tensors.items()}, chosen
 
 
 def _load_torch(path: Path) -> Any:
@@ -271,7 +281,17 @@ def _load_torch(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a damaged file can raise anything
+        _refuse_pointer(path)
         raise _torch_error(path, error) from None
+
+
+def _refuse_pointer(path: Path) -> None:
+    """Refuse what Git leaves in place of a large file."""
+    with contextlib.suppress(OSError), path.open("rb") as stream:
+        if stream.read(len(_POINTER)) == _POINTER:
+            raise InputError(
+                f"{path}: a pointer of Git LFS, not the weights themselves", hint="git lfs pull fetches them"
+            )
 
 
 def _torch_error(path: Path, error: Exception) -> InputError:
@@ -302,22 +322,25 @@ def _torch_error(path: Path, error: Exception) -> InputError:
     )
 
 
-def _container(path: Path, content: Any) -> Mapping[Any, Any]:
-    """The mapping of names to tensors inside what a file holds."""
+def _container(path: Path, content: Any) -> tuple[Mapping[Any, Any], str]:
+    """The mapping of names to tensors inside what a file holds, and its key where it is one of several networks'."""
+    chosen = ""
     for _ in range(3):  # wrappers in wrappers occur, but not many
         if not isinstance(content, Mapping):
             raise InputError(f"{path}: holds a {type(content).__name__}, expected a dict of tensors")
-        inner = next((content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
+        keys = (*CONTAINERS, *FOLLOWERS)
+        inner = next((key for key in keys if isinstance(content.get(key), Mapping)), None)
         if inner is None:
             break
-        content = inner
+        chosen = inner if inner in FOLLOWERS else chosen
+        content = content[inner]
     if not any(hasattr(value, "layout") for value in content.values()):
-        keys = listed(str(key) for key in content) or "nothing"
+        found = listed(str(key) for key in content) or "nothing"
         raise InputError(
-            f"{path}: no tensors: the file holds {keys}",
+            f"{path}: no tensors: the file holds {found}",
             hint=f"expected a state_dict, bare or under one of {', '.join(CONTAINERS)}",
         )
-    return content
+    return content, chosen
 
 
 def _torch_entry(tensor: Any) -> Entry:

@@ -120,10 +120,10 @@ def _read(folder: Path, split: Split, magic: int, name: str) -> NDArray[np.uint8
     require_file(path, hint="Debian has the files in its package dataset-fashion-mnist")
     try:
         with gzip.open(path) as file:
-            header = np.frombuffer(file.read(4 + 4 * axes), ">u4")
-            if len(header) != 1 + axes or header[0] != magic:
+            header = file.read(4 + 4 * axes)
+            if len(header) != 4 + 4 * axes or int.from_bytes(header[:4], "big") != magic:
                 raise InputError(f"{path}: not an IDX file of bytes with {axes} axes", hint="copy it again")
-            shape = tuple(map(int, header[1:]))
+            shape = tuple(map(int, np.frombuffer(header, ">u4", offset=4)))
             size = math.prod(shape)
             values = file.read(min(size, _MOST_VALUES) + 1)
     except (OSError, EOFError, zlib.error) as error:
@@ -134,4 +134,4 @@ def _read(folder: Path, split: Split, magic: int, name: str) -> NDArray[np.uint8
         raise InputError(
             f"{path}: {len(values)} values, expected {size}", hint="it is damaged: copy it again"
         )
-    return np.frombuffer(values, np.uint8).reshape(shape)
+    return np.frombuffer(bytearray(values), np.uint8).reshape(shape)

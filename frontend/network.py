@@ -12,6 +12,7 @@ import numpy as np
 
 from common.errors import InputError
 from common.heads import MEANS
+from common.tasks import task_number
 from pysim.extras import missing
 from pysim.model import Model, tensor_shapes
 from pysim.spec import ModelSpec, MoeSpec
@@ -208,7 +209,7 @@ class Head(nn.Linear):
     def __init__(self, spec: ModelSpec, task: str) -> None:
         head, channels = spec.decoder(task), spec.head(task).out_channels
         assert channels is not None
-        super().__init__(spec.dim, channels)
+        super().__init__(head.width(spec.dim), channels)
         self.kind, self.prefix = head.kind, head.prefix_tokens
         self.norm = nn.LayerNorm(spec.dim, eps=head.norm_eps) if head.norm else None
         self.fc_norm = nn.LayerNorm(spec.dim, eps=head.norm_eps) if head.fc_norm else None
@@ -221,6 +222,8 @@ class Head(nn.Linear):
             return (super().forward(x[:, 0]) + self.dist(x[:, 1])) / 2
         if self.kind == "cls-linear":
             x = x[:, 0]
+        elif self.kind == "cls-mean-linear":
+            x = torch.cat([x[:, 0], x[:, self.prefix :].mean(1)], 1)
         elif self.kind != "mean-all-linear":
             x = x[:, self.prefix :]
         if self.kind in MEANS:
@@ -277,12 +280,8 @@ class Network(nn.Module):
         Returns:
             (images, tokens, dim).
         """
-        if isinstance(task, str):
-            if task not in self.spec.tasks:
-                raise InputError(
-                    f"task {task!r} is unknown", hint=f"the tasks are {', '.join(self.spec.tasks)}"
-                )
-            task = self.spec.tasks.index(task)
+        if not isinstance(task, Tensor):
+            task = task_number(self.spec.tasks, task)
         tokens = (
             self.patch_embed(images).flatten(2).transpose(1, 2) + self.pos_embed[self.spec.prefix_tokens :]
         )

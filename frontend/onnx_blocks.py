@@ -1,17 +1,22 @@
-"""The parts of a transformer in an ONNX graph: embedding, attention, MLP, mixture of experts."""
+"""The parts of a transformer in an ONNX graph around attention: embedding, MLP, mixture of experts."""
 
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from frontend.onnx_eval import softmax
+from common.errors import InputError
+from frontend.onnx_affine import AffineMap, NotAffineError
+from frontend.onnx_attention import affine, layer_weights
+from frontend.onnx_eval import Array
 from frontend.onnx_experts import read_experts
 from frontend.onnx_graph import Node
-from frontend.onnx_match import LAYOUT, LINEAR, SELECTION, FloatArray, LinearLayer, Matcher, Norm
+from frontend.onnx_match import LAYOUT, LINEAR, SELECTION, FloatArray, Matcher, Norm
+from pysim.activations import ACTIVATIONS
 from pysim.files import Tensors
 
 
@@ -20,12 +25,13 @@ class Embedding:
     """Patch embedding and positions.
 
     Attributes:
-        node: the convolution.
+        node: the convolution, or the product.
         weight: (dim, channels, patch, patch).
         bias: (dim,).
         position: (tokens, dim), prefix tokens, such as the class token, in the first rows.
         prefix: how many prefix tokens there are.
         output: name of the tokens.
+        normalises: whether the graph scales or shifts the image first.
     """
 
     node: Node
@@ -34,39 +40,105 @@ class Embedding:
     position: FloatArray
     prefix: int
     output: str
+    normalises: bool
 
 
-def read_embedding(matcher: Matcher, image: str) -> Embedding:
-    """The embedding: from the image to the tokens of the first block."""
-    node = matcher.next(
-        matcher.forward(image, ("Identity", "Cast")), "Conv", what="the convolution that makes patches"
-    )
-    weight_name, *rest = node.inputs[1:]
-    if not all(matcher.is_constant(name) for name in (weight_name, *rest)):
-        raise matcher.mismatch(node, "expected a convolution with constant weights")
-    weight = matcher.value(weight_name)
-    if weight.ndim != 4 or weight.shape[2] != weight.shape[3]:
-        raise matcher.mismatch(node, f"expected square patches, found weights of shape {weight.shape}")
-    bias = matcher.value(rest[0]) if rest and rest[0] else np.zeros(len(weight), np.float32)
+def read_embedding(matcher: Matcher, image: str, *, channels_last: bool) -> Embedding:
+    """The embedding: from the image to the tokens of the first block.
+
+    Args:
+        matcher: the graph.
+        image: name of the input.
+        channels_last: images are (batch, height, width, channels), not (batch, channels, height, width).
+    """
+    node, patches_name, size = _patches(matcher, image, channels_last=channels_last)
+    shape = matcher.value(image).shape
+    images, channels = shape[0], shape[3 if channels_last else 1]
+    height, width = shape[1:3] if channels_last else shape[2:]
+    if height % size or width % size:
+        raise matcher.mismatch(node, f"patches of {size}x{size} do not divide images of {height}x{width}")
+    rows, columns = height // size, width // size
+    amap = affine(matcher, image, patches_name, "an image that is only rearranged, scaled and shifted")
+    maps = matcher.value(patches_name)
+    dim = maps.shape[1] if node.op == "Conv" else maps.shape[-1]
+
+    def put(pixels: Array) -> Array:
+        cut = pixels.reshape(rows, columns, channels, size, size)
+        whole = cut.transpose((0, 3, 1, 4, 2) if channels_last else (2, 0, 3, 1, 4))
+        return np.broadcast_to(whole.reshape(shape[1:]), shape)
+
+    def get(value: Array) -> Array:
+        each = value.reshape(images, dim, -1).swapaxes(1, 2) if node.op == "Conv" else value
+        return np.asarray(each.reshape(-1, dim)[: rows * columns])
+
+    if maps.size != images * rows * columns * dim:
+        raise matcher.mismatch(
+            node, f"values of shape {maps.shape}, expected {dim} for each of {rows}x{columns} patches"
+        )
+    factor = np.float32(amap.factor)
+    kernel = amap.weights(rows * columns, channels * size**2, put, get) * factor
+    bias = np.asarray(get(amap.offset())[0] * factor, np.float32)
     x = _first_stream(matcher, node)
-    for step in (path := matcher.between(node.outputs[0], x)):
+    for step in (path := matcher.between(patches_name, x)):
         added = step.op == "Add" and any(map(matcher.is_constant, step.inputs))
         moved = step.op in LAYOUT | SELECTION and all(map(matcher.is_constant, step.inputs[1:]))
         if not (added or moved or step.op == "Concat"):
             raise matcher.mismatch(step, "expected positions, a constant added to the tokens, or more tokens")
-    maps, last = matcher.value(node.outputs[0]), path[-1] if path else node
-    patches = maps.reshape(len(maps), len(weight), -1).swapaxes(1, 2)
-    tokens = matcher.value(x)
-    if tokens.ndim != 3 or tokens.shape[2] != len(weight) or tokens.shape[1] < patches.shape[1]:
+    tokens, count, last = matcher.value(x), rows * columns, path[-1] if path else node
+    if tokens.ndim != 3 or tokens.shape[2] != dim or tokens.shape[1] < count:
         raise matcher.mismatch(
-            last, f"values of shape {tokens.shape}, expected {patches.shape[1]} patches or more tokens"
+            last,
+            f"values of shape {tokens.shape}, expected (images, tokens, channels) with {count} patches or more tokens "
+            f"of {dim} channels",
         )
+    if not matcher.leads_only_from(patches_name, x):
+        raise matcher.mismatch(last, "tokens made of other parts of the image than patches")
     # All steps select and add: what they make of patches that are zero is the constant part of all tokens.
-    position = matcher.value.given({node.outputs[0]: np.zeros_like(maps)}, x)[0]
-    prefix, expected = tokens.shape[1] - patches.shape[1], np.zeros_like(tokens)
-    expected[:, prefix:] = patches
-    matcher.prove(last, tokens, expected + position, "constant tokens, then patches in rows, with positions")
-    return Embedding(node, weight, bias, position, prefix, x)
+    position = matcher.value.given({patches_name: np.zeros_like(maps)})(x)[0]
+    prefix, expected = tokens.shape[1] - count, np.zeros_like(tokens)
+    for each, pixels in zip(expected, matcher.value(image), strict=True):
+        whole = pixels.transpose(2, 0, 1) if channels_last else pixels
+        cut = whole.reshape(channels, rows, size, columns, size).transpose(1, 3, 0, 2, 4)
+        each[prefix:] = cut.reshape(count, -1) @ kernel.T
+    around = np.broadcast_to(position, tokens.shape).copy()
+    around[:, prefix:] += bias
+    what = "constant tokens, then patches in rows, with positions"
+    matcher.prove(last, tokens - around, expected, what, around=around)
+    scaled = any(step.op in _ARITHMETIC for step in matcher.between(image, node.inputs[0]))
+    weight = kernel.reshape(dim, channels, size, size)
+    return Embedding(node, weight, bias, position, prefix, x, scaled)
+
+
+_ARITHMETIC = ("Add", "Div", "Mul", "Sub")
+"""Operations that normalise images within the graph."""
+
+
+def _patches(matcher: Matcher, image: str, *, channels_last: bool) -> tuple[Node, str, int]:
+    """The convolution, or the product, that makes patches; its result; and the height of a patch."""
+    after = matcher.after(image)
+    what = "the convolution, or the linear layer, that makes patches"
+    node = next((node for node in after if node.op in ("Conv", *LINEAR)), None)
+    if node is None:
+        where = after[0] if after else None
+        if where is None:
+            raise InputError(f"{matcher.graph.source}: nothing reads the input {image!r}, expected {what}")
+        raise matcher.mismatch(where, f"expected {what}")
+    if not all(matcher.is_constant(name) for name in node.inputs[1:] if name):
+        raise matcher.mismatch(node, f"expected {what}, with constant weights")
+    if node.op == "Conv":
+        weight = matcher.value(node.inputs[1])
+        if weight.ndim != 4 or weight.shape[2] != weight.shape[3]:
+            raise matcher.mismatch(node, f"expected square patches, found weights of shape {weight.shape}")
+        return node, node.outputs[0], weight.shape[2]
+    layer = matcher.linear_at(node, node.inputs[0], what)
+    channels = matcher.value(image).shape[3 if channels_last else 1]
+    size = math.isqrt(layer.weight.shape[-1] // channels)
+    if layer.weight.ndim != 2 or layer.weight.shape[1] != channels * size**2:
+        raise matcher.mismatch(
+            node,
+            f"expected square patches of {channels} channels, found weights of shape {layer.weight.shape}",
+        )
+    return node, layer.output, size
 
 
 def _first_stream(matcher: Matcher, convolution: Node) -> str:
@@ -79,137 +151,63 @@ def _first_stream(matcher: Matcher, convolution: Node) -> str:
     return norm.inputs[0]
 
 
-def read_attention(matcher: Matcher, norm: Norm, branch: Node, block: str, weights: Tensors) -> int:
-    """Attention from a norm to the residual sum `branch`; returns the number of heads."""
-    end = _branch_end(branch, matcher, norm)
-    region = matcher.between(norm.output, end)
-    soft = [node for node in region if node.op == "Softmax"]
-    if len(soft) != 1:
-        node = soft[1] if soft else (region[0] if region else branch)
-        raise matcher.mismatch(node, "expected attention, which has one softmax")
-    scores_name = matcher.backward(
-        soft[0].inputs[0], lambda node: matcher.is_layout(node) or matcher.is_scaling(node)
-    )
-    scores = matcher.graph.producer[scores_name]
-    if scores.op != "MatMul":
-        raise matcher.mismatch(scores, "expected the product of queries and keys in front of the softmax")
-    mixed = matcher.next(
-        matcher.forward(soft[0].outputs[0]), "MatMul", what="the product of attention weights and values"
-    )
-    operands = (scores.inputs[0], scores.inputs[1], mixed.inputs[1])
-    layers = [_projection(matcher, name, norm) for name in operands]
-    query = matcher.value(operands[0])
-    y = matcher.value(norm.output)
-    tokens, dim = y.shape[1:]
-    if query.ndim < 3 or query.shape[-2] != tokens or dim % query.shape[-1]:
-        raise matcher.mismatch(
-            scores, f"queries of shape {query.shape}, expected (images, heads, {tokens}, head_dim)"
-        )
-    heads = dim // query.shape[-1]
-    weight, bias = _joined(matcher, layers, dim)
-    weights[f"{block}.attn.qkv.weight"] = weight
-    if bias is not None:
-        weights[f"{block}.attn.qkv.bias"] = bias
-
-    qkv = y @ weight.T + (0 if bias is None else bias)
-    q, k, v = qkv.reshape(len(y), tokens, 3, heads, -1).transpose(2, 0, 3, 1, 4)
-    expected = softmax(q @ k.swapaxes(-1, -2) / np.float32(math.sqrt(q.shape[-1])))
-    matcher.prove(
-        soft[0],
-        matcher.value(soft[0].outputs[0]),
-        expected,
-        "softmax(q k / sqrt(head_dim)) of heads in order",
-    )
-    output = (expected @ v).swapaxes(1, 2).reshape(y.shape)
-    projection = matcher.linear(mixed.outputs[0], "the projection of attention")
-    _shaped(matcher, projection, (dim, dim))
-    projection = _with_layer_scale(matcher, end, projection)
-    weights[f"{block}.attn.proj.weight"] = projection.weight
-    weights[f"{block}.attn.proj.bias"] = projection.bias_or_zero
-    matcher.prove(branch, matcher.value(end), projection(output), "the residual sum of projected attention")
-    return heads
-
-
-def _branch_end(branch: Node, matcher: Matcher, norm: Norm) -> str:
-    """The operand of a residual sum that is not the stream: the one behind the norm."""
-    for name in branch.inputs:
-        if matcher.between(norm.output, name):
-            return name
-    raise matcher.mismatch(branch, "expected a residual sum of a block that starts with its norm")
-
-
-def _with_layer_scale(matcher: Matcher, end: str, layer: LinearLayer) -> LinearLayer:
-    """The layer that ends a branch, times the layer scale behind it, if there is one."""
-    node = matcher.graph.producer.get(matcher.backward(end, matcher.is_layout))
-    if node is None or node.op != "Mul":
-        return layer
-    images = [name for name in node.inputs if name in matcher.tainted]
-    other = matcher.constant_operand(node, of=images[0]) if len(images) == 1 else None
-    scale = None if other is None else matcher.value(other)
-    if scale is None or scale.size not in (1, len(layer.weight)):
-        raise matcher.mismatch(node, "expected a layer scale, a constant factor for each channel")
-    return layer.scaled(np.broadcast_to(scale.astype(np.float32).ravel(), len(layer.weight)))
-
-
-def _projection(matcher: Matcher, name: str, norm: Norm) -> LinearLayer:
-    """The linear layer that queries, keys or values come from, through layout and scaling."""
-    before = matcher.backward(name, lambda node: matcher.is_layout(node) or matcher.is_scaling(node))
-    node = matcher.graph.producer.get(before)
-    if node is not None and node.op == "Add":
-        products = [given for given in node.inputs if given in matcher.tainted]
-        node = matcher.graph.producer.get(products[0]) if len(products) == 1 else node
-    if node is None or node.op not in LINEAR:
-        where = node or norm.node
-        raise matcher.mismatch(where, "expected the linear layer of queries, keys and values")
-    layer = matcher.linear_at(node, node.inputs[0], "the linear layer of queries, keys and values")
-    if layer.output != before or matcher.backward(node.inputs[0], matcher.is_layout) != norm.output:
-        raise matcher.mismatch(node, "expected a linear layer right behind the norm")
-    return layer
-
-
-def _joined(matcher: Matcher, layers: list[LinearLayer], dim: int) -> tuple[FloatArray, FloatArray | None]:
-    """Weight (3 * dim, dim) and bias of queries, keys and values, from one layer or from three."""
-    query, key, value = layers
-    if query.node is key.node is value.node:
-        _shaped(matcher, query, (3 * dim, dim))
-        return query.weight, query.bias
-    for layer in layers:
-        _shaped(matcher, layer, (dim, dim))
-    biases = (
-        None
-        if all(layer.bias is None for layer in layers)
-        else np.concatenate([layer.bias_or_zero for layer in layers])
-    )
-    return np.concatenate([layer.weight for layer in layers]), biases
-
-
-def _shaped(matcher: Matcher, layer: LinearLayer, shape: tuple[int, ...]) -> None:
-    if layer.weight.shape != shape:
-        raise matcher.mismatch(layer.node, f"weights of shape {layer.weight.shape}, expected {shape}")
-
-
 def read_mlp(
-    matcher: Matcher, norm: Norm, branch: Node, block: str, weights: Tensors, task: str | None
+    matcher: Matcher, norm: Norm, branch: Node, end: str, block: str, weights: Tensors, task: str | None
 ) -> dict[str, Any]:
-    """MLP or experts from a norm to the residual sum `branch`; returns their sizes."""
-    end = _branch_end(branch, matcher, norm)
+    """MLP or experts from a norm to the operand `end` of the residual sum `branch`; returns their sizes."""
     region = matcher.between(norm.output, end)
     if any(node.op == "TopK" for node in region):
         return read_experts(matcher, norm, region, branch, end, block, weights, task)
-    dim = len(norm.weight)
-    first = matcher.linear(norm.output, "the first linear layer of an MLP")
-    products = [node for node in region if node.op in LINEAR and node.index > first.node.index]
-    if not products:
-        raise matcher.mismatch(region[-1], "expected the second linear layer of an MLP")
-    activation = matcher.activation(first, products[0])
-    second = matcher.linear_at(products[0], products[0].inputs[0], "the second linear layer of an MLP")
-    hidden = len(first.weight)
-    _shaped(matcher, first, (hidden, dim))
-    _shaped(matcher, second, (dim, hidden))
-    second = _with_layer_scale(matcher, end, second)
-    for name, layer in (("fc1", first), ("fc2", second)):
-        weights[f"{block}.mlp.{name}.weight"] = layer.weight
-        weights[f"{block}.mlp.{name}.bias"] = layer.bias_or_zero
-    activated = matcher.value(second.node.inputs[0])
-    matcher.prove(second.node, matcher.value(end), second(activated), "the second linear layer of an MLP")
+    if not region or not matcher.leads_only_from(norm.output, end):
+        raise matcher.mismatch(branch, "expected the sum of the tokens and of an MLP behind their norm")
+    images, tokens, dim = matcher.value(norm.output).shape
+    cuts = matcher.cuts(norm.output, end)
+    heads = _affine_run(matcher, norm.output, cuts[1:])
+    if not heads:
+        raise matcher.mismatch(region[0], "expected the first linear layer of an MLP")
+    hidden_name, first = heads[-1]
+    if hidden_name == end:
+        raise matcher.mismatch(
+            region[-1], f"expected an activation function between two linear layers: {', '.join(ACTIVATIONS)}"
+        )
+    fc1 = layer_weights(first, tokens, dim, lambda rows: np.broadcast_to(rows, (images, tokens, dim)))
+    hidden = len(fc1[1])
+
+    rows = np.random.default_rng(4).standard_normal((images, tokens, dim))
+    spread = float(np.std(rows @ fc1[0].T))
+    rows = (rows * (min(1.5 / spread, 1e3) if spread > 0 else 1)).astype(np.float32)
+    run = matcher.value.given({norm.output: rows})
+    ends = _affine_ends(matcher, cuts[cuts.index(hidden_name) + 1 :], end)
+    activation, activated = matcher.activation(hidden_name, ends, run)
+
+    second = affine(matcher, activated, end, "the second linear layer of an MLP")
+    shape = run(activated).shape
+    fc2 = layer_weights(second, tokens, hidden, lambda rows: np.tile(rows, (images, 1)).reshape(shape))
+    if len(fc2[1]) != dim:
+        raise matcher.mismatch(branch, f"expected the second linear layer of an MLP to have {dim} results")
+    function = ACTIVATIONS[activation].function
+    expected = function(rows @ fc1[0].T.astype(np.float64) + fc1[1]) @ fc2[0].T.astype(np.float64)
+    matcher.prove(
+        branch, run(end) - fc2[1], expected, "the residual sum of an MLP", around=fc2[1], coarse=True
+    )
+    for name, layer in (("fc1", fc1), ("fc2", fc2)):
+        weights[f"{block}.mlp.{name}.weight"], weights[f"{block}.mlp.{name}.bias"] = layer
     return {"hidden": hidden, "activation": activation}
+
+
+def _affine_run(matcher: Matcher, base: str, targets: list[str]) -> list[tuple[str, AffineMap]]:
+    """The tensors that affine maps of `base` lead to, up to the first that is none, with these maps."""
+    found: list[tuple[str, AffineMap]] = []
+    with suppress(NotAffineError):
+        found.extend((target, AffineMap(matcher, base, target)) for target in targets)
+    return found
+
+
+def _affine_ends(matcher: Matcher, bases: list[str], end: str) -> list[str]:
+    """The tensors that affine maps lead to `end` from, in order; the last of `bases` is `end`."""
+    found: list[str] = []
+    with suppress(NotAffineError):
+        for base in reversed(bases):
+            AffineMap(matcher, base, end)
+            found.append(base)
+    return found[::-1]

@@ -7,7 +7,7 @@ was recognised can be compared with what the graph really does.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,18 +15,16 @@ from numpy.typing import NDArray
 from scipy.special import erf, expit
 
 from common.errors import InputError
+from frontend.onnx_fold import FOLDED, fold, sized
 from frontend.onnx_graph import Graph, Node
 from pysim.activations import ACTIVATIONS
 
 Array = NDArray[Any]
 
-MOST_VALUES = 1 << 28
-"""Values of one tensor: far more than any supported network has, and still small enough for a desktop."""
-
 UNKNOWN_OPERATION = "no operation of a ViT that the accelerator could run"
 """The complaint about a node whose operation is none of `OPERATIONS`."""
 
-_FLOAT_TYPES = (1, 10, 11, 16)
+FLOAT_TYPES = (1, 10, 11, 16)
 """float32, float16, float64 and bfloat16 in ONNX's numbering: all are float32 here."""
 
 
@@ -44,9 +42,9 @@ class Evaluator:
             self._run(node)
         return self._get(name)
 
-    def given(self, feeds: dict[str, Array], name: str) -> Array:
-        """Value of a tensor in another run, in which some tensors have these values."""
-        return Evaluator(self.graph, self.feeds | feeds)(name)
+    def given(self, feeds: dict[str, Array]) -> Evaluator:
+        """Another run, in which some tensors have these values."""
+        return Evaluator(self.graph, self.feeds | feeds)
 
     def forget(self) -> None:
         """Drop all values but those that were kept: a whole run would not fit into memory."""
@@ -81,20 +79,30 @@ class Evaluator:
         return list(needed.values())
 
     def _run(self, node: Node) -> None:
-        if node.op not in OPERATIONS:
+        if node.op not in OPERATIONS and node.op not in FOLDED:
             raise InputError(f"{self.graph.source}: {node}: {UNKNOWN_OPERATION}")
-        inputs = [self._get(name) if name else None for name in node.inputs]
-        try:
-            result = OPERATIONS[node.op](node, *inputs)
-        except InputError:
-            raise
-        except Exception as error:  # operands that do not fit fail in as many ways as there are operations
-            detail = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-            raise InputError(f"{self.graph.source}: {node} cannot be computed: {detail}") from None
-        results = result if isinstance(result, tuple) else (result,)
+        results = compute(self.graph, node, [self._get(name) if name else None for name in node.inputs])
         for name, value in zip(node.outputs, results, strict=False):
             if name:
                 self._values[name] = value.astype(np.float32) if value.dtype == np.float64 else value
+
+
+def compute(graph: Graph, node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+    """Results of a node of a graph.
+
+    Raises:
+        InputError: operands that do not fit.
+    """
+    try:
+        if node.op not in OPERATIONS:
+            return fold(node, inputs, graph.opset)
+        results = OPERATIONS[node.op](node, *inputs)
+    except InputError:
+        raise
+    except Exception as error:  # operands that do not fit fail in as many ways as there are operations
+        detail = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        raise InputError(f"{graph.source}: {node} cannot be computed: {detail}") from None
+    return results if isinstance(results, tuple) else (results,)
 
 
 def image_dependent(graph: Graph, source: str) -> set[str]:
@@ -106,17 +114,9 @@ def image_dependent(graph: Graph, source: str) -> set[str]:
     return tainted
 
 
-def _sized(shape: Iterable[int]) -> tuple[int, ...]:
-    """A shape that a tensor may have."""
-    checked = tuple(int(size) for size in shape)
-    if any(size < 0 for size in checked) or math.prod(checked) > MOST_VALUES:
-        raise ValueError(f"a tensor of shape {checked}")
-    return checked
-
-
 def _elementwise(function: Callable[[Array, Array], Array]) -> Callable[..., Array]:
     def run(_node: Node, a: Array, b: Array) -> Array:
-        _sized(np.broadcast_shapes(a.shape, b.shape))
+        sized(np.broadcast_shapes(a.shape, b.shape))
         with np.errstate(all="ignore"):
             return function(a, b)
 
@@ -137,7 +137,7 @@ def _divide(a: Array, b: Array) -> Array:
 
 def _matmul(_node: Node, a: Array, b: Array) -> Array:
     if a.ndim > 1 and b.ndim > 1:
-        _sized((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]))
+        sized((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]))
     return np.asarray(np.matmul(a, b))
 
 
@@ -197,6 +197,63 @@ def _gelu(node: Node, x: Array) -> Array:
 
 def _relu(x: Array) -> Array:
     return np.maximum(x, 0)
+
+
+def _einsum(node: Node, *operands: Array) -> Array:
+    equation = einsum_labels(node, [operand.ndim for operand in operands])
+    sizes = {
+        label: size
+        for labels, operand in zip(equation[:-1], operands, strict=True)
+        for label, size in zip(labels, operand.shape, strict=True)
+    }
+    sized([sizes[label] for label in equation[-1]])
+    return np.asarray(np.einsum(f"{','.join(equation[:-1])}->{equation[-1]}", *operands, optimize=True))
+
+
+def einsum_labels(node: Node, ranks: Sequence[int]) -> list[str]:
+    """Labels of the axes of each operand of an Einsum, and of its result; those that `...` stands for are capitals.
+
+    Raises:
+        ValueError: an equation that does not fit its operands, or none with an arrow.
+    """
+    left, arrow, right = node.attributes["equation"].replace(" ", "").partition("->")
+    terms = left.split(",")
+    if not arrow or len(terms) != len(ranks) or not right.replace(".", "").islower() or not left.islower():
+        raise ValueError("an equation that names its result by small letters was expected")
+    hidden = max(rank - len(term.replace("...", "")) for term, rank in zip(terms, ranks, strict=True))
+    batch = "ABCDEFGH"[: hidden if "..." in left else 0]
+    named = [
+        term.replace("...", batch[len(batch) - (rank - len(term.replace("...", ""))) :] if batch else "")
+        for term, rank in zip(terms, ranks, strict=True)
+    ]
+    if [len(term) for term in named] != list(ranks):
+        raise ValueError(f"the equation {left}->{right} does not fit operands of {list(ranks)} axes")
+    return [*named, right.replace("...", batch)]
+
+
+def in_heads(x: Array, heads: int | None) -> Array:
+    """Queries, keys or values of the operation Attention as (images, heads, tokens, channels of a head)."""
+    if x.ndim == 4:
+        return x
+    if x.ndim != 3 or not heads:
+        raise ValueError("attention on operands of 3 axes, without a number of heads")
+    return x.reshape(*x.shape[:2], heads, -1).swapaxes(1, 2)
+
+
+def _attention(
+    node: Node, q: Array, k: Array, v: Array, mask: Array | None = None, *cache: Array | None
+) -> tuple[Array, ...]:
+    get = node.attributes.get
+    if get("is_causal", 0) or get("softcap", 0.0) or any(part is not None for part in cache):
+        raise ValueError("attention that is causal, has a soft cap or a cache")
+    flat, kept = q.ndim == 3, get("kv_num_heads")
+    q, k, v = in_heads(q, get("q_num_heads")), in_heads(k, kept), in_heads(v, kept)
+    k, v = (np.repeat(part, q.shape[1] // part.shape[1], axis=1) for part in (k, v))
+    scores = q @ k.swapaxes(-1, -2) * np.float32(get("scale", 1 / math.sqrt(q.shape[-1])))
+    if mask is not None:
+        scores = np.where(mask, scores, -np.inf) if mask.dtype.kind == "i" else scores + mask
+    mixed = softmax(scores) @ v
+    return (mixed.swapaxes(1, 2).reshape(len(mixed), mixed.shape[2], -1) if flat else mixed,)
 
 
 def _axes(node: Node, given: Array | None) -> tuple[int, ...] | None:
@@ -266,7 +323,7 @@ def _concat(node: Node, *parts: Array) -> Array:
 
 
 def _expand(_node: Node, x: Array, shape: Array) -> Array:
-    return np.broadcast_to(x, _sized(np.broadcast_shapes(x.shape, tuple(shape.tolist()))))
+    return np.broadcast_to(x, sized(np.broadcast_shapes(x.shape, tuple(shape.tolist()))))
 
 
 def _shape(node: Node, x: Array) -> Array:
@@ -285,16 +342,16 @@ def _constant(node: Node) -> Array:
 
 def _constant_of_shape(node: Node, shape: Array) -> Array:
     value = node.attributes.get("value", np.zeros(1, np.float32))
-    return np.full(_sized(shape.tolist()), value.ravel()[0], value.dtype)
+    return np.full(sized(shape.tolist()), value.ravel()[0], value.dtype)
 
 
 def _range(_node: Node, start: Array, limit: Array, delta: Array) -> Array:
-    _sized([max(0, math.ceil((int(limit) - int(start)) / int(delta)))])
+    sized([max(0, math.ceil((int(limit) - int(start)) / int(delta)))])
     return np.arange(int(start), int(limit), int(delta), dtype=np.int64)
 
 
 def _cast(node: Node, x: Array) -> Array:
-    return x.astype(np.float32 if node.attributes["to"] in _FLOAT_TYPES else np.int64)
+    return x.astype(np.float32 if node.attributes["to"] in FLOAT_TYPES else np.int64)
 
 
 def _top_k(node: Node, x: Array, k: Array) -> tuple[Array, Array]:
@@ -324,60 +381,12 @@ def _transpose(node: Node, x: Array) -> Array:
     return np.transpose(x, node.attributes.get("perm"))
 
 
-MOST_RESIZED = 1 << 15
-"""Pairs of an old and a new place along one axis of a resized tensor: position tables have a few hundred at most."""
-
-
-def _resize(
-    node: Node, x: Array, _roi: Array | None = None, scales: Array | None = None, sizes: Array | None = None
-) -> Array:
-    """A resized tensor. Each axis is a linear map of its own, which the reference of ONNX gives."""
-    get = node.attributes.get
-    if get("coordinate_transformation_mode") == "tf_crop_and_resize":
-        raise ValueError("a resize that crops")
-    if get("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise ValueError("a resize that keeps the aspect ratio")
-    wanted = sizes if sizes is not None and sizes.size else scales
-    axes = get("axes", range(x.ndim))
-    if wanted is None or wanted.size != len(axes):
-        raise ValueError("a resize without sizes or scales for its axes")
-    by_size = wanted is sizes
-    for axis, size in zip(axes, wanted.tolist(), strict=True):
-        if size != (x.shape[axis] if by_size else 1):
-            matrix = _resizing(node, x.shape[axis], size, by_size=by_size)
-            _sized((*x.shape[:axis], len(matrix), *x.shape[axis + 1 :]))
-            x = np.moveaxis(np.tensordot(matrix, x, (1, axis)), 0, axis)
-    return x.astype(np.float32)
-
-
-def _resizing(node: Node, count: int, size: float, *, by_size: bool) -> Array:
-    """The matrix (new places, old places) of a resize along one axis."""
-    from onnx import TensorProto, helper
-    from onnx.reference import ReferenceEvaluator
-
-    if not 0 < (size if by_size else size * count) * count <= MOST_RESIZED:
-        raise ValueError(f"a resize of {count} places to {size:g}")
-    attributes = {key: value for key, value in node.attributes.items() if key != "axes"}
-    given = ["x", "", "", "size"] if by_size else ["x", "", "size"]
-    one = helper.make_node("Resize", given, ["y"], **attributes)
-    kind = TensorProto.INT64 if by_size else TensorProto.FLOAT
-    inputs = [
-        helper.make_tensor_value_info("x", TensorProto.FLOAT, [count]),
-        helper.make_tensor_value_info("size", kind, [1]),
-    ]
-    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None])]
-    graph = helper.make_graph([one], "resize", inputs, outputs)
-    run = ReferenceEvaluator(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)])).run
-    sized = np.array([size], np.int64 if by_size else np.float32)
-    return np.stack([run(None, {"x": row, "size": sized})[0] for row in np.eye(count, dtype=np.float32)], 1)
-
-
 def _identity(_node: Node, x: Array, *_rest: Array) -> Array:
     return x
 
 
 def _where(_node: Node, condition: Array, a: Array, b: Array) -> Array:
-    _sized(np.broadcast_shapes(condition.shape, a.shape, b.shape))
+    sized(np.broadcast_shapes(condition.shape, a.shape, b.shape))
     return np.where(condition, a, b)
 
 
@@ -385,8 +394,13 @@ def _equal(a: Array, b: Array) -> Array:
     return np.asarray(a == b, np.int64)
 
 
+def _is_nan(_node: Node, x: Array) -> Array:
+    return np.isnan(x).astype(np.int64)
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "Add": _elementwise(np.add),
+    "Attention": _attention,
     "Cast": _cast,
     "CastLike": _identity,
     "Concat": _concat,
@@ -395,6 +409,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "Conv": _conv,
     "Div": _elementwise(_divide),
     "Dropout": _identity,
+    "Einsum": _einsum,
     "Equal": _elementwise(_equal),
     "Erf": _unary(erf),
     "Expand": _expand,
@@ -404,6 +419,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "Gelu": _gelu,
     "Gemm": _gemm,
     "Identity": _identity,
+    "IsNaN": _is_nan,
     "LayerNormalization": _layer_normalization,
     "MatMul": _matmul,
     "Mod": _elementwise(np.mod),
@@ -415,7 +431,6 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "ReduceSum": _reduce(np.sum),
     "Relu": _unary(_relu),
     "Reshape": _reshape,
-    "Resize": _resize,
     "ScatterElements": _scatter,
     "Shape": _shape,
     "Sigmoid": _unary(expit),
@@ -431,4 +446,4 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "Unsqueeze": _unsqueeze,
     "Where": _where,
 }
-"""Every operation that a supported graph may hold."""
+"""Every operation that a supported graph may run on the image."""

@@ -38,7 +38,7 @@ def read_experts(
         raise matcher.mismatch(
             second.node, f"weights of shape {second.weight.shape}, expected {(count, dim, hidden)}"
         )
-    activation = matcher.activation(first, second.node)
+    activation, _ = matcher.activation(first.output, [second.node.inputs[0]], matcher.value)
     for name, layer in (("fc1", first), ("fc2", second)):
         weights[f"{block}.moe.{name}.weight"] = layer.weight
         weights[f"{block}.moe.{name}.bias"] = layer.bias_or_zero

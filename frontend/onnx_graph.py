@@ -20,6 +20,8 @@ Array = NDArray[Any]
 
 _FLOATS = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 """Relative precision of each float type."""
+_DOMAINS = ("", "ai.onnx")
+"""Names of ONNX's own domain."""
 _INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 
@@ -68,6 +70,7 @@ class Graph:
         outputs: names of the results.
         metadata: of the file, by key.
         precision: relative precision of the coarsest float type among the initialisers.
+        opset: version of ONNX's operations.
         producer: node that makes a tensor.
         consumers: nodes that read a tensor.
     """
@@ -79,6 +82,7 @@ class Graph:
     outputs: tuple[str, ...]
     metadata: Mapping[str, str]
     precision: float = 2.0**-24
+    opset: int = 20
     producer: dict[str, Node] = field(default_factory=dict)
     consumers: dict[str, list[Node]] = field(default_factory=dict)
 
@@ -115,7 +119,17 @@ class Graph:
                     f"{self.source}: --outputs {name}: no tensor or node of this name",
                     hint=f"the graph's outputs are {', '.join(self.outputs)}; Netron shows the names of all others",
                 )
-        names = tuple(name if name in made else results[name] for name in outputs)
+        return self._pruned(tuple(name if name in made else results[name] for name in outputs))
+
+    def renamed(self, names: Mapping[str, str]) -> Graph:
+        """The graph in which nodes read the tensors that `names` gives in place of others."""
+        nodes = (
+            replace(node, inputs=tuple(names.get(name, name) for name in node.inputs)) for node in self.nodes
+        )
+        changed = replace(self, nodes=tuple(nodes), producer={}, consumers={})
+        return changed._pruned(self.outputs)
+
+    def _pruned(self, names: tuple[str, ...]) -> Graph:
         needed: set[int] = set()
         waiting = list(names)
         while waiting:
@@ -160,13 +174,17 @@ def _read_model(path: Path, model: Any) -> Graph:
     if not graph.node:
         raise InputError(f"{path}: not a readable ONNX file: no nodes in it")
     constants = {tensor.name: _read_tensor(path, tensor) for tensor in graph.initializer}
-    nodes = _in_order([_read_node(path, index, proto) for index, proto in enumerate(graph.node)], str(path))
+    versions = [entry.version for entry in model.opset_import if entry.domain in _DOMAINS]
+    opset = max(versions, default=20)
+    nodes = _in_order(
+        [_read_node(path, index, proto, opset) for index, proto in enumerate(graph.node)], str(path)
+    )
     inputs = tuple(_read_input(value) for value in graph.input if value.name not in constants)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     types = {onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).name for tensor in graph.initializer}
     precision = max((_FLOATS[name] for name in types if name in _FLOATS), default=_FLOATS["float32"])
     outputs = tuple(value.name for value in graph.output)
-    return Graph(str(path), nodes, constants, inputs, outputs, metadata, precision)
+    return Graph(str(path), nodes, constants, inputs, outputs, metadata, precision, opset)
 
 
 def _in_order(nodes: Iterable[Node], source: str) -> tuple[Node, ...]:
@@ -196,11 +214,11 @@ def _in_order(nodes: Iterable[Node], source: str) -> tuple[Node, ...]:
     return tuple(ordered)
 
 
-def _read_node(path: Path, index: int, proto: Any) -> Node:
+def _read_node(path: Path, index: int, proto: Any, opset: int) -> Node:
     import onnx
 
     name = proto.name or next(iter(proto.output), f"number {index}")
-    if proto.domain not in ("", "ai.onnx"):
+    if proto.domain not in _DOMAINS:
         raise InputError(
             f"{path}: node {name} ({proto.domain}.{proto.op_type}): an operation of its own domain",
             hint="export with torch.onnx.export, which uses standard operations only",
@@ -213,8 +231,10 @@ def _read_node(path: Path, index: int, proto: Any) -> Node:
             )
         value = onnx.helper.get_attribute_value(attribute)
         if attribute.type == onnx.AttributeProto.TENSOR:
-            value = _read_tensor(path, value)
+            value = _read_tensor(path, value, f"{attribute.name} of node {name}")
         attributes[attribute.name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    if proto.op_type == "Softmax" and opset < 13:
+        attributes.setdefault("axis", 1)
     return Node(index, proto.op_type, name, tuple(proto.input), tuple(proto.output), attributes)
 
 
@@ -235,10 +255,11 @@ def _read_input(value: Any) -> GraphInput:
     return GraphInput(value.name, kind.elem_type in floats, shape)
 
 
-def _read_tensor(path: Path, tensor: Any) -> Array:
+def _read_tensor(path: Path, tensor: Any, place: str = "") -> Array:
+    """The values of a tensor; `place` says where one without a name is."""
     import onnx
 
-    where = f"{path}: tensor {tensor.name}"
+    where = f"{path}: tensor {tensor.name or place or 'without a name'}"
     try:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     except KeyError:

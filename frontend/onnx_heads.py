@@ -19,6 +19,8 @@ _HEAD = (
     | {"Add", "Concat", "Div", "LayerNormalization", "Mul", "Pow", "ReduceMean", "ReduceSum", "Sqrt", "Sub"}
 )
 """Operations that linear heads consist of."""
+DECISIONS = ("ArgMax", "LogSoftmax", "Sigmoid", "Softmax")
+"""Operations that make probabilities, or a class, of logits."""
 _BILINEAR = ("Attention", "Einsum", "Gemm", "MatMul")
 """Operations that may multiply tokens by tokens."""
 
@@ -79,8 +81,16 @@ def read_head(matcher: Matcher, x: str, rows: str, output: str, task: str, prefi
         raise matcher.mismatch(
             matcher.graph.producer[rows], f"expected {output!r} to be a linear layer's result"
         )
-    found, tokens = matcher.value(rows), matcher.value(x).astype(np.float64)
+    if not matcher.leads_only_from(x, rows):
+        raise matcher.mismatch(
+            layers[0].node, f"expected {output!r} to be made of the last tokens, {x}, and of nothing else"
+        )
+    # Tokens that have nothing in common: the mean of some must not pass for the mean of others.
+    random = np.random.default_rng(5).standard_normal(matcher.value(x).shape).astype(np.float32)
+    found, tokens = matcher.value.given({x: random})(rows), random.astype(np.float64)
     for head, parts in _candidates(layers, norms, prefix):
+        if any(layer.weight.shape[1] != head.width(tokens.shape[-1]) for layer in layers):
+            continue
         tensors = (tensor for part in parts for tensor in (part.weight, part.bias_or_zero))
         names = (tensor.name for tensor in head.tensors(task, tokens.shape[-1], None))
         weights: Tensors = dict(zip(names, tensors, strict=True))

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from common.errors import InputError
-from frontend.onnx_blocks import read_attention, read_embedding, read_mlp
+from frontend.onnx_attention import read_attention
+from frontend.onnx_blocks import read_embedding, read_mlp
 from frontend.onnx_eval import Array
 from frontend.onnx_export import IMAGE, METADATA, TASK, TOKENS, output_of
 from frontend.onnx_graph import Graph, GraphInput, Node, read_graph
-from frontend.onnx_heads import foreign_part, read_head
+from frontend.onnx_heads import DECISIONS, foreign_part, read_head
 from frontend.onnx_match import Matcher, Norm
 from frontend.options import Imported, Options, model_name
 from frontend.pixels import NONE, fold_normalization
@@ -45,9 +46,10 @@ def import_onnx(path: Path, options: Options) -> Imported:
         try:
             return importer.read()
         # Shapes that no network has, found while they were compared.
-        except (ValueError, IndexError) as error:
+        except (ArithmeticError, LookupError, ValueError) as error:
+            detail = (str(error).splitlines() or [type(error).__name__])[0][:160]
             raise InputError(
-                f"{path}: {importer.place} does not fit together: {str(error).splitlines()[0][:160]}",
+                f"{path}: {importer.place} does not fit together: {detail}",
                 hint="the graph is damaged, or not one that torch.onnx.export makes of a ViT",
             ) from None
 
@@ -56,6 +58,7 @@ class _Importer:
     def __init__(self, graph: Graph, options: Options) -> None:
         self.graph, self.options = graph, options
         image, task = self._inputs()
+        self.channels_last = _is_channels_last(graph, image)
         self.shape = self._image_shape(image)
         pixels = np.random.default_rng(0).standard_normal(self.shape, dtype=np.float32)
         feeds: dict[str, Array] = {image.name: pixels}
@@ -80,10 +83,14 @@ class _Importer:
         return images[0], others[0] if others else None
 
     def _image_shape(self, image: GraphInput) -> tuple[int, int, int, int]:
+        """The shape of the input in the run: what the graph leaves open is filled in."""
         source = f"{self.graph.source}: input {image.name}"
         if len(image.shape) != 4:
-            raise InputError(f"{source}: shape {image.shape}, expected (batch, channels, height, width)")
-        batch, channels, height, width = image.shape
+            raise InputError(
+                f"{source}: shape {image.shape}, expected (batch, channels, height, width), "
+                "or (batch, height, width, channels)"
+            )
+        batch, channels, height, width = (image.shape[axis] for axis in self._axes)
         given = self.options.image_size
         if given is not None:
             if (height or given[0], width or given[1]) != given:
@@ -99,29 +106,41 @@ class _Importer:
         shape = (batch or 1, channels or 3, height, width)
         if max(shape) > LONGEST_SIDE:
             raise InputError(f"{source}: shape {shape}, expected no more than {LONGEST_SIDE} on any axis")
-        return shape
+        self.image_size = height, width
+        given_shape = sorted(zip(self._axes, shape, strict=True))
+        return given_shape[0][1], given_shape[1][1], given_shape[2][1], given_shape[3][1]
+
+    @property
+    def _axes(self) -> tuple[int, int, int, int]:
+        """Axes of the input: batch, channels, height, width."""
+        return (0, 3, 1, 2) if self.channels_last else (0, 1, 2, 3)
 
     def read(self) -> Imported:
         matcher = self.matcher
-        embedding = read_embedding(matcher, self.image)
+        embedding = read_embedding(matcher, self.image, channels_last=self.channels_last)
         x, dim = embedding.output, embedding.weight.shape[0]
         layers: list[dict[str, Any]] = []
         matcher.value.keep(x)
         while (branch := self._residual(x)) is not None:
             block = self.place = f"blocks.{len(layers)}"
-            norm = self._norm(x, f"{block}.norm1", "the LayerNorm in front of attention")
-            heads = read_attention(matcher, norm, branch, block, self.weights)
+            end = self._branch_end(branch, x)
+            norm = self._norm(x, end, f"{block}.norm1", "the LayerNorm in front of attention")
+            heads = read_attention(matcher, norm, branch, end, block, self.weights)
             x = branch.outputs[0]
             matcher.value.keep(x)
             second = self._residual(x)
             if second is None:
                 raise self._ended(x, "the residual sum of an MLP")
-            norm = self._norm(x, f"{block}.norm2", "the LayerNorm in front of an MLP")
-            layers.append(read_mlp(matcher, norm, second, block, self.weights, self.task) | {"heads": heads})
-            x = second.outputs[0]
+            end = self._branch_end(second, x)
+            norm = self._norm(x, end, f"{block}.norm2", "the LayerNorm in front of an MLP")
+            layers.append(
+                read_mlp(matcher, norm, second, end, block, self.weights, self.task) | {"heads": heads}
+            )
+            x = matcher.recognised = second.outputs[0]
             matcher.value.keep(x)
         if not layers:
-            raise self._ended(x, "a transformer block: a LayerNorm, attention and a residual sum")
+            expected = "a transformer block: a LayerNorm, attention and a residual sum, and no norm before it"
+            raise self._ended(x, expected)
         return self._finish(embedding, layers, x, dim)
 
     def _ended(self, x: str, expected: str) -> InputError:
@@ -131,18 +150,26 @@ class _Importer:
         return InputError(f"{self.graph.source}: the graph ends at {x!r}, expected {expected}")
 
     def _residual(self, x: str) -> Node | None:
-        """The sum of the stream and a branch that starts from it."""
-        sums = [
+        """The first sum of the stream and a branch that starts from it; decoders may have others."""
+        sums = (
             node
             for node in self.matcher.readers(x)
             if node.op == "Add" and all(name in self.matcher.tainted for name in node.inputs)
-        ]
-        if len(sums) > 1:
-            raise self.matcher.mismatch(sums[1], "a second sum with the residual stream of the same block")
-        return sums[0] if sums else None
+        )
+        return min(sums, key=lambda node: node.index, default=None)
 
-    def _norm(self, x: str, name: str, what: str) -> Norm:
-        norm = self.matcher.norm(x, what)
+    def _branch_end(self, branch: Node, x: str) -> str:
+        """The operand of a residual sum that is not the stream."""
+        for name in branch.inputs:
+            if name != x:
+                return name
+        raise self.matcher.mismatch(
+            branch, "expected the sum of the tokens and of a branch, not of the tokens twice"
+        )
+
+    def _norm(self, x: str, end: str, name: str, what: str) -> Norm:
+        with self.matcher.along(self.matcher.between(x, end)):
+            norm = self.matcher.norm(x, what)
         self.weights[f"{name}.weight"], self.weights[f"{name}.bias"] = norm.weight, norm.bias_or_zero
         self._note_epsilon(norm)
         return norm
@@ -162,6 +189,12 @@ class _Importer:
         own = self._own_spec(spec)
         if own is not None and self.options.normalization is None:
             normalization = NONE
+        elif embedding.normalises and self.options.normalization is None:
+            raise InputError(
+                f"{self.graph.source}: the graph itself scales or shifts the image in front of {embedding.node}: "
+                "--normalize needed, as it does not say which pixels it starts from",
+                hint="--normalize unit where it takes pixels / 255, 0/0.00392157 where it takes pixels from 0 to 255",
+            )
         else:
             normalization, shown = fold_normalization(
                 self.options.normalization,
@@ -187,7 +220,7 @@ class _Importer:
         for output in self.graph.outputs:
             if output not in self.matcher.tainted:
                 raise InputError(f"{self.graph.source}: output {output!r} does not depend on the image")
-            rows = self.matcher.backward(output, self.matcher.is_layout)
+            rows = self._behind_decision(x, self.matcher.backward(output, self.matcher.is_layout), output)
             if rows != x and not self._is_decoder(x, rows, output):
                 head, name = self._read_head(x, rows, output), self._task_name(output)
                 if head is not None and name in heads:
@@ -195,16 +228,32 @@ class _Importer:
                 heads |= {name: head} if head is not None else {}
         return heads
 
+    def _behind_decision(self, x: str, rows: str, output: str) -> str:
+        """The logits in front of a softmax, or the like, that ends a graph; all else as it is."""
+        node = self.matcher.graph.producer.get(rows)
+        if node is None or node.op not in DECISIONS or not self.matcher.between(x, node.inputs[0]):
+            return rows
+        logits = self.matcher.backward(node.inputs[0], self.matcher.is_layout)
+        if logits == x or foreign_part(self.matcher, x, logits) is not None:
+            return rows
+        self.remarks.append(f"output {output}: {node} left out, the head ends with what it reads")
+        return logits
+
     def _is_decoder(self, x: str, rows: str, output: str) -> bool:
         """True, and said, for a result that more than a linear head makes of the last tokens."""
+        if not self.matcher.between(x, rows):
+            self.remarks.append(
+                f"output {output} left out: it does not read the tokens of the last block, {x}"
+            )
+            return True
         node = foreign_part(self.matcher, x, rows)
         if node is None:
             return False
         if self.options.outputs is not None:
             raise self.matcher.mismatch(node, f"expected {output!r} to be tokens, or a linear head on them")
         self.remarks.append(
-            f"output {output} left out: a decoder ({node} and what follows), which runs on the tokens of the "
-            f"last block, {x}"
+            f"output {output} left out: no linear head, but a decoder ({node} and what follows); the network ends with "
+            f"the tokens of the last block, {x}"
         )
         return True
 
@@ -255,7 +304,7 @@ class _Importer:
             ModelSpec,
             {
                 "name": model_name(self.graph.source),
-                "image_size": self.shape[2:],
+                "image_size": self.image_size,
                 "in_channels": patch[1],
                 "patch_size": patch[2],
                 "prefix_tokens": self.prefix,
@@ -315,6 +364,16 @@ class _Importer:
         if not same:
             self.remarks.append(f"metadata {METADATA!r} does not fit the graph and was ignored")
         return own if same else None
+
+
+def _is_channels_last(graph: Graph, image: GraphInput) -> bool:
+    """Whether the channels are the last axis of the images: the convolution, or their number, tells."""
+    if len(image.shape) != 4:
+        return False
+    convolution = next((node for node in graph.nodes if node.op == "Conv" and len(node.inputs) > 1), None)
+    weight = None if convolution is None else graph.constants.get(convolution.inputs[1])
+    likely = range(1, 5) if weight is None or weight.ndim != 4 else (weight.shape[1],)
+    return image.shape[3] in likely and image.shape[1] not in (*likely, None)
 
 
 def _numbers(spec: ModelSpec) -> tuple[Any, ...]:

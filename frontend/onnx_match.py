@@ -7,6 +7,7 @@ are therefore only stepped over here; one that does not do what it should shows 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from frontend.onnx_eval import (
+    FLOAT_TYPES,
     GELUS,
     OPERATIONS,
     UNKNOWN_OPERATION,
@@ -53,15 +55,40 @@ _TELLING = {"Erf": "gelu", "Tanh": "gelu_tanh", "Sigmoid": "quick_gelu", "Relu":
 """Operations that only one activation function holds."""
 LINEAR = frozenset(("MatMul", "Gemm"))
 
+_COPIES = ("Cast", "CastLike", "Dropout", "Identity")
+"""Operations that only copy, on floats."""
+_TRUTHS = frozenset(
+    (
+        *(
+            "And",
+            "ArgMax",
+            "ArgMin",
+            "Equal",
+            "Greater",
+            "GreaterOrEqual",
+            "IsInf",
+            "IsNaN",
+            "Less",
+            "LessOrEqual",
+        ),
+        *("NonZero", "Not", "Or", "Shape", "Size", "Xor"),
+    )
+)
+"""Operations whose results are no floats."""
+
 _TWO = "Add Conv Div Equal Expand Gather GatherElements Gemm LayerNormalization MatMul Mod Mul Pow Reshape Sub TopK"
-_THREE = "Range ScatterElements Slice Where"
+_THREE = "Attention Range ScatterElements Slice Where"
 _OPERANDS = dict.fromkeys(_TWO.split(), 2) | dict.fromkeys(_THREE.split(), 3)
 """Inputs that an operation cannot do without, where they are more than one."""
 
-TOLERANCE = 1e-3
+TOLERANCE = 1e-4
 """Tolerance of values that must agree, relative to the largest: float32 sums in another order differ by far less."""
-ACTIVATION_TOLERANCE = 1e-4
-"""The same of activation functions, which add nothing up; GELU and its approximation by tanh differ by 5e-4."""
+ROUNDING = 1e-6
+"""Rounding of float32, after a few operations, relative to a value."""
+SMALLEST = 1e-12
+"""Largest value of tensors that count as zero."""
+ACTIVATION_TOLERANCE = 1e-5
+"""The same of activation functions, which add nothing up."""
 COARSE_TOLERANCE = 12.0
 """The same in units of the precision of a half-precision file, whose constants (scales above all) are rounded."""
 
@@ -124,11 +151,14 @@ class Matcher:
         graph: the graph.
         value: values of tensors in the run.
         tainted: tensors that depend on the image.
+        recognised: the tokens behind the blocks that were recognised so far; None in front of the first block.
     """
 
     def __init__(self, graph: Graph, feeds: dict[str, Array], image: str) -> None:
-        self.graph, self.value = graph, Evaluator(graph, feeds)
+        self.graph = graph = without_copies(graph, image)
+        self.value = Evaluator(graph, feeds)
         self.tainted = image_dependent(graph, image)
+        self.recognised: str | None = None
         self._path: set[int] | None = None
         for node in graph.nodes:
             if node.op not in OPERATIONS:
@@ -145,11 +175,40 @@ class Matcher:
     def mismatch(self, node: Node, why: str) -> InputError:
         """The error that names the first node which does not fit."""
         if node.op not in OPERATIONS:
-            why = UNKNOWN_OPERATION
-        return InputError(
-            f"{self.graph.source}: {node}: {why}",
-            hint="docs/models.md says which graphs are recognised; import the state_dict instead, if there is one",
+            why = f"{UNKNOWN_OPERATION}; {why}"
+        hint = (
+            "docs/models.md says which graphs are recognised; import the state_dict instead, if there is one"
         )
+        if self.recognised is not None and self.recognised not in self.graph.outputs:
+            hint += f"; --outputs {self.recognised} cuts the graph behind the blocks that were recognised"
+        return InputError(f"{self.graph.source}: {node}: {why}", hint=hint)
+
+    def leads_only_from(self, base: str, target: str) -> bool:
+        """True where `target` depends on the image through `base` alone."""
+        waiting, seen = [target], {base}
+        while waiting:
+            name = waiting.pop()
+            if name in seen or name not in self.tainted:
+                continue
+            seen.add(name)
+            node = self.graph.producer.get(name)
+            if node is None:
+                return False
+            waiting.extend(node.inputs)
+        return True
+
+    def cuts(self, base: str, target: str) -> list[str]:
+        """Tensors that every way from `base` to `target` leads through, in order, both of them among them."""
+        path = self.between(base, target)
+        last = {name: node.index for node in path for name in node.inputs}
+        cuts, made, open_until = [base], {base}, last.get(base, -1)
+        for node in path:
+            (*others, name) = [name for name in node.outputs if name in last or name == target] or [""]
+            if not others and open_until <= node.index:
+                cuts.append(name)
+            made.update(node.outputs)
+            open_until = max([open_until, *(last.get(name, -1) for name in node.outputs)])
+        return cuts
 
     def readers(self, name: str) -> list[Node]:
         """Nodes that read the values of a tensor, not only its shape."""
@@ -260,7 +319,12 @@ class Matcher:
         channels = self.value(x).shape[-1]
         if found.weight.shape != (channels,) or found.bias_or_zero.shape != (channels,):
             raise self.mismatch(found.node, f"expected {what} with parameters for {channels} channels")
-        self.prove(found.node, self.value(found.output), found(self.value(x)), what)
+        # Rows of all sizes: those as small as the root of epsilon show epsilon, large ones all else.
+        shape = self.value(x).shape
+        sizes = np.resize([1.0, math.sqrt(found.epsilon), 30.0], (*shape[:-1], 1))
+        rows = np.random.default_rng(1).standard_normal(shape) * sizes
+        rows = rows.astype(np.float32)
+        self.prove(found.node, self.value.given({x: rows})(found.output), found(rows), what)
         return found
 
     def is_norm(self, node: Node) -> bool:
@@ -308,22 +372,51 @@ class Matcher:
                 kept.append(node)
         return kept[::-1]
 
-    def agree(self, found: Array, expected: Array, tolerance: float = TOLERANCE) -> bool:
-        """True where two results are the same but for rounding; axes of one image's rows may be joined."""
+    def agree(
+        self,
+        found: Array,
+        expected: Array,
+        tolerance: float = TOLERANCE,
+        *,
+        coarse: bool = False,
+        noise: float = 0.0,
+    ) -> bool:
+        """True where two results are the same but for rounding; axes of one image's rows may be joined.
+
+        Args:
+            found: of the graph.
+            expected: of what the graph was taken for.
+            tolerance: relative to the largest value.
+            coarse: constants of the graph, rounded to its float type, had a part in it.
+            noise: that the values have in any case.
+        """
         if found.size != expected.size or found.shape[-1] != expected.shape[-1]:
             return False
         found, expected = found.reshape(expected.shape), np.asarray(expected)
-        tolerance = max(tolerance, COARSE_TOLERANCE * self.graph.precision)
-        limit = tolerance * max(1.0, float(np.abs(expected).max(initial=0.0)))
+        tolerance = max(tolerance, COARSE_TOLERANCE * self.graph.precision) if coarse else tolerance
+        # Relative to the values alone: fresh networks have branches, and attention weights, far below 1.
+        limit = noise + tolerance * max(SMALLEST, float(np.abs(expected).max(initial=0.0)))
         return bool(np.isfinite(found).all() and np.abs(found - expected).max(initial=0.0) <= limit)
 
-    def activation(self, first: LinearLayer, second: Node) -> str:
-        """The activation function between a linear layer and the product of the next one, by its name in a Model."""
-        behind = second.inputs[0]
-        nodes = self.between(first.output, behind)
+    def activation(self, given: str, ends: list[str], run: Evaluator) -> tuple[str, str]:
+        """The activation function that starts at one tensor and ends at one of others.
+
+        Args:
+            given: what it reads.
+            ends: what it may give.
+            run: values to compare.
+
+        Returns:
+            Its name in a Model, and its result.
+        """
+        nodes = self.between(given, ends[0])
         for node in nodes:
+            if node.op in SELECTION:
+                raise self.mismatch(node, "picks channels: a gated MLP, which the accelerator has not")
             if node.op not in _ACTIVATION:
-                raise self.mismatch(node, "expected an activation function between two linear layers")
+                raise self.mismatch(
+                    node, "expected an activation function between the two linear layers of an MLP"
+                )
         # GELU and its approximations differ by less than other parts may: the operations tell, and a closer look.
         told = {_TELLING[node.op] for node in nodes if node.op in _TELLING}
         told |= {
@@ -331,21 +424,57 @@ class Matcher:
         }
         if len(told) != 1 or "" in told:
             raise self.mismatch(
-                nodes[0] if nodes else second,
+                nodes[0],
                 f"expected an activation function between two linear layers: {', '.join(ACTIVATIONS)}",
             )
         (name,) = told
-        expected = ACTIVATIONS[name].function(self.value(first.output).astype(np.float64))
-        title = ACTIVATIONS[name].title
-        self.prove(nodes[0], self.value(behind), expected, title, tolerance=ACTIVATION_TOLERANCE)
-        return name
+        x = run(given)
+        expected = ACTIVATIONS[name].function(x.astype(np.float64))
+        for end in ends:
+            if any(node.op not in _ACTIVATION for node in self.between(given, end)):
+                break
+            if self.agree(run(end), expected, ACTIVATION_TOLERANCE, coarse=True):
+                return name, end
+        raise self.mismatch(nodes[0], f"computes something else than {ACTIVATIONS[name].title}")
 
     def prove(
-        self, node: Node, found: Array, expected: Array, what: str, *, tolerance: float = TOLERANCE
+        self,
+        node: Node,
+        found: Array,
+        expected: Array,
+        what: str,
+        *,
+        around: Array | None = None,
+        coarse: bool = False,
     ) -> None:
-        """Refuse a part that the graph computes otherwise."""
-        if not self.agree(found, expected, tolerance):
+        """Refuse a part that the graph computes otherwise.
+
+        Args:
+            node: where the part is, for the message.
+            found: of the graph.
+            expected: of what the graph was taken for.
+            what: the part.
+            around: values that were subtracted from both, whose rounding is left in `found`.
+            coarse: constants of the graph, rounded to its float type, had a part in it.
+        """
+        noise = 0.0 if around is None else ROUNDING * float(np.abs(around).max(initial=0.0))
+        if not self.agree(found, expected, coarse=coarse, noise=noise):
             raise self.mismatch(node, f"computes something else than {what}")
+
+
+def without_copies(graph: Graph, image: str) -> Graph:
+    """The graph without nodes that only copy values of the image, as casts between float types do here."""
+    floats, copies = {image}, dict[str, str]()
+    for node in graph.nodes:
+        if node.op in _TRUTHS or not floats.intersection(node.inputs):
+            continue
+        to_float = node.op != "Cast" or node.attributes.get("to") in FLOAT_TYPES
+        trained = node.op == "Dropout" and len(node.inputs) > 2 and node.inputs[2]
+        if to_float and node.outputs:
+            floats.update(node.outputs[:1] if node.op == "TopK" else node.outputs)
+            if node.op in _COPIES and node.inputs[0] in floats and not trained:
+                copies[node.outputs[0]] = copies.get(node.inputs[0], node.inputs[0])
+    return graph.renamed(copies)
 
 
 def _epsilon(value: float) -> float:

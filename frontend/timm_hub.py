@@ -14,17 +14,26 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import InputError
+from common.fits import FILTERS, Fit
 from common.printable import shown
 from frontend.options import Options
 from frontend.pixels import Normalization
-from frontend.told import Check, Settings, Told, normalization_of
+from frontend.told import Check, Settings, Told, left_out, normalization_of, unknown_fit
 from pysim.activations import ACTIVATIONS
 
 CONFIG = "config.json"
 
-_PLAIN = r"(vit|deit3?|flexivit|test_vit|beit|beitv2)\d*_"
-_SPECIAL = r"clip|siglip|_xp_|_rpn_|18x2|radio|tipsv2|naflex|_d(wee|pwee|little)_|_pwee_|test_vit[34]"
-"""Architectures whose activation function, epsilon or blocks are others than a plain ViT's."""
+_PLAIN = re.compile(
+    r"vit_(wee|little|tiny|small|mediumd?|betwixt|base|so150m2?|large|huge|giant|gigantic)_patch\d+"
+    r"(_plus|_36x1|_sam)?(_reg\d)?(_gap)?_\d+(_in21k|_dino|_miil)?"
+    r"|vit_(small|base|large)_patch14(_reg4)?_dinov2"
+    r"|deit3?_(tiny|small|medium|base|large|huge)(_distilled)?_patch\d+_\d+"
+    r"|beit(v2)?_(base|large)_patch16_\d+"
+    r"|flexivit_(small|base|large)|vit_intern300m_patch14_448|eva_large_patch14_\d+|test_vit2?"
+)
+"""Architectures that are plain ViTs with GELU and an epsilon of 1e-6."""
+_VARIED = re.compile(r"vit_\w+_patch\d+(_plus)?_(clip(_quickgelu)?|siglip_gap)_\d+")
+"""Architectures that are plain ViTs, among which activation function and epsilon vary."""
 _HEADS = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12), "large": (1024, 16), "huge": (1280, 16)}
 """Channels and attention heads by the size that an architecture's name holds."""
 _OTHER_HEADS = ("vit_base_patch16_gap_224",)
@@ -171,7 +180,14 @@ def read_timm(folder: Path, config: Mapping[str, Any], options: Options) -> Told
         arguments.forbid(key, why, allowed=allowed)
     checks += _argument_checks(arguments)
     pool = _pool(top, arguments, architecture)
-    plain = bool(re.match(_PLAIN, architecture)) and not re.search(_SPECIAL, architecture)
+    name = architecture.partition(".")[0]
+    plain = _PLAIN.fullmatch(name) is not None
+    if "architecture" in top and not plain and _VARIED.fullmatch(name) is None:
+        raise top.refuse(
+            "architecture",
+            "one that is known here as a plain ViT",
+            hint="where it is one all the same: --ignore architecture",
+        )
     asks: dict[str, str] = {}
     said: dict[str, Any] = {
         "heads": arguments.whole("num_heads"),
@@ -180,6 +196,8 @@ def read_timm(folder: Path, config: Mapping[str, Any], options: Options) -> Told
         "image_size": _image_size(pretrained, arguments, checks, options),
     }
     unsaid = f"{where}: architecture is {shown(architecture)}, of which"
+    if not architecture:
+        unsaid = f"{where}: without an architecture"
     if said["activation"] is None:
         if plain:
             said["activation"] = "gelu"
@@ -201,23 +219,32 @@ def read_timm(folder: Path, config: Mapping[str, Any], options: Options) -> Told
     position = _position(arguments)
     for settings in (arguments, pretrained, top):
         settings.finish()
-    left_out = [*top.left_out, *pretrained.left_out, *arguments.left_out]
+    fit = _fit(pretrained)
+    told = {name: value for name, value in said.items() if value and getattr(options, name) is None}
+    remarks = () if fit is not None else unknown_fit(pretrained, ("crop_mode", "crop_pct", "interpolation"))
     return Told(
-        dataclasses.replace(
-            options,
-            **{name: value for name, value in said.items() if value and getattr(options, name) is None},
-        ),
+        dataclasses.replace(options, **told),
         pool,
-        None,
-        tuple(checks),
-        asks,
-        position,
-        _usual_heads(architecture),
-        (f"left out, as --ignore says: settings {', '.join(left_out)}",) if left_out else (),
+        checks=tuple(checks),
+        asks=asks,
+        position=position,
+        usual_heads=_usual_heads(architecture),
+        pictures=fit,
+        remarks=(*left_out(top, pretrained, arguments), *remarks),
     )
 
 
 _OUTER = ("architecture", "num_features", "num_classes", "global_pool", "model_args", *_TOP_WITHOUT_INFLUENCE)
+
+
+def _fit(pretrained: Settings) -> Fit | None:
+    """Way to make pictures fit, with timm's defaults; None where it is not one of the ways here."""
+    method = {"center": "crop", "squash": "stretch"}.get(str(pretrained.get("crop_mode") or "center"))
+    share, resample = pretrained.get("crop_pct") or 0.875, pretrained.get("interpolation") or "bicubic"
+    usable = isinstance(share, float | int) and not isinstance(share, bool) and 0.01 < share <= 1
+    if method is None or resample not in FILTERS or not usable:
+        return None
+    return Fit(method, float(share), str(resample))
 
 
 def _inner(top: Settings, key: str, options: Options) -> Settings:
@@ -284,7 +311,7 @@ def _pool(top: Settings, arguments: Settings, architecture: str) -> str | None:
 
 def _usual_heads(architecture: str) -> tuple[int, int] | None:
     """Channels and heads that the size in an architecture's name stands for."""
-    size = re.match(rf"(?:vit|deit3?|flexivit|beit|beitv2)_({'|'.join(_HEADS)})(_|$)", architecture)
+    size = re.match(rf"(?:vit|deit3?|flexivit|beit(?:v2)?)_({'|'.join(_HEADS)})(_|$)", architecture)
     return None if size is None or architecture.startswith(_OTHER_HEADS) else _HEADS[size[1]]
 
 

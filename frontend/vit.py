@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import InputError
+from common.fits import Fit
 from frontend.checkpoint import State, listed, prefix_of
 from frontend.options import Imported, Options, model_name
 from frontend.pixels import IMAGENET, Normalization
@@ -193,6 +194,7 @@ REASONS = {
         "an MLP with gates, which the accelerator does not have"
     ),
     r"(attn|mlp)\.norm\.": "a norm inside of attention or the MLP, which the accelerator does not have",
+    r"\.(attns|ffns)\.": "several attentions or MLPs side by side in a block, which the accelerator does not have",
     r"rope|rotary": "rotary positions, which the accelerator does not have",
     r"\.experts\.": "experts, which --kind m3vit reads",
     r"lora_|adapter": "adapters beside the weights: merge them into the weights first",
@@ -245,7 +247,8 @@ def import_vit(state: State, options: Options, told: Told | None = None) -> Impo
         return (root if key.startswith(("head.", "head_dist.")) else prefix) + to_theirs(key)
 
     state = state.renamed(shorten, lengthen)
-    remarks = (*told.remarks, *_leave_pretraining(state))
+    chosen = [f"of several networks in the file, {state.chosen} is taken"] if state.chosen else []
+    remarks = (*told.remarks, *chosen, *_leave_pretraining(state))
     _refuse_unknown(state, layout)
     return _Vit(_completed(state, told), told, layout, remarks).read()
 
@@ -337,6 +340,11 @@ class _Vit:
         self.told = dataclasses.replace(told, options=options)
         self.reader = TransformerReader(state, options)
         self.mlp_dim = state.shape("blocks.0.mlp.fc1.weight", 2)[0]
+        if state.shape("blocks.0.mlp.fc2.weight", 2)[1] * 2 == self.mlp_dim:
+            raise InputError(
+                f"{state.called('blocks.0.mlp.fc1.weight')}: twice as many results as the next layer reads: an MLP "
+                "with gates, which the accelerator does not have"
+            )
 
     def read(self) -> Imported:
         """The Model."""
@@ -387,6 +395,7 @@ class _Vit:
                 "norm_eps": norm_eps,
                 "tasks": [task],
                 "task_heads": heads,
+                "pictures": _pictures(self.told.pictures),
             },
             state.source,
         )
@@ -422,19 +431,17 @@ class _Vit:
         """The classifier and its norms."""
         state, reader = self.state, self.reader
         classes, width = state.shape("head.weight", 2)
-        pool, norms = (
-            self._pool(width),
-            {name: name for name in ("norm", "fc_norm") if f"{name}.weight" in state},
-        )
-        if (
-            pool == "token" and "fc_norm" in norms
-        ):  # of one token: the same before it is chosen and afterwards
-            if len(norms) > 1:
+        pool = self._pool(width)
+        norms = {name: name for name in ("norm", "fc_norm") if f"{name}.weight" in state}
+        if pool.startswith("token") and "fc_norm" in norms:
+            if len(norms) > 1 or pool != "token":
                 raise InputError(
-                    f"{state.source}: two norms of the class token, which heads here do not have"
+                    f"{state.called('fc_norm.weight')}: a norm behind the pooling of the class token, which heads here "
+                    "do not have"
                 )
-            norms = {"norm": "fc_norm"}
-        reader.read_linear(f"heads.{task}", "head", (classes, reader.dim))
+            norms = {"norm": "fc_norm"}  # of one token it is the same in front of the choice and behind it
+        reads_two = pool == "token-mean"
+        reader.read_linear(f"heads.{task}", "head", (classes, 2 * reader.dim if reads_two else reader.dim))
         for ours, theirs in norms.items():
             reader.read_linear(f"heads.{task}.{ours}", theirs, (reader.dim,))
         kind, reads = _KINDS[pool]
@@ -462,13 +469,10 @@ class _Vit:
     def _pool(self, width: int) -> str:
         """Tokens that the classifier reads: as the folder says, or by the tensors."""
         state, reader = self.state, self.reader
-        if width == 2 * reader.dim or self.told.pool == "token-mean":
-            raise InputError(
-                f"{state.called('head.weight')}: a classifier of the class token beside the mean of the patches, which "
-                "heads here do not have"
-            )
         pool = self.told.pool or ("mean" if "fc_norm.weight" in state or not reader.prefix else "token")
-        if pool == "token" and "cls_token" not in reader.prefix:
+        if self.told.pool is None and width == 2 * reader.dim and pool == "token":
+            pool = "token-mean"
+        if pool.startswith("token") and "cls_token" not in reader.prefix:
             raise InputError(
                 f"{state.source}: a classifier of the class token, of which there is no tensor "
                 f"({state.file_name('cls_token')})"
@@ -476,8 +480,13 @@ class _Vit:
         return pool
 
 
+def _pictures(fit: Fit | None) -> dict[str, Any] | None:
+    return None if fit is None else {"resize": fit.method, "crop": fit.crop, "resample": fit.resample}
+
+
 _KINDS = {
     "token": ("cls-linear", "the class token"),
     "mean": ("mean-linear", "the mean of the patch tokens"),
+    "token-mean": ("cls-mean-linear", "the class token beside the mean of the patch tokens"),
     "mean-all": ("mean-all-linear", "the mean of all tokens"),
 }

@@ -58,7 +58,7 @@ class Result:
     @property
     def label(self) -> int:
         """The class of the image: the largest output of a head of the whole image."""
-        return int(self._of_kind("cls-linear", *MEANS, "distilled-linear").argmax())
+        return int(self._of_kind("cls-linear", *MEANS, "cls-mean-linear", "distilled-linear").argmax())
 
     @property
     def map(self) -> NDArray[np.float64] | NDArray[np.int64]:

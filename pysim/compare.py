@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,8 @@ from pysim import reference
 from pysim.design import Design
 from pysim.kernels.router import Routing
 from pysim.model import Model
-from pysim.reports import sqnr_db
+from pysim.program import Attention, of_type
+from pysim.reports import decibels, sqnr_db
 from pysim.simulator import Simulation, task_number
 
 FloatArray = NDArray[np.float64]
@@ -52,6 +53,49 @@ class Comparison:
     stages: list[StageError]
 
 
+class Totals(NamedTuple):
+    """Sums over some images from which a `Comparison` follows, whose parts those of parts of the images are.
+
+    Attributes:
+        signal: energy of the float network's tokens, with its own choices.
+        noise: energy of the difference from them.
+        same_signal: energy of the float network's tokens, with the simulation's choices.
+        same_noise: energy of the difference from these.
+        largest: difference, own choices.
+        absolute: sum of the differences' magnitudes.
+        values: how many there are.
+        equal: choices of experts that were made alike.
+        choices: all of them.
+    """
+
+    signal: float
+    noise: float
+    same_signal: float
+    same_noise: float
+    largest: float
+    absolute: float
+    values: float
+    equal: float
+    choices: float
+
+    def joined(self, other: Totals) -> Totals:
+        """The totals of both."""
+        added = Totals(*(one + another for one, another in zip(self, other, strict=True)))
+        return added._replace(largest=max(self.largest, other.largest))
+
+    def comparison(self, stages: list[StageError]) -> Comparison:
+        """Comparison that they come to."""
+        return Comparison(
+            decibels(self.signal, self.noise),
+            decibels(self.same_signal, self.same_noise),
+            self.largest,
+            self.absolute / self.values if self.values else 0.0,
+            int(self.equal),
+            int(self.choices),
+            stages,
+        )
+
+
 def compare(
     model: Model, design: Design, images: NDArray[np.uint8], task: str | int, simulation: Simulation
 ) -> Comparison:
@@ -67,33 +111,53 @@ def compare(
     Raises:
         InputError: the model's shape is not the design's.
     """
-    _check_same_shape(model, design)
+    found, stages = totals(model, design, images, task, simulation)
+    return found.comparison(stages)
+
+
+def totals(
+    model: Model, design: Design, images: NDArray[np.uint8], task: str | int, simulation: Simulation
+) -> tuple[Totals, list[StageError]]:
+    """Totals of a comparison, and its stages: see `compare`."""
+    check_same_shape(model, design)
     number = task_number(design.spec, task)
     own = reference.run(model, images, number)
     stages: dict[str, StageError] = {}
+    scores = {op.scores.name for op in of_type(design.program, Attention)}
 
     def tap(name: str, exact: FloatArray) -> None:
         if name in simulation.real:
             error = simulation.real[name] - exact
+            if name in scores:
+                # Softmax does not see what all scores of a query have in common, and centred keys change it.
+                error = error - error.mean(axis=-1, keepdims=True)
             stages[name] = StageError(
                 name, float(np.abs(error).max()), float(np.abs(error).mean()), sqnr_db(exact, error)
             )
 
     forced = {layer: routing.experts for layer, routing in simulation.routing.items()}
     same = reference.run(model, images, number, experts=forced, tap=tap)
-    error = simulation.tokens - own.tokens
-    return Comparison(
-        sqnr_db(own.tokens, error),
-        sqnr_db(same.tokens, simulation.tokens - same.tokens),
+    error, same_error = simulation.tokens - own.tokens, simulation.tokens - same.tokens
+    found = Totals(
+        _energy(own.tokens),
+        _energy(error),
+        _energy(same.tokens),
+        _energy(same_error),
         float(np.abs(error).max(initial=0.0)),
-        float(np.abs(error).mean()) if error.size else 0.0,
+        float(np.abs(error).sum()),
+        error.size,
         sum(int((forced[layer] == chosen).sum()) for layer, chosen in own.experts.items()),
         sum(chosen.size for chosen in own.experts.values()),
-        list(stages.values()),
     )
+    return found, list(stages.values())
 
 
-def _check_same_shape(model: Model, design: Design) -> None:
+def _energy(values: FloatArray) -> float:
+    return float((values * values).sum())
+
+
+def check_same_shape(model: Model, design: Design) -> None:
+    """Refuse a Model that a Design cannot have been made from."""
     ignored = {"notes", "task_heads", "name"}
     ours, theirs = (spec.model_dump(exclude=ignored) for spec in (design.spec, model.spec))
     for field, value in ours.items():

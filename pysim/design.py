@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -127,8 +127,8 @@ class Design:
     precision: Precision
     attention_rows: int
     residual_frac: int
-    tensors: Tensors
-    reports: tuple[TensorReport, ...] = ()
+    tensors: Tensors = field(repr=False)
+    reports: tuple[TensorReport, ...] = field(default=(), repr=False)
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -178,6 +178,10 @@ class Design:
         """A tensor that the Design's arithmetic must have, or the part of it at `index`, as int64."""
         assert tensor is not None
         return self.tensors[tensor.name][index].astype(np.int64, copy=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: what was computed from them is computed again by another process."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
     def _kept(self) -> dict[tuple[Any, ...], Any]:

@@ -112,6 +112,21 @@ def _check_names(path: Path, present: set[str], expected: set[str]) -> None:
             )
 
 
+def read_npz(path: Path) -> Tensors:
+    """The arrays of an `.npz` file.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    require_file(path)
+    try:
+        # Opened here, as numpy leaves files open that it cannot read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except Exception as error:  # Parsers of archives and headers raise whatever they meet.
+        raise InputError(f"{path}: not a readable .npz file: {error}", hint="it may be truncated") from None
+
+
 def write_folder(
     folder: Path,
     toml: Mapping[str, Any],

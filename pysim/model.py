@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +46,7 @@ class Model:
     """
 
     spec: ModelSpec
-    weights: Tensors
+    weights: Tensors = field(repr=False)
 
     def __post_init__(self) -> None:
         expected = tensor_shapes(self.spec)
@@ -79,6 +82,15 @@ class Model:
     def parameters(self) -> int:
         """Number of weights."""
         return sum(tensor.size for tensor in self.weights.values())
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the shape and of all weights."""
+        digest = hashlib.sha256(json.dumps(self.spec.to_toml(), sort_keys=True).encode())
+        for name in sorted(self.weights):
+            digest.update(f"{name}\n".encode())
+            digest.update(np.ascontiguousarray(self.weights[name], "<f4").tobytes())
+        return digest.hexdigest()
 
     def gate(self, layer: int, task: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Weight (experts, dim) and bias (experts,) of a layer's gate for one task, in float64."""

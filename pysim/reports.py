@@ -61,8 +61,11 @@ def make_report(
 
 def sqnr_db(signal: FloatArray, error: FloatArray) -> float:
     """10 log10 of the energy of the signal over that of the error, at most 400 dB (nothing was lost)."""
-    noise = float((error * error).sum())
-    power = float((signal * signal).sum())
+    return decibels(float((signal * signal).sum()), float((error * error).sum()))
+
+
+def decibels(power: float, noise: float) -> float:
+    """Ratio of two energies in dB, at most 400."""
     if noise <= power * 1e-40:
         return 400.0
     return 10 * math.log10(max(power, 1e-300) / noise)

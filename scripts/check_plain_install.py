@@ -26,6 +26,8 @@ import numpy, pathlib
 pathlib.Path("images").mkdir()
 for number, image in enumerate(numpy.random.default_rng(0).integers(0, 256, (8, 3, 8, 16), "uint8")):
     numpy.save(f"images/{number}.npy", image)
+images = numpy.stack([numpy.load(f"images/{number}.npy") for number in range(8)])
+numpy.savez("data.npz", images=images, labels=numpy.zeros((8, 2, 4), "uint8"))
 pathlib.Path("net.onnx").touch(), pathlib.Path("net.pth").touch()
 """
 
@@ -38,6 +40,7 @@ WORKS = (
     ("init micro -o model", "26,160 parameters"),
     ("quantize model -o design --images images --precision w8a8", "SQNR dB"),
     ("simulate design --image images --reference model --task all", "against float64"),
+    ("evaluate design --data data.npz --reference model --workers 1", "mIoU %"),
     ("generate design -o build --model model", "C++ files"),
     ("estimate design", "cycles"),
 )
@@ -54,6 +57,8 @@ REFUSED = (
     ("export model -o new.onnx --decoder depth", "edgemoe[onnx]"),
     ("import net.onnx -o new", "edgemoe[onnx]"),
     ("import net.pth -o new", "edgemoe[torch]"),
+    ("evaluate design --data data.npz --reference model --scheduler tcp://127.0.0.1:1", "edgemoe[dask]"),
+    ("report design -o new", "edgemoe[report]"),
     ("demo", "edgemoe[demo]"),
     ("demo -o new", "edgemoe[demo]"),
 )

@@ -117,3 +117,41 @@ def rewired(proto: onnx.ModelProto, rng: np.random.Generator) -> onnx.ModelProto
                     key="location", value=str(rng.choice(["../x", "/etc/hostname", "x", ""]))
                 )
     return changed
+
+
+def bent(proto: onnx.ModelProto, rng: np.random.Generator) -> onnx.ModelProto:
+    """One thing in a graph changed so that it still runs, but may compute something else."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(proto)
+    graph = changed.graph
+    node = graph.node[int(rng.integers(len(graph.node)))]
+    tensor = graph.initializer[int(rng.integers(len(graph.initializer)))]
+    array = onnx.numpy_helper.to_array(tensor).copy()
+    match rng.integers(6):
+        case 0 if node.attribute:
+            attribute = node.attribute[int(rng.integers(len(node.attribute)))]
+            if attribute.type == onnx.AttributeProto.INTS:
+                attribute.ints[:] = rng.permutation(list(attribute.ints)).tolist()
+            elif attribute.type == onnx.AttributeProto.INT:
+                attribute.i += int(rng.choice([-1, 1]))
+            elif attribute.type == onnx.AttributeProto.FLOAT:
+                attribute.f *= float(rng.choice([0.5, 2, 1.01]))
+        case 1 if array.dtype.kind == "i" and array.size > 1:
+            array.flat[:] = rng.permutation(array.ravel())
+        case 1 | 2 if array.dtype.kind == "f":
+            array.flat[int(rng.integers(array.size))] += array.dtype.type(rng.choice([0.01, 1.0, -3.0]))
+        case 3 if len(node.input) > 1:
+            node.input[0], node.input[1] = node.input[1], node.input[0]
+        case 4:
+            others = {"MatMul": "MatMul", "Add": "Sub", "Mul": "Div", "Softmax": "Sigmoid", "Gelu": "Relu"}
+            if node.op_type in others:
+                node.op_type = others[node.op_type]
+                if node.op_type == "Sigmoid":
+                    del node.attribute[:]
+        case _:
+            same = [each for each in graph.node if len(each.output) == 1 and each.op_type == node.op_type]
+            other = same[int(rng.integers(len(same)))] if same else node
+            if node.input and other.output[0] != node.output[0]:
+                node.input[0] = other.input[0]
+    tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    return changed

@@ -272,12 +272,49 @@ def test_activations_of_timm(hub: Hub, activation: str) -> None:
 
 def test_an_architecture_of_timm_may_hide_what_must_be_asked_for(hub: Hub) -> None:
     """SigLIP's differ in their activation function, CLIP's in their epsilon; others may in both."""
-    for name in ("vit_base_patch16_siglip_gap_224", "vit_base_patch32_clip_224", "resmlp_12_224"):
+    for name in ("vit_base_patch16_siglip_gap_224", "vit_base_patch32_clip_quickgelu_224"):
         folder = hub({"architecture": name, "global_pool": "avg"}, timm=True)
         refused(folder, f"architecture is '{name}'", "--activation needed")
         refused(folder, "--norm-eps needed", options=Options(activation="gelu"))
         spec = import_model(folder, Options(activation="gelu_tanh", norm_eps=1e-5)).model.spec
         assert (spec.activation, spec.norm_eps) == ("gelu_tanh", 1e-5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vit_base_patch16_rpn_224",
+        "vit_small_patch16_rope_ape_224",
+        "vit_base_patch16_18x2_224",
+        "resmlp_12_224",
+    ],
+)
+def test_architectures_of_timm_that_are_no_plain_vits(hub: Hub, name: str) -> None:
+    """The tensors of some are named as those of a plain ViT, though norms stand elsewhere or positions rotate."""
+    folder = hub({"architecture": name}, timm=True)
+    refused(folder, f"architecture is '{name}', expected one that is known here as a plain ViT")
+    given = Options(ignore=("architecture",))
+    refused(folder, "without an architecture", "--activation needed", options=given)
+    given = dataclasses.replace(given, activation="gelu", norm_eps=1e-5)
+    assert import_model(folder, given).model.spec.norm_eps == 1e-5
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vit_tiny_patch16_224",
+        "vit_base_patch16_224.augreg_in21k",
+        "vit_small_patch14_reg4_dinov2",
+        "vit_medium_patch16_reg4_gap_256",
+        "deit3_base_patch16_384",
+        "deit_tiny_distilled_patch16_224",
+        "beitv2_base_patch16_224",
+        "flexivit_small",
+    ],
+)
+def test_architectures_of_timm_that_are_plain_vits(hub: Hub, name: str) -> None:
+    spec = import_model(hub({"architecture": name}, timm=True)).model.spec
+    assert (spec.activation, spec.norm_eps) == ("gelu", 1e-6)
 
 
 @pytest.mark.parametrize(

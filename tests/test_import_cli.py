@@ -14,6 +14,7 @@ import edgemoe
 from edgemoe import cli
 from foreign import m3vit_state, saved, timm_state, with_head
 from frontend.options import Options
+from onnx_vits import GraphVit
 from pysim.model import Model
 
 M3VIT = ("--top-k", "2", "--heads", "2", "--image-size", "8x16")
@@ -123,3 +124,25 @@ def test_bad_input_ends_with_2_and_leaves_nothing(
         assert err.startswith("error: ") and says in err, err
         assert stdout == ""
         assert sorted(tmp_path.iterdir()) == before, arguments
+
+
+def test_a_graph_is_cut(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    vit = GraphVit(decoder=True, layer_scale=True)
+    path = vit.save(tmp_path / "vit.onnx")
+    code, out, err = run("import", path, "-o", tmp_path / "found")
+    assert code == 0
+    assert f"output {vit.output} left out: no linear head, but a decoder" in err
+    code, out, err = run("import", path, "-o", tmp_path / "cut", "--outputs", vit.last, "--json")
+    assert code == 0
+    assert len(json.loads(out)["remarks"]) == 1  # the normalisation, but nothing left out
+    found, cut = (edgemoe.load_model(tmp_path / name) for name in ("found", "cut"))
+    for name, tensor in cut.weights.items():
+        assert_array_equal(found.weights[name], tensor)
+    code, out, err = run("import", path, "-o", tmp_path / "none", "--outputs", f"{vit.last},{vit.output}")
+    assert code == 2
+    assert "expected" in err
+    assert f"{vit.output!r} to be tokens, or a linear head on them" in err
+    assert not (tmp_path / "none").exists()
+    code, out, err = run("import", path, "-o", tmp_path / "none", "--kind", "vit", "--outputs", vit.last)
+    assert code == 2

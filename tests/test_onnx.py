@@ -152,6 +152,22 @@ def test_opsets(tmp_path: Path, opset: int) -> None:
     assert_imports(ForeignVit("fused"), tmp_path, dynamo=False, opset_version=opset)
 
 
+@pytest.mark.parametrize(
+    ("style", "opset", "operation"),
+    [
+        ("masked", 20, "IsNaN"),
+        ("masked-by-hand", 20, "Softmax"),
+        ("fused", 23, "Attention"),
+        ("masked", 24, ""),
+    ],
+)
+def test_masks_and_todays_operations(tmp_path: Path, style: str, opset: int, operation: str) -> None:
+    """Torch's SDPA with a mask has a guard against NaN; from opset 23 on, attention is one operation."""
+    assert_imports(ForeignVit(style), tmp_path, dynamo=True, opset_version=opset)
+    found = {node.op_type for node in onnx.load(tmp_path / "vit.onnx").graph.node}
+    assert not operation or operation in found
+
+
 def test_dynamic_batch(tmp_path: Path) -> None:
     options = {"input_names": ["images"], "dynamic_axes": {"images": {0: "batch"}}}
     assert_imports(ForeignVit("fused"), tmp_path, dynamo=False, **options)

@@ -14,8 +14,8 @@ import edgemoe
 ROOT = Path(__file__).parents[1]
 PUBLIC = """
     Accelerator CheckError EdgeMoeError InputError QuantizationWarning
-    compare default_hardware estimate export_onnx fit generate import_model init_model load_design load_images
-    load_model quantize random_images reference simulate verify
+    compare default_hardware estimate evaluate export_onnx fit generate import_model init_model load_design load_images
+    load_model quantize random_images reference report simulate verify
 """
 
 
@@ -49,3 +49,10 @@ def test_library_imports_no_command_line(folders: Path) -> None:
     command = [sys.executable, "-c", code, str(folders / "w8a8")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def test_models_and_designs_print_their_shape_only() -> None:
+    model = edgemoe.init_model("micro")
+    design = edgemoe.quantize(model, edgemoe.random_images(model, 2))
+    assert "ModelSpec" in repr(model) and len(repr(model)) < 1500
+    assert "Precision" in repr(design) and len(repr(design)) < 2500

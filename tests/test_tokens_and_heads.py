@@ -161,6 +161,7 @@ def expected_head(model: Model, tokens: Any) -> Any:
         "token-linear": x[:, 3:],
         "mean-linear": x[:, 3:].mean(1),
         "mean-all-linear": x.mean(1),
+        "cls-mean-linear": np.concatenate([x[:, 0], x[:, 3:].mean(1)], 1),
     }[spec.kind]
     return linear(normed(read, "fc_norm") if spec.fc_norm else read)
 

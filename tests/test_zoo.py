@@ -11,7 +11,19 @@ from common.errors import InputError
 from frontend.zoo import describe, find_spec, zoo_names
 from pysim.spec import ModelSpec
 
-NAMES = ["deit-small", "m3vit-small-nyud", "m3vit-small-pascal", "m3vit-tiny", "micro", "vit-tiny"]
+NAMES = [
+    "deit-base",
+    "deit-small",
+    "deit-tiny",
+    "dinov2-small",
+    "m3vit-base-nyud",
+    "m3vit-base-pascal",
+    "m3vit-small-nyud",
+    "m3vit-small-pascal",
+    "m3vit-tiny",
+    "micro",
+    "vit-tiny",
+]
 
 
 def test_names() -> None:
@@ -32,7 +44,12 @@ def test_each_file_is_named_after_its_model_and_tells_its_source(name: str) -> N
         ("m3vit-tiny", 129, 64, {"semseg": 7, "depth": 1}),
         ("m3vit-small-nyud", 1201, 32, {"semseg": 40, "depth": 1}),
         ("m3vit-small-pascal", 1025, 32, {"semseg": 21, "human_parts": 7, "sal": 1, "normals": 3, "edge": 1}),
+        ("m3vit-base-nyud", 1201, 64, {"semseg": 40, "depth": 1}),
+        ("m3vit-base-pascal", 1025, 64, {"semseg": 21, "human_parts": 7, "sal": 1, "normals": 3, "edge": 1}),
         ("vit-tiny", 197, 64, {"classify": 1000}),
+        ("deit-tiny", 197, 64, {"classify": 1000}),
+        ("deit-base", 197, 64, {"classify": 1000}),
+        ("dinov2-small", 257, 64, {"classify": 1000}),
         ("deit-small", 197, 64, {"classify": 1000}),
         ("micro", 9, 12, {"semseg": 7, "depth": 1}),
     ],
@@ -44,10 +61,13 @@ def test_shapes(name: str, tokens: int, head_dim: int, tasks: dict[str, int]) ->
 
 
 def test_sizes_are_the_published_ones() -> None:
-    # DeiT, table 1: 5 M and 22 M parameters; 1.3 and 4.6 GMAC at 224 x 224 (their repository).
-    tiny, small = describe(find_spec("vit-tiny")), describe(find_spec("deit-small"))
-    assert (round(tiny.parameters / 1e6, 1), round(small.parameters / 1e6, 1)) == (5.7, 22.1)
-    assert (round(tiny.macs / 1e9, 1), round(small.macs / 1e9, 1)) == (1.3, 4.6)
+    # DeiT, table 1: 5 M, 22 M and 86 M parameters; 1.3, 4.6 and 17.6 GMAC at 224 x 224 (their repository).
+    sizes = [describe(find_spec(name)) for name in ("vit-tiny", "deit-tiny", "deit-small", "deit-base")]
+    assert [round(size.parameters / 1e6, 1) for size in sizes] == [5.7, 5.7, 22.1, 86.6]
+    assert [round(size.macs / 1e9, 1) for size in sizes] == [1.3, 1.3, 4.6, 17.6]
+    # DINOv2's ViT-S has 21 M parameters without a head, of which a linear one reads two vectors.
+    dino = find_spec("dinov2-small")
+    assert round((describe(dino).parameters - 1000 * (2 * dino.dim + 1)) / 1e6, 1) == 21.6
 
 
 def test_parameters_are_those_of_a_model() -> None:

@@ -50,6 +50,27 @@ class FusedAttention(ManualAttention):
         return self.proj(mixed.transpose(1, 2).reshape(batch, count, dim))
 
 
+class MaskedAttention(ManualAttention):
+    """Hugging Face: projections apart, and a mask that masks nothing; by SDPA, or by hand."""
+
+    def __init__(self, dim: int, heads: int, style: str) -> None:
+        super().__init__(dim, heads, "split")
+        self.by_hand = style == "masked-by-hand"
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, count, dim = x.shape
+        q, k, v = (
+            layer(x).view(batch, count, self.heads, -1).transpose(1, 2) for layer in (self.q, self.k, self.v)
+        )
+        mask = torch.ones(batch, 1, count, count, dtype=torch.bool)
+        if self.by_hand:
+            scores = (q @ k.transpose(2, 3)) * (dim // self.heads) ** -0.5 + (1 - mask.float()) * -1e9
+            mixed = nn.functional.dropout(scores.softmax(dim=-1), 0.1, training=self.training) @ v
+        else:
+            mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.proj(mixed.transpose(1, 2).reshape(batch, count, dim))
+
+
 class TorchAttention(nn.Module):
     """torchvision: nn.MultiheadAttention."""
 
@@ -87,6 +108,8 @@ class ForeignBlock(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(dim, eps=eps), nn.LayerNorm(dim, eps=eps)
         if style == "torchvision":
             self.attn: nn.Module = TorchAttention(dim, heads)
+        elif style.startswith("masked"):
+            self.attn = MaskedAttention(dim, heads, style)
         elif style == "fused":
             self.attn = FusedAttention(dim, heads, style)
         else:

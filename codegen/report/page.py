@@ -74,7 +74,7 @@ def render_page(facts: Facts) -> str:
 
 
 def _network(facts: Facts) -> dict[str, Any]:
-    """Of every Design."""
+    """Parts of the page that every Design has."""
     design, spec = facts.design, facts.design.spec
     height, width = spec.image_size
     experts = (
@@ -104,7 +104,7 @@ def _network(facts: Facts) -> dict[str, Any]:
 
 
 def _build(facts: Facts) -> dict[str, Any]:
-    """Of the hardware; empty where there is none."""
+    """Parts about the hardware; empty where there is none."""
     built = facts.built
     if built is None:
         nothing: list[Any] = []
@@ -213,7 +213,7 @@ def _compared(facts: Facts, built: Built) -> Rows:
 
 
 def _runs(facts: Facts) -> dict[str, Any]:
-    """Of the images; empty where there were none."""
+    """Parts about the images; empty where there were none."""
     agreement = [
         (
             each.task,

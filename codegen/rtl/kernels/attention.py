@@ -10,7 +10,7 @@ from codegen.rtl.kernels.softmax import PASS_SOURCE
 from codegen.rtl.kernels.units import EXP2_SOURCES, RECIPROCAL_SOURCES
 from codegen.rtl.streams import Field, IntArray, Register, Stream
 from codegen.rtl.timing import ROUND_LATENCY, SOFTMAX_PASS_LATENCY, UNIT_LATENCY, tree_latency
-from pysim.datapath import EXPONENTIAL
+from pysim.datapath import EXPONENTIAL, score_lift
 
 START_LATENCY = 2
 """Cycles from a head in memory (or the one before out of the pipeline) to its first step."""
@@ -77,6 +77,7 @@ def attention_kernel(architecture: Architecture, *, any_size: bool = False) -> K
         "word_bits": word_bits,
         "step_bits": step_bits,
         "address_bits": head_address_bits,
+        "score_lift": score_lift(width),
         "weighted_bits": EXPONENTIAL.width + width + tokens.bit_length(),
     }
     own = Source("edgemoe_attention.sv", "attention.sv", names)
@@ -116,7 +117,9 @@ def call(
 
     parts = {"q": padded(q), "k": padded(k), "v": padded(v)}
     frames = [stream.pack(**{part: values[head] for part, values in parts.items()}) for head in range(heads)]
-    registers = {"score_shift": score_shift, "attention_shift": attention_shift}
+    # As in the weight image: all products are shifted left first.
+    lift = score_lift(stream.fields[0].bits)
+    registers = {"score_shift": score_shift + lift, "attention_shift": attention_shift}
     if any(register.name == "tokens" for register in kernel.registers):
         rows = min(attention_rows, tokens)
         registers |= {

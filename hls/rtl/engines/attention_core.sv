@@ -22,6 +22,7 @@ module edgemoe_attention_core #(
     parameter int ADDRESS_BITS = 10,
     parameter int MAX_TOKENS = 16,
     parameter int MAX_WORDS = 4,
+    parameter int SCORE_LIFT = 0,  // bits that products are shifted left first
     parameter int READ = 1,
     parameter int SCORE_BITS = 24,
     parameter int SCORE_FRAC = 16,
@@ -381,10 +382,10 @@ module edgemoe_attention_core #(
     always_ff @(posedge ap_clk)
       if (ce && reads_at_dot) product <= (word_at_dot == '0 ? '0 : product) + PRODUCT_BITS'(dot);
 
-    edgemoe_round_saturate #(.VALUE_BITS(PRODUCT_BITS), .OUT_BITS(SCORE_BITS)) round_score (
+    edgemoe_round_saturate #(.VALUE_BITS(PRODUCT_BITS + SCORE_LIFT), .OUT_BITS(SCORE_BITS)) round_score (
         .ap_clk(ap_clk),
         .ce(ce),
-        .value(product),
+        .value((PRODUCT_BITS + SCORE_LIFT)'(product) <<< SCORE_LIFT),
         .shift(shift_of_scores),
         .addend(1'b0),
         .out(score)
