@@ -132,7 +132,9 @@ module edgemoe_scoreboard #(
 `ifndef SYNTHESIS
   always_ff @(posedge ap_clk) begin
     past_valid <= ap_rst_n;
+    /* verilator lint_off CMPCONST */
     if (ap_rst_n && job_valid) assume (32'(job_engine) < ENGINES);
+    /* verilator lint_on CMPCONST */
   end
 `endif
 `ifdef FORMAL

@@ -572,7 +572,9 @@ module edgemoe_attention_core #(
     if (ap_rst_n) begin
       if (start && idle) begin
         assume (heads != '0 && tokens != '0 && words != '0);
+        /* verilator lint_off CMPCONST */
         assume (rows != '0 && 32'(rows) <= SLOTS && step >= STEP_BITS'(words));
+        /* verilator lint_on CMPCONST */
       end
       assert (!(running && draining));
     end
