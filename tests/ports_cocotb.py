@@ -19,6 +19,7 @@ from codegen.rtl.bench import pauses
 
 PORT_BYTES = 8
 PAGE = 4096
+ENGINES = 9
 LIMIT = 60_000
 """Cycles that a scenario takes at most."""
 
@@ -78,6 +79,8 @@ class Port:
 async def reset(dut: Any) -> None:
     """A reset, with all inputs at rest."""
     for name in ("restart", "job_valid", "load_ready", "beat_ready", "decided", "active", "task_number"):
+        getattr(dut, name).value = 0
+    for name in ("issue_valid", "start_ready", "done", "lengths"):
         getattr(dut, name).value = 0
     for name in ("read_valid", "read_TREADY", "write_valid", "write_TVALID"):
         getattr(dut, name).value = 0
@@ -202,6 +205,51 @@ async def _write(dut: Any, address: int, words: list[int], generator: np.random.
         dut.write_TVALID.value = 0
 
 
+async def issue(dut: Any, scenario: dict[str, Any], records: list[int]) -> dict[str, Any]:
+    """Run a job table on engines that take any time; starts (job, rows) and ends (job,), in order."""
+    generator = np.random.default_rng(scenario["seed"])
+    await reset(dut)
+    dut.restart.value = 1
+    await RisingEdge(dut.ap_clk)
+    dut.restart.value = 0
+    lengths = iter(scenario["lengths"])
+    jobs = deque(enumerate(records))
+    running: dict[int, tuple[int, int]] = {}  # by engine: job, cycles that it still takes
+    ready, offers, events = 0, False, []
+    for _ in range(LIMIT):
+        await RisingEdge(dut.ap_clk)
+        if offers and dut.issue_ready.value == 1:
+            jobs.popleft()
+            offers = False
+        started = int(dut.start_valid.value) & ready
+        rows, numbers = int(dut.start_rows.value), int(dut.start_number.value)
+        for engine in range(ENGINES):
+            if started >> engine & 1:
+                assert engine not in running
+                number = numbers >> 16 * engine & 0xFFFF
+                running[engine] = number, int(generator.integers(1, scenario["longest"]))
+                events.append([number, rows >> 16 * engine & 0xFFFF])
+        finished = 0
+        for engine, (number, cycles) in list(running.items()):
+            running[engine] = number, cycles - 1
+            if cycles == 1:
+                del running[engine]
+                finished |= 1 << engine
+                events.append([number])
+                if engine == scenario["router"]:
+                    dut.lengths.value = sum(n << 16 * i for i, n in enumerate(next(lengths)))
+        dut.done.value = finished
+        ready = int(generator.integers(0, 1 << ENGINES))
+        dut.start_ready.value = ready
+        offers = offers or (bool(jobs) and bool(generator.random() < 0.8))
+        dut.issue_valid.value = int(offers)
+        if jobs:
+            dut.issue_number.value, dut.issue_job.value = jobs[0]
+        if not jobs and not running and not finished and dut.issue_idle.value == 1:
+            return {"events": events}
+    raise AssertionError(f"{scenario['name']}: not done within {LIMIT} cycles, {len(jobs)} jobs are left")
+
+
 def _integers(words: Any) -> Iterator[int]:
     return (int.from_bytes(word.tobytes(), "little") for word in words)
 
@@ -223,9 +271,9 @@ async def play(dut: Any) -> None:
     for interface in (ram.read_if, ram.write_if):
         interface.log.setLevel("WARNING")
     ram.write(0, arrays["ram"].tobytes())
-    results = [
-        await stream(dut, scenario, list(_integers(arrays["records"])), ports) for scenario in job["streams"]
-    ]
+    records = list(_integers(arrays["records"]))
+    results = [await stream(dut, scenario, records, ports) for scenario in job["streams"]]
+    results += [await issue(dut, scenario, records) for scenario in job["issues"]]
     results += [await copy(dut, ram, scenario) for scenario in job["copies"]]
     (folder / "results.json").write_text(json.dumps(results))
     np.savez(folder / "outputs.npz", ram=np.frombuffer(ram.read(0, job["ram_bytes"]), np.uint8))

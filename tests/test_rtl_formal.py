@@ -59,6 +59,14 @@ PROOFS = {
         4,
         (("edgemoe_axi_write", "under_way != UNDER_WAY_BITS'(OUTSTANDING)", "1'b1"),),
     ),
+    "edgemoe_scoreboard": Proof(
+        {"ENGINES": 2, "JOB_BITS": 1, "EXPERTS": 1, "TOKEN_BITS": 1, "COUNT_BITS": 4},
+        3,
+        (
+            ("edgemoe_scoreboard", " && blocked == '0", ""),
+            ("edgemoe_scoreboard", "(held == 2'd0 || (held == 2'd1 && taken))", "held == 2'd0"),
+        ),
+    ),
 }
 
 DAMAGES = [(top, number) for top, proof in PROOFS.items() for number in range(len(proof.damages))]

@@ -64,7 +64,12 @@ STREAMS = [
     scenario("not on the chance", latency=80, stalls=False, speculate=False, decides_after=300),
     scenario("not on the chance, stalls", latency=20, stalls=True, speculate=False, masks=[0b001, 0b110]),
 ]
-COPIES = [
+ISSUES: list[dict[str, Any]] = [
+    {"name": "quick engines", "seed": 1, "longest": 3, "lengths": [[3, 0, 7], [0, 0, 1]]},
+    {"name": "slow engines", "seed": 2, "longest": 60, "lengths": [[0, 5, 5], [2, 2, 2]]},
+    {"name": "no expert at all", "seed": 3, "longest": 20, "lengths": [[0, 0, 0], [0, 0, 0]]},
+]
+COPIES: list[dict[str, Any]] = [
     {"name": "free", "seed": 3, "stalls": False},
     {"name": "stalled", "seed": 4, "stalls": True},
 ]
@@ -81,19 +86,25 @@ STRETCHES = [
 def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Any]:
     """Results of every scenario by name, and the memory that was copied in."""
     folder = tmp_path_factory.mktemp("ports")
-    sources = [*write_library(folder, "edgemoe_weight_streamer", "edgemoe_axi_write"), BENCH]
+    sources = [
+        *write_library(folder, "edgemoe_weight_streamer", "edgemoe_axi_write", "edgemoe_scoreboard"),
+        BENCH,
+    ]
     built = build(sources, "ports_bench", ports=PORTS)
     _, jobs, image = design()
     records = np.frombuffer(b"".join(job.encode() for job in jobs), np.uint8).reshape(-1, Job.RECORD_BYTES)
     ram = np.random.default_rng(2).integers(0, 256, RAM_BYTES, np.uint8)
     port_0, port_1 = port_images(image, 2)
     np.savez(folder / "inputs.npz", records=records, ram=ram, port_0=port_0, port_1=port_1)
+    issues = [{**case, "router": int(Engine.ROUTER)} for case in ISSUES]
     copies = [{**copied, "stretches": STRETCHES} for copied in COPIES]
     job = {"addresses": ADDRESSES, "outstanding": OUTSTANDING, "ram_bytes": RAM_BYTES}
-    (folder / "job.json").write_text(json.dumps(job | {"streams": STREAMS, "copies": copies}))
+    (folder / "job.json").write_text(
+        json.dumps(job | {"streams": STREAMS, "issues": issues, "copies": copies})
+    )
     simulate("ports_bench", "ports_cocotb", built, folder)
     results = json.loads((folder / "results.json").read_text())
-    names = [each["name"] for each in (*STREAMS, *COPIES)]
+    names = [each["name"] for each in (*STREAMS, *ISSUES, *COPIES)]
     with np.load(folder / "outputs.npz") as saved:
         return dict(zip(names, results, strict=True)), (ram, saved["ram"])
 
@@ -134,6 +145,39 @@ def test_experts_are_fetched_before_the_router_has_decided(played: Any) -> None:
     assert far["asked"][0] > len(far["beats"])
     assert idle["asked"][0] > len(idle["beats"])
     assert idle["cycles"] < far["cycles"]
+
+
+@pytest.mark.parametrize("case", ISSUES, ids=[str(case["name"]) for case in ISSUES])
+def test_jobs_start_once_what_they_wait_for_is_done(case: dict[str, Any], played: Any) -> None:
+    """Jobs that are skipped never start; all others do, with the rows of their queue where it is that."""
+    jobs, lengths, length, wanted = design()[1], iter(case["lengths"]), [0, 0, 0], {}
+    for number, job in enumerate(jobs):
+        if job.engine is Engine.ROUTER:
+            length = next(lengths)
+        if not (job.skips_if_empty and length[job.index] == 0):
+            wanted[number] = job.rows or length[job.index]
+    events = played[0][case["name"]]["events"]
+    started = {event[0]: event[1] for event in events if len(event) == 2}
+    assert started == wanted
+    place = {(event[0], len(event)): when for when, event in enumerate(events)}
+    for number in wanted:
+        for earlier in range(number):
+            waits = jobs[earlier].engine in (*jobs[number].waits_for, jobs[number].engine)
+            if waits and earlier in wanted:
+                assert place[earlier, 1] < place[number, 2], (earlier, number)
+
+
+def test_engines_run_side_by_side(played: Any) -> None:
+    """The first jobs wait for nothing: positions and pixels come in together."""
+    events = played[0]["slow engines"]["events"]
+    started = {event[0]: when for when, event in enumerate(events) if len(event) == 2}
+    done = {event[0]: when for when, event in enumerate(events) if len(event) == 1}
+    jobs = design()[1]
+    positions, pixels = (
+        next(number for number, job in enumerate(jobs) if job.engine is engine)
+        for engine in (Engine.POSITIONS, Engine.PIXELS)
+    )
+    assert started[positions] < done[pixels] and started[pixels] < done[positions]
 
 
 def test_memory_is_read_and_written_as_told(played: Any) -> None:

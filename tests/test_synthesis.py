@@ -63,7 +63,7 @@ def test_an_unknown_cell_is_not_left_out_in_silence() -> None:
 
 def test_script_names_files_and_top() -> None:
     commands = script(["a.sv", "b.v"], "edgemoe_x")
-    assert commands.startswith("read_verilog -sv a.sv b.v; synth_xilinx -family xcup")
+    assert commands.startswith("read_verilog -sv -defer a.sv b.v; synth_xilinx -family xcup")
     assert commands.count("-top edgemoe_x") == 2
 
 

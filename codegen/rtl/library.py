@@ -20,6 +20,7 @@ LIBRARY_TOPS = (
     "edgemoe_axi_read",
     "edgemoe_axi_write",
     "edgemoe_weight_streamer",
+    "edgemoe_scoreboard",
 )
 """Modules that are checked by themselves; all others are parts of them."""
 

@@ -139,6 +139,6 @@ def _held_bits(architecture: Architecture, kernel: Kernel) -> int:
             architecture.gate_groups * architecture.router_lanes,
             kernel.sources[0].names["token_bits"],
         )
-        collectors = (architecture.gate_record_beats - 1 + architecture.gate_word_beats - 1) * beat
+        collectors = (architecture.gate_word_beats - 1) * beat
         return collectors + experts * 64 + architecture.experts * lengths
     return 0

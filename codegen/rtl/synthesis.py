@@ -74,13 +74,14 @@ def find_yosys() -> list[str]:
 def script(sources: Sequence[str], top: str) -> str:
     """The commands for files and their top module; the counts go to `stat.json`.
 
+    Modules are elaborated with the parameters that they are used with, not with their defaults (`-defer`).
     Yosys does not know `use_dsp`: products that feed a register with `use_dsp = "no"` are taken out of the way of
     its DSP mapping, under the name that it gives products that are to stay in fabric.
     """
     options = f"-family {FAMILY} -flatten -noiopad -noclkbuf -top {top}"
     return "; ".join(
         [
-            f"read_verilog -sv {' '.join(sources)}",
+            f"read_verilog -sv -defer {' '.join(sources)}",
             f"synth_xilinx {options} -run begin:map_dsp",
             "chtype -set $__soft_mul a:use_dsp=no %ci6 t:$mul %i",
             f"synth_xilinx {options} -run map_dsp:",

@@ -91,7 +91,19 @@ module ports_bench
     input  logic m2_axi_BID,
     input  logic [1:0] m2_axi_BRESP,
     input  logic m2_axi_BVALID,
-    output logic m2_axi_BREADY
+    output logic m2_axi_BREADY,
+
+    input  logic [JOB_BITS-1:0] issue_job,
+    input  logic [15:0] issue_number,
+    input  logic issue_valid,
+    output logic issue_ready,
+    input  logic [EXPERTS*16-1:0] lengths,
+    output logic [8:0] start_valid,
+    input  logic [8:0] start_ready,
+    output logic [9*16-1:0] start_rows,
+    output logic [9*16-1:0] start_number,
+    input  logic [8:0] done,
+    output logic issue_idle
 );
 
   job_t job_out;
@@ -196,6 +208,31 @@ module ports_bench
       .m_axi_BRESP(m2_axi_BRESP),
       .m_axi_BVALID(m2_axi_BVALID),
       .m_axi_BREADY(m2_axi_BREADY)
+  );
+
+  job_t issued;
+  wire unused_issued = &{1'b0, issued};
+  assign issued = job_t'(issue_job);
+
+  edgemoe_scoreboard #(.JOB_BITS(16), .EXPERTS(EXPERTS), .COUNT_BITS(8)) scoreboard (
+      .ap_clk(ap_clk),
+      .ap_rst_n(ap_rst_n),
+      .restart(restart),
+      .job_valid(issue_valid),
+      .job_ready(issue_ready),
+      .job_engine(issued.engine[3:0]),
+      .job_waits(issued.waits_for[8:0]),
+      .job_skips(issued.flags.skips_if_empty),
+      .job_index(issued.index[$clog2(EXPERTS)-1:0]),
+      .job_rows(issued.rows[15:0]),
+      .job(issue_number),
+      .lengths(lengths),
+      .start_valid(start_valid),
+      .start_ready(start_ready),
+      .start_rows(start_rows),
+      .start_job(start_number),
+      .done(done),
+      .idle(issue_idle)
   );
 
 endmodule

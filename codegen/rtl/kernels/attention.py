@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from codegen.architecture import SOFTMAX_CYCLES, Architecture, attention_steps, ceil_div
-from codegen.rtl.kernels.base import Call, Kernel, Source, Values, address_bits, controlled
+from codegen.rtl.kernels.base import MEMORY, Call, Kernel, Source, Values, address_bits, controlled, engines
 from codegen.rtl.kernels.softmax import PASS_SOURCE
 from codegen.rtl.kernels.units import EXP2_SOURCES, RECIPROCAL_SOURCES
 from codegen.rtl.streams import Field, IntArray, Register, Stream
@@ -67,38 +67,30 @@ def attention_kernel(architecture: Architecture, *, any_size: bool = False) -> K
         Register("block_words", head_address_bits): rows * words,
         Register("step", step_bits): step,
     }
-    stages = _stages(lanes)
-    distance = stages["distance"]
-    names = (
-        {stream.name: stream for stream in streams}
-        | stages
-        | {
-            "rows": rows,
-            "max_tokens": tokens,
-            "depth": depth,
-            "head_bits": head_bits,
-            "key_bits": key_bits,
-            "score_address_bits": address_bits(tokens),
-            "word_bits": word_bits,
-            "step_bits": step_bits,
-            "address_bits": head_address_bits,
-            "words_log2": (words - 1).bit_length(),
-            "score_lift": score_lift(width),
-            "weighted_bits": EXPONENTIAL.width + width + tokens.bit_length(),
-            "note_places": {
-                "1": 1,
-                "dot": stages["dot"],
-                "score": stages["score_cycles"],
-                "turn": distance,
-                "start": distance + 1,
-                "weight": distance + stages["weight_cycles"],
-                "sum": distance + stages["weight_cycles"] + 1,
-            },
-        }
-    )
+    names = {stream.name: stream for stream in streams} | {
+        "rows": rows,
+        "max_tokens": tokens,
+        "max_words": words,
+        "depth": depth,
+        "head_bits": head_bits,
+        "key_bits": key_bits,
+        "word_bits": word_bits,
+        "step_bits": step_bits,
+        "address_bits": head_address_bits,
+        "score_lift": score_lift(width),
+        "weighted_bits": EXPONENTIAL.width + width + tokens.bit_length(),
+    }
     own = Source("edgemoe_attention.sv", "attention.sv", names)
     parts = controlled("attention", "adder_tree", "round_saturate")
-    sources = (own, PASS_SOURCE, *EXP2_SOURCES, *RECIPROCAL_SOURCES, *parts)
+    sources = (
+        own,
+        *engines("attention_core"),
+        MEMORY,
+        PASS_SOURCE,
+        *EXP2_SOURCES,
+        *RECIPROCAL_SOURCES,
+        *parts,
+    )
     kernel = Kernel("attention", "Reordered attention", streams, sources, registers, sizes, has_flag=True)
     return kernel.with_sizes() if any_size else kernel
 

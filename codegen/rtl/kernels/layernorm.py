@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from codegen.architecture import INDEX_BITS, NORM_LATENCY, Architecture, ceil_div, norm_lag
-from codegen.rtl.kernels.base import Call, Kernel, Source, Values, controlled
+from codegen.rtl.kernels.base import Call, Kernel, Source, Values, controlled, engines
 from codegen.rtl.kernels.units import RSQRT_SOURCES
 from codegen.rtl.streams import Bytes, Field, IntArray, Register, Stream
 from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, UNIT_LATENCY, tree_latency
@@ -55,19 +55,23 @@ def layernorm_kernel(architecture: Architecture, channels: int | None = None) ->
         "dim_bits": dim_bits,
         "word_bits": word_bits,
         "token_bits": INDEX_BITS,
-        "norm_word_bits": 8 * architecture.beat_bytes * architecture.norm_word_beats,
+        "lag_bits": longest_lag.bit_length(),
         "slot_bits": longest_lag.bit_length(),
         # The longest wait in words: of few words the lag, of many words two tokens.
         "wait_bits": max(norm_lag(w, NORM_LATENCY[REQUANTISE]) * w for w in (1, words)).bit_length(),
-        "tree_cycles": tree_latency(lanes),
-        "normalise_cycles": NORMALISE_CYCLES,
         "activation_stored": streams[2].field("operand").stored,
         "gate_stored": streams[2].field("gate_operand").stored,
     }
     own = Source("edgemoe_layernorm.sv", "layernorm.sv", names)
     parts = controlled("layernorm", "collector", "adder_tree", "round_saturate")
     kernel = Kernel(
-        "layernorm", "LayerNorm", streams, (own, *RSQRT_SOURCES, *parts), registers, sizes, has_flag=True
+        "layernorm",
+        "LayerNorm",
+        streams,
+        (own, *engines("norm_core"), *RSQRT_SOURCES, *parts),
+        registers,
+        sizes,
+        has_flag=True,
     )
     return kernel.with_sizes() if channels else kernel
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from codegen.architecture import INDEX_BITS, Architecture, ceil_div
-from codegen.rtl.kernels.base import Call, Kernel, Source, Values, address_bits, controlled
+from codegen.rtl.kernels.base import MEMORY, Call, Kernel, Source, Values, address_bits, controlled, engines
 from codegen.rtl.kernels.softmax import PASS_SOURCE
 from codegen.rtl.kernels.units import EXP2_SOURCES, RECIPROCAL_SOURCES
 from codegen.rtl.streams import Bytes, Field, IntArray, Register, Stream
@@ -83,14 +83,11 @@ def router_kernel(architecture: Architecture, *, any_size: bool = False) -> Kern
         "rank_bits": rank_bits,
         "interval_bits": longest.bit_length(),
         "weight_depth": groups * words,
-        "weight_address_bits": address_bits(groups * words),
         "queue_address_bits": address_bits(experts * tokens),
-        "sum_cycles": sum_cycles(lanes),
-        "score_cycles": SCORE_CYCLES,
     }
     own = Source("edgemoe_router.sv", "router.sv", names)
     parts = controlled("router", "dot", "collector", "adder_tree", "round_saturate")
-    sources = (own, PASS_SOURCE, *EXP2_SOURCES, *RECIPROCAL_SOURCES, *parts)
+    sources = (own, *engines("router_core"), MEMORY, PASS_SOURCE, *EXP2_SOURCES, *RECIPROCAL_SOURCES, *parts)
     kernel = Kernel("router", "Router", streams, sources, registers, sizes, has_flag=True)
     return kernel.with_sizes() if any_size else kernel
 

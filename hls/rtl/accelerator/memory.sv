@@ -39,7 +39,9 @@ module edgemoe_memory #(
 `ifndef SYNTHESIS
   initial assert (LATENCY >= 1 && DEPTH >= 1);
   always_ff @(posedge ap_clk)
+    /* verilator lint_off CMPCONST */
     if (write_enable) assert (32'(write_address) < DEPTH);
+    /* verilator lint_on CMPCONST */
 `endif
 
 endmodule

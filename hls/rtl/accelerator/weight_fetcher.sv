@@ -119,7 +119,9 @@ module edgemoe_weight_fetcher
   always_ff @(posedge ap_clk)
     if (ap_rst_n && job_valid && job_ready) begin
       assume (job.version == JOB_VERSION);
+      /* verilator lint_off CMPCONST */
       assume (!job.flags.skips_if_empty || 32'(job.index) < EXPERTS);
+      /* verilator lint_on CMPCONST */
     end
 `endif
 

@@ -10,14 +10,20 @@ module edgemoe_valid_delay #(
     output logic any  // whether the flag is anywhere on its way
 );
 
-  logic [CYCLES:0] line;
+  if (CYCLES == 0) begin : g_wire
+    wire unused = &{1'b0, ap_clk, ap_rst_n, ce};
+    assign out = in;
+    assign any = 1'b0;
+  end else begin : g_line
+    logic [CYCLES:0] line;
 
-  assign line[0] = in;
-  assign out = line[CYCLES];
-  assign any = |line[CYCLES:1];
+    assign line[0] = in;
+    assign out = line[CYCLES];
+    assign any = |line[CYCLES:1];
 
-  always_ff @(posedge ap_clk)
-    if (!ap_rst_n) line[CYCLES:1] <= '0;
-    else if (ce) line[CYCLES:1] <= line[CYCLES-1:0];
+    always_ff @(posedge ap_clk)
+      if (!ap_rst_n) line[CYCLES:1] <= '0;
+      else if (ce) line[CYCLES:1] <= line[CYCLES-1:0];
+  end
 
 endmodule

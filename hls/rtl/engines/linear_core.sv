@@ -185,7 +185,7 @@ module edgemoe_linear_core #(
   logic [OUTPUTS*BIAS_BITS-1:0] bias;
   logic w0_half;
   logic [GROUP_BITS-1:0] w0_block;
-  logic [OUTPUTS*SCALE_BITS-1:0] w1_scales;
+  logic [PARTS-1:0][LANES*SCALE_BITS-1:0] w1_scales;
 
   edgemoe_weight_buffer #(
       .LANES(LANES),
@@ -236,7 +236,7 @@ module edgemoe_linear_core #(
   logic multiplies_2;
   logic first_2;
   logic round_over_2;
-  logic [TOKEN_TILE*OUTPUTS*SUM_BITS-1:0] sums;
+  logic [TOKEN_TILE-1:0][PARTS-1:0][LANES*SUM_BITS-1:0] sums;
 
   edgemoe_delay #(.WIDTH(GROUP_BITS + 1), .CYCLES(SUM - 1)) bias_line (
       .ap_clk(ap_clk),
@@ -301,7 +301,7 @@ module edgemoe_linear_core #(
   // The word's sums; their multipliers and shifts come with them.
   always_ff @(posedge ap_clk)
     if (ce) begin
-      w1_sums <= sums[(32'(w0_row)*PARTS+32'(w0_part))*LANES*SUM_BITS+:LANES*SUM_BITS];
+      w1_sums <= sums[w0_row][w0_part];
       w1_part <= w0_part;
     end
 
@@ -329,7 +329,7 @@ module edgemoe_linear_core #(
       .old(old),
       .score(score),
       .sums(w1_sums),
-      .scales(w1_scales[32'(w1_part)*LANES*SCALE_BITS+:LANES*SCALE_BITS]),
+      .scales(w1_scales[w1_part]),
       .activation_x(activation_x),
       .activation_y(activation_y),
       .results(results)

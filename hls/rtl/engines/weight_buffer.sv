@@ -195,7 +195,9 @@ module edgemoe_weight_buffer #(
 `ifndef SYNTHESIS
   always_ff @(posedge ap_clk)
     if (ap_rst_n) begin
+      /* verilator lint_off CMPCONST */
       if (load_valid && load_ready) assume (load_words != '0 && 32'(load_words) <= ROWS);
+      /* verilator lint_on CMPCONST */
       assert ((half_freed & ~half_full) == '0);
       if (group_complete) assert (!half_full[half]);
     end

@@ -1,26 +1,28 @@
-// One row's running maximum and sum: a score a cycle, ${ latency.softmax_pass } cycles from a score to the sum that
-// includes it.
+// One row's running maximum and sum: a score a cycle, EXP2 + 2 cycles from a score to the sum that includes it.
 //
 //   c = ceil(x);  c > m:  s = round(s / 2**(c - m)), m = c;  s = s + 2**(x - m)
-module edgemoe_softmax_pass (
+module edgemoe_softmax_pass #(
+    parameter int SCORE_BITS = 24,
+    parameter int SCORE_FRAC = 16,
+    parameter int MAXIMUM_BITS = 9,
+    parameter int SUM_BITS = 32,
+    parameter int EXP_BITS = 23,
+    parameter int EXP2 = 4  // cycles of the exponential
+) (
     input  logic ap_clk,
     input  logic ap_rst_n,
     input  logic ce,
-    input  logic signed [${ datapath.SCORE.width - 1 }:0] score,
+    input  logic signed [SCORE_BITS-1:0] score,
     input  logic valid,
     input  logic first,  // of its row
     input  logic last,
-    output logic signed [${ maximum_bits - 1 }:0] maximum,
-    output logic [${ sum_bits - 1 }:0] sum,
+    output logic signed [MAXIMUM_BITS-1:0] maximum,
+    output logic [SUM_BITS-1:0] sum,
     output logic out_valid,
     output logic out_last,
     output logic busy
 );
 
-  localparam int SCORE_BITS = ${ datapath.SCORE.width };
-  localparam int SCORE_FRAC = ${ datapath.SCORE.frac };
-  localparam int MAXIMUM_BITS = ${ maximum_bits };
-  localparam int SUM_BITS = ${ sum_bits };
   localparam int LARGEST_SHIFT = SUM_BITS + 1;  // shifts everything out, the rounding bit too
 
   // 1: the maximum, and how far it moved.
@@ -46,8 +48,8 @@ module edgemoe_softmax_pass (
       first_1 <= first;
     end
 
-  // 2 to ${ latency.exp2 + 1 }: the exponential.
-  logic [${ datapath.EXPONENTIAL.width - 1 }:0] exponential;
+  // 2 to EXP2 + 1: the exponential.
+  logic [EXP_BITS-1:0] exponential;
   logic [5:0] shift;
   logic first_sum;
   logic signed [MAXIMUM_BITS-1:0] maximum_sum;
@@ -61,19 +63,19 @@ module edgemoe_softmax_pass (
       .difference(difference_1),
       .exponential(exponential)
   );
-  edgemoe_delay #(.WIDTH(7 + MAXIMUM_BITS), .CYCLES(${ latency.exp2 })) shift_line (
+  edgemoe_delay #(.WIDTH(7 + MAXIMUM_BITS), .CYCLES(EXP2)) shift_line (
       .ap_clk(ap_clk),
       .ce(ce),
       .in({first_1, shift_1, maximum_1}),
       .out({first_sum, shift, maximum_sum})
   );
-  edgemoe_delay #(.WIDTH(1), .CYCLES(${ latency.exp2 + 1 })) last_line (
+  edgemoe_delay #(.WIDTH(1), .CYCLES(EXP2 + 1)) last_line (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(last),
       .out(last_sum)
   );
-  edgemoe_valid_delay #(.CYCLES(${ latency.exp2 + 1 })) valid_line (
+  edgemoe_valid_delay #(.CYCLES(EXP2 + 1)) valid_line (
       .ap_clk(ap_clk),
       .ap_rst_n(ap_rst_n),
       .ce(ce),
@@ -82,7 +84,7 @@ module edgemoe_softmax_pass (
       .any(line_busy)
   );
 
-  // ${ latency.softmax_pass }: the sum.
+  // EXP2 + 2: the sum.
   logic [SUM_BITS:0] shifted;
   assign shifted = {sum, 1'b0} >> shift;
 
