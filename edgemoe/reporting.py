@@ -111,7 +111,8 @@ def collect(
         tasks: names of tasks; all where there are none.
         progress: called with tasks done and in total.
     """
-    from codegen.report import Facts, Observation
+    from codegen.report import Facts, Observation, Sensitivity
+    from pysim.files import validate
 
     names = tasks or design.spec.tasks
     observed: list[Observation] = []
@@ -133,7 +134,7 @@ def collect(
         built=built,
         observations=observed,
         pixels=pixels,
-        sensitivity=read_json(losses) if losses.is_file() else None,
+        sensitivity=validate(Sensitivity, read_json(losses), losses) if losses.is_file() else None,
     )
 
 

@@ -174,6 +174,26 @@ def test_a_design_without_images(folders: Path, tmp_path: Path, capsys: pytest.C
     assert {report.name for report in design.reports} <= named
 
 
+def test_sensitivity_of_a_design(folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loss = {"kind": "weight", "sqnr_db": 41.25, "noise": 7.5e-5, "equal_choices": 0.995}
+    content = {
+        "task": "depth",
+        "layers": [loss | {"name": "blocks.1", "kind": "layer"}],
+        "tensors": [loss | {"name": "blocks.1.fc1"}, loss | {"name": "patch", "equal_choices": None}],
+    }
+    design, target = tmp_path / "design", tmp_path / "report.html"
+    shutil.copytree(folders / "w8a8", design)
+    (design / "sensitivity.json").write_text(json.dumps(content))
+    edgemoe.report(design, target)
+    page = Page(target.read_text())
+    assert ["blocks.1.fc1", "weight", "41.2", "7.50e-05", "99.50"] in page.rows
+    assert ["patch", "weight", "41.2", "7.50e-05", ""] in page.rows
+    assert [each["name"] for each in page.payload["losses"]] == ["blocks.1.fc1", "patch"]
+    (design / "sensitivity.json").write_text(json.dumps(content | {"layers": 3}))
+    assert main(["report", str(design), "-o", str(tmp_path / "other.html")]) == 2
+    assert "sensitivity.json: layers" in capsys.readouterr().err
+
+
 def test_refusals_leave_nothing(folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "report.html"
     design = str(folders / "w8a8")

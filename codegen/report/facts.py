@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import BaseModel, ConfigDict
 
 from boards import Board
 from codegen.architecture import Architecture
@@ -57,6 +58,28 @@ class Observation:
     task: str
     simulation: Simulation
     comparison: Comparison | None
+
+
+class Loss(BaseModel):
+    """Loss of a tensor or a layer that is quantised alone: an entry of `sensitivity.json`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    kind: str
+    sqnr_db: float
+    noise: float
+    equal_choices: float | None
+
+
+class Sensitivity(BaseModel):
+    """A Design's `sensitivity.json`, as `quantize --sensitivity` writes it: largest losses first."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    layers: list[Loss]
+    tensors: list[Loss]
 
 
 @dataclass(frozen=True)
@@ -114,7 +137,7 @@ class Facts:
         built: its hardware; None for a Design that no hardware was chosen for.
         observations: runs on images, one a task; none where no images were given.
         pixels: (images, channels, H, W) that were run.
-        sensitivity: what each tensor costs alone, as the Design's `sensitivity.json` holds it; None without one.
+        sensitivity: what each tensor costs alone; None where the Design does not say it.
     """
 
     title: str
@@ -123,7 +146,7 @@ class Facts:
     built: Built | None = None
     observations: Sequence[Observation] = ()
     pixels: Pixels | None = None
-    sensitivity: Mapping[str, Any] | None = None
+    sensitivity: Sensitivity | None = None
     rivals: Sequence[Rival] = field(default_factory=rivals)
 
     @property
@@ -227,7 +250,10 @@ class Facts:
             "attention": self.attention,
             "timeline": self.timeline,
             "resources": self.resources,
-            "sensitivity": self.sensitivity,
+            "losses": [
+                {"name": loss.name, "kind": loss.kind, "sqnr_db": loss.sqnr_db}
+                for loss in (self.sensitivity.tensors if self.sensitivity is not None else ())
+            ],
         }
 
 

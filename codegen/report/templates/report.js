@@ -259,7 +259,7 @@
   // --- Sensitivity ---
   if (facts.losses.length) {
     const most = facts.losses.slice(0, 40);
-    chart("losses", [{ type: "bar", x: most.map(([name]) => name), y: most.map(([, db]) => db) }], { yaxis: { title: { text: "SQNR, dB (less is worse)" } }, xaxis: { tickangle: -60 } });
+    chart("losses", [{ type: "bar", x: most.map((loss) => loss.name), y: most.map((loss) => loss.sqnr_db), text: most.map((loss) => loss.kind) }], { yaxis: { title: { text: "SQNR, dB (less is worse)" } }, xaxis: { tickangle: -60 } });
   }
   document.documentElement.dataset.ready = "yes";
 })();
