@@ -485,7 +485,7 @@ def report(
     Raises:
         InputError: no such folder, or a file that exists; no plotly.
     """
-    from edgemoe.reporting import collect, read_source, write
+    from edgemoe.report_contents import collect, read_source, write
     from pysim.files import require_new
 
     require_new(Path(path))

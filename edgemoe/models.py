@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgemoe.console import Console
-from edgemoe.options import Heads, ImageSize, Json, Kind, TopK, parse_image_size
+from edgemoe.options import Heads, ImageSize, Json, Kind, TopK
 
 if TYPE_CHECKING:
     from pysim.model import Model
@@ -64,7 +64,7 @@ def import_(
 ) -> None:
     """Make a Model from a checkpoint (M3ViT, Edge-MoE, timm, torchvision, Hugging Face) or an ONNX file."""
     from frontend.importing import import_model
-    from frontend.options import Options
+    from frontend.options import Options, parse_image_size
     from frontend.pixels import parse_normalization
     from pysim.files import require_new
 

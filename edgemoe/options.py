@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -91,11 +90,3 @@ def resizing(resize: str | None, fit: bool) -> str | None:
     if fit and resize not in (None, "crop"):
         raise InputError(f"--fit is --resize crop, but --resize {resize} is given too")
     return "crop" if fit else resize
-
-
-def parse_image_size(text: str) -> tuple[int, int]:
-    """Height and width from `HxW`."""
-    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
-    if match is None:
-        raise InputError(f"--image-size {text!r}: expected HxW, such as 128x256")
-    return int(match[1]), int(match[2])

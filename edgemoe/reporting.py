@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import edgemoe
 from common.errors import InputError
-from common.reading import read_json
 from edgemoe.options import Json
+from edgemoe.report_contents import collect, read_source, write
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from codegen.report import Built, Facts, Observation
     from edgemoe.console import Console
-    from pysim.design import Design
-    from pysim.model import Model
-
-    Pixels = NDArray[np.uint8]
 
 IMAGES = 8
 """Images that are run with a trace; further ones are left out."""
-
-SENSITIVITY = "sensitivity.json"
-"""File of a Design folder with what each tensor costs alone."""
 
 
 def report(
@@ -73,77 +61,3 @@ def report(
             "tasks": [each.task for each in facts.observations],
         }
     )
-
-
-def read_source(source: Path) -> tuple[Design, Built | None]:
-    """A Design, and its hardware if the source is a build."""
-    from boards import load_board
-    from codegen.build import Build
-    from codegen.performance import evaluate
-    from codegen.report import Built
-    from codegen.verification import read_verification
-
-    if not (source / "build.toml").is_file():
-        return edgemoe.load_design(source), None
-    build = Build.load(source)
-    board = load_board(build.spec.board)
-    performance = evaluate(build.architecture, board)
-    return build.design, Built(build.architecture, board, performance, read_verification(build))
-
-
-def collect(
-    source: Path,
-    design: Design,
-    built: Built | None,
-    pixels: Pixels | None,
-    model: Model | None,
-    tasks: Sequence[str] | None,
-    progress: Callable[[int, int], Any] | None = None,
-) -> Facts:
-    """Everything that a report shows: runs the images, task by task.
-
-    Args:
-        source: folder of the Design or the build.
-        design: what `read_source` found.
-        built: what `read_source` found.
-        pixels: (images, channels, H, W) uint8; None for a report without runs.
-        model: the float network to compare with.
-        tasks: names of tasks; all where there are none.
-        progress: called with tasks done and in total.
-    """
-    from codegen.report import Facts, Observation, Sensitivity
-    from pysim.files import validate
-
-    names = tasks or design.spec.tasks
-    observed: list[Observation] = []
-    for done, name in enumerate(names if pixels is not None else ()):
-        assert pixels is not None
-        if progress:
-            progress(done, len(names))
-        simulation = edgemoe.simulate(design, pixels, name, trace=True)
-        comparison = None
-        if model is not None:
-            comparison = edgemoe.compare(model, design, pixels, name, simulation=simulation)
-        observed.append(Observation(name, simulation, comparison))
-    losses = (source / "design" if built else source) / SENSITIVITY
-    return Facts(
-        title=f"{design.spec.name} in {design.precision.name}"
-        + (f" on {built.board.title}" if built else ""),
-        version=edgemoe.__version__,
-        design=design,
-        built=built,
-        observations=observed,
-        pixels=pixels,
-        sensitivity=validate(Sensitivity, read_json(losses), losses) if losses.is_file() else None,
-    )
-
-
-def write(facts: Facts, output: Path) -> int:
-    """Write the page into a new file, and return its bytes."""
-    from codegen.report import render_page
-    from pysim.files import new_file
-
-    page = render_page(facts).encode()
-    with new_file(output) as temporary:
-        temporary.write_bytes(page)
-    return len(page)

