@@ -9,7 +9,6 @@ from codegen.architecture import Architecture
 from codegen.context import TOP
 from codegen.weight_image import image_layout, output_layout
 from common.contract import HEADS, RUNTIMES, VERSION, WEIGHTS, Argument
-from common.pictures import RESAMPLE
 from pysim.design import Design
 
 
@@ -51,7 +50,7 @@ def manifest(
         heads_sha256: hash of the file with the task heads; None where there is none.
     """
     spec = design.spec
-    images = image_layout(architecture)
+    images, fit = image_layout(architecture), spec.fit()
     channels, height, width = images.shape
     port_bytes, sha256 = weights
     return {
@@ -72,7 +71,7 @@ def manifest(
             "channels": channels,
             "height": height,
             "width": width,
-            "resample": RESAMPLE,
+            **fit._asdict(),
             **{name: value for name, value in images._asdict().items() if name != "shape"},
         },
         "output": output_layout(architecture)._asdict(),

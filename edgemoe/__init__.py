@@ -1,16 +1,17 @@
 """edgemoe: multi-task mixture-of-experts Vision Transformers on edge FPGAs, bit by bit.
 
->>> import edgemoe
->>> model = edgemoe.init_model("micro")
->>> images = edgemoe.random_images(model, 2)
->>> design = edgemoe.quantize(model, images, precision="w8a8")
->>> edgemoe.simulate(design, images, task="depth").integers.shape
-(2, 9, 24)
+Examples:
+    >>> import edgemoe
+    >>> model = edgemoe.init_model("micro")
+    >>> images = edgemoe.random_images(model, 2)
+    >>> design = edgemoe.quantize(model, images, precision="w8a8")
+    >>> edgemoe.simulate(design, images, task="depth").integers.shape
+    (2, 9, 24)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,11 @@ __version__ = "0.1.0"
 
 Progress = Callable[[int, int], Any]
 
+MOST_BATCH = 64
+"""Images that share each weight, at most."""
+MOST_IMAGES = 1 << 24
+"""Limit of random images."""
+
 
 def __getattr__(name: str) -> Any:
     # A class cannot be a function that imports when it is called, as the verbs below are.
@@ -114,9 +120,10 @@ def import_model(source: str | Path, options: Options | None = None, kind: str |
 
 def export_onnx(model: Model, path: str | Path) -> None:
     """Write the float network to a new ONNX file."""
+    from edgemoe.arguments import require_model
     from frontend.onnx_export import export_model
 
-    export_model(model, Path(path))
+    export_model(require_model(model), Path(path))
 
 
 def load_design(folder: str | Path) -> Design:
@@ -126,17 +133,50 @@ def load_design(folder: str | Path) -> Design:
     return Design.load(Path(folder))
 
 
-def load_images(paths: list[str | Path], model: Model | Design, *, fit: bool = False) -> NDArray[np.uint8]:
-    """Read image files or folders of them as (images, channels, H, W) pixels; `fit` resizes and converts."""
+def load_images(
+    paths: str | Path | Iterable[str | Path],
+    model: Model | Design,
+    *,
+    resize: str | None = None,
+    fit: bool = False,
+    say: Callable[[str], Any] | None = None,
+) -> NDArray[np.uint8]:
+    """Images as (images, channels, H, W) uint8 pixels.
+
+    Args:
+        paths: image files, folders of them, or one of either.
+        model: the network that is to read them.
+        resize: how to make pictures of another size or other colours fit: `crop`, `stretch` or `pad`, or `own`, the
+            network's own way; refused where it is not given.
+        fit: the same as `resize="crop"`.
+        say: told of what was done and left out.
+    """
+    from edgemoe.arguments import described, require_network
     from pysim import images
 
-    return images.load_images([Path(path) for path in paths], model.spec, fit=fit)
+    spec = require_network(model).spec
+    given: list[Any] | None = None
+    if isinstance(paths, str | Path):
+        given = [paths]
+    elif isinstance(paths, Iterable):
+        given = list(paths)
+    if given is None or not all(isinstance(path, str | Path) for path in given):
+        raise InputError(f"paths is {described(paths)}, expected a path, or a list of them")
+    if resize == "own":
+        resize = spec.fit().method
+    elif resize is None and fit:
+        resize = "crop"
+    return images.load_images([Path(path) for path in given], spec, resize=resize, say=say)
 
 
 def random_images(model: Model | Design, count: int, seed: int = 0) -> NDArray[np.uint8]:
     """Seeded random pixels (count, channels, H, W): for trying things out, not for calibrating in earnest."""
     import numpy as np
 
+    from edgemoe.arguments import require_count, require_network
+
+    require_network(model)
+    require_count(count, "count", MOST_IMAGES)
     shape = (count, model.spec.in_channels, *model.spec.image_size)
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
@@ -162,12 +202,15 @@ def quantize(
     """
     import warnings
 
+    from edgemoe.arguments import require_count, require_images, require_model
     from pysim.precision import Precision, find_precision
     from pysim.quantizer import quantize as quantise
 
+    require_model(model)
+    require_images(images)
     chosen = precision if isinstance(precision, Precision) else find_precision(precision)
-    if attention_rows is not None and not 1 <= attention_rows <= 1024:
-        raise InputError(f"attention_rows = {attention_rows}, expected 1 to 1024")
+    if attention_rows is not None:
+        require_count(attention_rows, "attention_rows", 1024)
     design = quantise(model, images, chosen, attention_rows, progress)
     for text in design.warnings:
         warnings.warn(text, QuantizationWarning, stacklevel=2)
@@ -183,16 +226,22 @@ def simulate(
     progress: Progress | None = None,
 ) -> Simulation:
     """Run images (images, channels, H, W) through a Design, bit by bit as the accelerator does."""
+    from edgemoe.arguments import require_design, require_images
     from pysim.simulator import simulate as run
 
+    require_design(design)
+    require_images(images)
     return run(design, images, task, trace=trace, progress=progress)
 
 
 def reference(model: Model, images: NDArray[np.uint8], task: str | int = 0) -> ReferenceRun:
     """Run images through the float64 network."""
+    from edgemoe.arguments import require_images, require_model
     from pysim import reference as module
     from pysim.simulator import task_number
 
+    require_model(model)
+    require_images(images)
     return module.run(model, images, task_number(model.spec, task))
 
 
@@ -205,8 +254,12 @@ def compare(
     simulation: Simulation | None = None,
 ) -> Comparison:
     """Errors of a Design against the float64 network, stage by stage where the simulation holds a trace."""
+    from edgemoe.arguments import require_design, require_images, require_model
     from pysim.compare import compare as run
 
+    require_model(model)
+    require_design(design)
+    require_images(images)
     if simulation is None:
         simulation = simulate(design, images, task, trace=True)
     return run(model, design, images, task, simulation)
@@ -218,7 +271,7 @@ def evaluate(
     data: str | Path | Mapping[str, NDArray[Any]],
     task: str | int = 0,
     *,
-    fit: bool = False,
+    resize: str | None = None,
     float_too: bool = True,
     decoder: Decoder | None = None,
     workers: int = 0,
@@ -234,7 +287,7 @@ def evaluate(
         data: an `.npz` file or a folder of labelled images, as `edgemoe evaluate --data` takes them; or arrays `images`
             (images, channels, H, W) uint8 and `labels`.
         task: name or number of the task.
-        fit: resize and convert pictures that do not fit the network.
+        resize: how to make pictures that do not fit the network, fit: `crop`, `stretch` or `pad`.
         float_too: run the float network, too.
         decoder: what decodes tokens where the task has no linear head: `frontend.decoder.load_decoder`.
         workers: processes of one thread each; 0 is this process. A program that asks for some has its own work under
@@ -251,7 +304,7 @@ def evaluate(
 
     name = design.spec.tasks[task_number(design.spec, task)]
     places = Places(workers, scheduler, None if resume is None else Path(resume))
-    found = labelled(data, design.spec, name, fit=fit)
+    found = labelled(data, design.spec, name, resize=resize)
     return run(Job(design, model, name, decoder, float_too), found, places, progress=progress)
 
 
@@ -285,7 +338,14 @@ def generate(
     """
     from boards import load_board
     from codegen.project import generate as run
+    from edgemoe.arguments import require_count, require_design, require_images, require_model
 
+    require_design(design)
+    require_count(batch, "batch", MOST_BATCH)
+    if images is not None:
+        require_images(images)
+    if model is not None:
+        require_model(model)
     target = load_board(board)
     build, _ = run(
         design,
@@ -331,7 +391,9 @@ def estimate(
     """
     from boards import load_board
     from codegen.performance import estimate as run
+    from edgemoe.arguments import require_count
 
+    require_count(batch, "batch", MOST_BATCH)
     target, found = load_board(board), _source(source, precision)
     chosen = _hardware(found.design or found.network, target, hardware, batch, must_fit=False)
     return run(found.network, target, batch, hardware=chosen)
@@ -366,7 +428,9 @@ def fit(
     from codegen.fit import fit as run
     from codegen.fit import limits_of
     from codegen.hardware import check_clock
+    from edgemoe.arguments import require_count
 
+    require_count(batch, "batch", MOST_BATCH)
     target, found = load_board(board), _source(source, precision)
     if clock_mhz is not None:
         check_clock(target, clock_mhz)
@@ -411,12 +475,15 @@ def default_hardware(design: Design, board: str = "zcu102") -> Hardware:
     """
     from boards import load_board
     from codegen.hardware import default_hardware as default
+    from edgemoe.arguments import require_design
 
+    require_design(design)
     return default(design.network, load_board(board), design.attention_rows)
 
 
 def _source(source: Design | Model | str | Path, precision: str | Precision | None) -> Source:
     """A network, and the Design that it is of, if there is one."""
+    from edgemoe.arguments import require_model
     from edgemoe.sources import DEFAULT_PRECISION, Source, read_source
     from pysim.design import Design
     from pysim.network import Network
@@ -432,6 +499,7 @@ def _source(source: Design | Model | str | Path, precision: str | Precision | No
         return read_source(str(source), precision)
     if not isinstance(precision, Precision):
         precision = find_precision(precision or DEFAULT_PRECISION)
+    require_model(source, "source")
     return Source(Network(source.spec, precision), None)
 
 

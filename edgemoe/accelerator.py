@@ -15,8 +15,9 @@ from pysim.folders import refuse_other
 class Accelerator(host.Accelerator):
     """A generated accelerator, on a board or emulated: see `host.Accelerator` for what it does.
 
-    >>> with edgemoe.Accelerator("build", emulate=True) as accelerator:  # doctest: +SKIP
-    ...     accelerator.run("photo.jpg", task="depth").map
+    Examples:
+        >>> with edgemoe.Accelerator("build", emulate=True) as accelerator:  # doctest: +SKIP
+        ...     accelerator.run("photo.jpg", task="depth").map
     """
 
     def __init__(

@@ -42,6 +42,10 @@ def run(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.npz", help="Save tokens and decoded outputs.")
     ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Save pictures of what the task heads make of the images."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run images on the accelerator: on a board with PYNQ, or on an emulated one."""
@@ -49,8 +53,9 @@ def run(
     from pysim.files import new_file, require_new
 
     console: Console = ctx.obj
-    if out is not None:
-        require_new(out)
+    for path in (out, save):
+        if path is not None:
+            require_new(path)
     with console.progress("compiling the kernel") as progress:
         accelerator = edgemoe.Accelerator(build_dir, emulate=emulate, timeout=timeout, progress=progress)
     runs = []
@@ -63,6 +68,10 @@ def run(
         with new_file(out) as temporary:
             save_runs(temporary, runs)
         console.show(f"saved {out}")
+    if save is not None:
+        from edgemoe.saving import run_sheets, save_sheets
+
+        console.show(f"saved {save}: {save_sheets(save, run_sheets(accelerator.manifest, runs))} picture(s)")
     console.result(results)
 
 
@@ -75,7 +84,7 @@ def verify_host(console: Console, build: Build, images: list[Path] | int) -> Csi
     if isinstance(images, int):
         pixels = edgemoe.random_images(design, images)
     else:
-        pixels = edgemoe.load_images(list(images), design, fit=True)
+        pixels = edgemoe.load_images(images, design, resize="own")
         if not len(pixels):
             raise InputError("--host: no image to run")
     with console.progress("compiling the kernel") as progress:

@@ -13,10 +13,11 @@ import typer
 import edgemoe
 from common.errors import EdgeMoeError, InputError
 from common.process import BROKEN_PIPE, INTERRUPTED, run_program, system_error
+from common.tasks import chosen_tasks
 from edgemoe import board, evaluating, hardware, models
 from edgemoe.console import Console
 from edgemoe.doctor import doctor
-from edgemoe.options import Fit, Json, Resume, Scheduler, Workers, tasks_of
+from edgemoe.options import FitFlag, Json, Resize, Resume, Scheduler, Workers, resizing
 from edgemoe.reporting import report
 from pysim.extras import missing
 
@@ -94,7 +95,8 @@ def quantize(
         str, typer.Option(metavar="PRECISION", help="w16a16, w8a8, w8a8-lean, iccad23, or a .toml file.")
     ] = "w16a16",
     attention_rows: Rows = None,
-    fit: Fit = False,
+    resize: Resize = None,
+    fit: FitFlag = False,
     every: Annotated[bool, typer.Option("--all", help="Report every tensor instead of groups.")] = False,
     json: Json = False,
 ) -> None:
@@ -112,7 +114,7 @@ def quantize(
     model = edgemoe.load_model(model_dir)
     if model.spec.notes:
         console.warn(model.spec.notes)
-    pixels = edgemoe.load_images(list(images), model, fit=fit)
+    pixels = edgemoe.load_images(images, model, resize=resizing(resize, fit), say=console.note)
     if len(pixels) < FEW_IMAGES:
         console.warn(f"only {len(pixels)} calibration image(s): ranges may be too narrow for others")
     start = clock()
@@ -156,11 +158,19 @@ def simulate(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.npz", help="Save output, routing and trace.")
     ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Save pictures: float, integer and difference; needs --reference, for its heads.",
+        ),
+    ] = None,
     queues_out: Annotated[
         Path | None,
         typer.Option(metavar="FILE.json", help="Save the tokens of each expert, for estimate and fit."),
     ] = None,
-    fit: Fit = False,
+    resize: Resize = None,
+    fit: FitFlag = False,
     workers: Workers = 0,
     scheduler: Scheduler = None,
     resume: Resume = None,
@@ -180,15 +190,20 @@ def simulate(
         )
 
     console: Console = ctx.obj
-    for path in (out, queues_out):
+    if save is not None and reference is None:
+        raise InputError(
+            "--save without --reference: a Design has no task heads",
+            hint="--reference MODEL_DIR: the Model has them",
+        )
+    for path in (out, save, queues_out):
         if path is not None:
             require_new(path)
     design = edgemoe.load_design(design_dir)
     if design.spec.notes:
         console.warn(design.spec.notes)
     model = edgemoe.load_model(reference) if reference is not None else None
-    tasks = tasks_of(design.spec, task)
-    pixels = edgemoe.load_images(list(image), design, fit=fit)
+    tasks = chosen_tasks(design.spec.tasks, task)
+    pixels = edgemoe.load_images(image, design, resize=resizing(resize, fit), say=console.note)
     runs = []
     for name in tasks:
         with console.progress(f"simulating {name}") as progress:
@@ -200,6 +215,12 @@ def simulate(
     if out is not None:
         save_runs(out, runs, trace=trace)
         console.show(f"saved {out}")
+    if save is not None and model is not None:
+        from edgemoe.saving import save_sheets, simulated_sheets
+
+        with console.progress("painting"):
+            count = save_sheets(save, simulated_sheets(model, pixels, runs))
+        console.show(f"saved {save}: {count} picture(s)")
     if queues_out is not None:
         tokens = {run.task: {layer.layer: layer.tokens for layer in run.usage} for run in runs}
         write_queues(queues_out, design.spec, len(pixels), tokens)

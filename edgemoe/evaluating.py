@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import edgemoe
+from common.tasks import chosen_tasks
 from edgemoe.console import Console
-from edgemoe.options import Fit, Json, Resume, Scheduler, Workers, tasks_of
+from edgemoe.options import FitFlag, Json, Resize, Resume, Scheduler, Workers, resizing
 
 if TYPE_CHECKING:
     from edgemoe.evaluation import Evaluation
@@ -40,7 +41,8 @@ def evaluate(
         bool,
         typer.Option("--integer-only", help="Leave the float network out, which takes most of the time."),
     ] = False,
-    fit: Fit = False,
+    resize: Resize = None,
+    fit: FitFlag = False,
     workers: Workers = 0,
     scheduler: Scheduler = None,
     resume: Resume = None,
@@ -58,14 +60,14 @@ def evaluate(
     if design.spec.notes:
         console.warn(design.spec.notes)
     found, start = [], time.perf_counter()
-    for name in tasks_of(design.spec, task):
+    for name in chosen_tasks(design.spec.tasks, task):
         decoder = None
         if model.spec.head(name).kind == "none":
             from frontend.decoder import load_decoder
 
             decoder = load_decoder(reference, model.spec, name)
         job = Job(design, model, name, decoder, not integer_only)
-        images = labelled(data, design.spec, name, fit=fit)
+        images = labelled(data, design.spec, name, resize=resizing(resize, fit))
         with console.progress(f"evaluating {name}") as progress:
             found.append(run(job, images, places.of(name), progress=progress))
     seconds = time.perf_counter() - start

@@ -16,7 +16,19 @@ from edgemoe.checks import verify_check
 from edgemoe.console import Console
 from edgemoe.fitting import fit
 from edgemoe.kernels import verify_rtl
-from edgemoe.options import Batch, BoardName, Clock, Json, PrecisionName, QueuesFile, QueuesTask, SourceName
+from edgemoe.options import (
+    Batch,
+    BoardName,
+    Clock,
+    FitFlag,
+    Json,
+    PrecisionName,
+    QueuesFile,
+    QueuesTask,
+    Resize,
+    SourceName,
+    resizing,
+)
 from edgemoe.synthesis import verify_synthesis
 
 if TYPE_CHECKING:
@@ -130,7 +142,8 @@ def generate(
     any_size: Annotated[
         bool, typer.Option("--any-size", help="Generate, to verify it, even what the board has no room for.")
     ] = False,
-    fit: Annotated[bool, typer.Option("--fit", help="Resize and convert images that do not fit.")] = False,
+    resize: Resize = None,
+    fit: FitFlag = False,
     model: Annotated[
         Path | None,
         typer.Option(metavar="MODEL_DIR", help="Take the task heads of this float network along."),
@@ -155,7 +168,8 @@ def generate(
     chosen = chosen_hardware(
         console, Source(design.network, design), load_board(board), wish, must_fit=not any_size
     )
-    images = edgemoe.load_images(list(image), design, fit=fit) if image else None
+    how = resizing(resize, fit)
+    images = edgemoe.load_images(image, design, resize=how, say=console.note) if image else None
     network = edgemoe.load_model(model) if model is not None else None
     with console.progress("generating") as progress:
         build = edgemoe.generate(

@@ -21,7 +21,7 @@ def verify_rtl(console: Console, build: Build, rtl_dir: Path | None, images: lis
     design = build.design
     pixels = edgemoe.random_images(design, 1)
     if images:
-        pixels = edgemoe.load_images(list(images), design, fit=True)[:1]
+        pixels = edgemoe.load_images(images, design, resize="own")[:1]
     with console.progress("simulating RTL") as progress:
         result = run(build, pixels, rtl_folder=rtl_dir, progress=progress)
     _show_cycles(console, result)

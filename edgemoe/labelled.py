@@ -51,7 +51,7 @@ class Labelled:
 
 
 def labelled(
-    data: str | Path | Mapping[str, NDArray[Any]], spec: ModelSpec, task: str, *, fit: bool = False
+    data: str | Path | Mapping[str, NDArray[Any]], spec: ModelSpec, task: str, *, resize: str | None = None
 ) -> Labelled:
     """Labelled images of a task.
 
@@ -61,7 +61,7 @@ def labelled(
             with one folder for each class.
         spec: shape of the network.
         task: its name.
-        fit: resize and convert pictures that do not fit; masks stay as they are.
+        resize: how to make pictures that do not fit, fit: `crop`, `stretch` or `pad`; masks stay as they are.
 
     Raises:
         InputError: nothing of the kind, or images and labels that do not go together.
@@ -75,8 +75,8 @@ def labelled(
         arrays = read_npz(path)
         return from_arrays(arrays, spec, task, str(path), hashlib.sha256(path.read_bytes()).hexdigest())
     if (path / IMAGES).is_dir():
-        return _with_masks(path, spec, task, fit)
-    return _of_classes(path, spec, fit)
+        return _with_masks(path, spec, task, resize)
+    return _of_classes(path, spec, resize)
 
 
 def from_arrays(
@@ -110,7 +110,7 @@ def from_arrays(
     return Labelled(len(images), identity, (), images.__getitem__, labels.__getitem__)
 
 
-def _of_classes(path: Path, spec: ModelSpec, fit: bool) -> Labelled:
+def _of_classes(path: Path, spec: ModelSpec, resize: str | None) -> Labelled:
     folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not folders:
         raise InputError(
@@ -131,14 +131,14 @@ def _of_classes(path: Path, spec: ModelSpec, fit: bool) -> Labelled:
     files, classes = [file for file, _ in found], np.array([number for _, number in found])
     return Labelled(
         len(files),
-        _identity(path, files, spec, fit),
+        _identity(path, files, spec, resize),
         tuple(names),
-        lambda part: _load(files[part], spec, fit),
+        lambda part: _load(files[part], spec, resize),
         classes.__getitem__,
     )
 
 
-def _with_masks(path: Path, spec: ModelSpec, task: str, fit: bool) -> Labelled:
+def _with_masks(path: Path, spec: ModelSpec, task: str, resize: str | None) -> Labelled:
     folder = next((path / name for name in (task, LABELS) if (path / name).is_dir()), None)
     if folder is None:
         raise InputError(f"{path}: no folder `{task}` or `{LABELS}` beside `{IMAGES}`")
@@ -152,15 +152,15 @@ def _with_masks(path: Path, spec: ModelSpec, task: str, fit: bool) -> Labelled:
         masks.append(mask)
     return Labelled(
         len(files),
-        _identity(path, [*files, *masks], spec, fit),
+        _identity(path, [*files, *masks], spec, resize),
         (),
-        lambda part: _load(files[part], spec, fit),
+        lambda part: _load(files[part], spec, resize),
         lambda part: _stack([_read_mask(mask) for mask in masks[part]], masks[part]),
     )
 
 
-def _load(files: list[Path], spec: ModelSpec, fit: bool) -> Pixels:
-    return np.stack([load_image(file, spec, fit=fit) for file in files])
+def _load(files: list[Path], spec: ModelSpec, resize: str | None) -> Pixels:
+    return np.stack([load_image(file, spec, resize=resize) for file in files])
 
 
 def _stack(arrays: list[NDArray[Any]], files: list[Path]) -> Labels:
@@ -195,9 +195,9 @@ def _read_mask(path: Path) -> NDArray[Any]:
         raise InputError(f"{path}: not a readable label: {error}") from None
 
 
-def _identity(path: Path, files: list[Path], spec: ModelSpec, fit: bool) -> str:
+def _identity(path: Path, files: list[Path], spec: ModelSpec, resize: str | None) -> str:
     """Hash of the names, sizes and times of files, and of how they are read: not of what they hold, which is much."""
-    digest = hashlib.sha256(f"{spec.image_shape} {fit}\n".encode())
+    digest = hashlib.sha256(f"{spec.image_shape} {resize}\n".encode())
     for file in files:
         status = file.stat()
         digest.update(f"{file.relative_to(path)} {status.st_size} {status.st_mtime_ns}\n".encode())

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from pysim.spec import ModelSpec
+from common.errors import InputError
+from common.fits import RESIZES
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        "--resize",
+        metavar="|".join(RESIZES),
+        help="Make pictures of another size or other colours fit; refused without.",
+    ),
+]
+FitFlag = Annotated[bool, typer.Option("--fit", hidden=True, help="The same as --resize crop.")]
 SourceName = Annotated[
     str, typer.Argument(metavar="SOURCE", help="Zoo name, model.toml, Model folder or Design folder.")
 ]
@@ -57,17 +66,16 @@ Resume = Annotated[
         metavar="DIR", help="Keep what is done here: after an interruption, the same command goes on."
     ),
 ]
-Fit = Annotated[bool, typer.Option("--fit", help="Resize and convert pictures that do not fit the network.")]
 
 
-def tasks_of(spec: ModelSpec, task: str | None) -> list[str]:
-    """Tasks that an option names: one, `all`, or the first where it is not given.
+def resizing(resize: str | None, fit: bool) -> str | None:
+    """The way in which pictures are made to fit, by both options.
 
     Raises:
-        InputError: no such task.
+        InputError: an unknown way, or options that contradict each other.
     """
-    from pysim.simulator import task_number
-
-    if task == "all" and task not in spec.tasks:
-        return spec.tasks
-    return [spec.tasks[0] if task is None else spec.tasks[task_number(spec, task)]]
+    if resize is not None and resize not in RESIZES:
+        raise InputError(f"--resize {resize}: unknown", hint=f"one of {', '.join(RESIZES)}")
+    if fit and resize not in (None, "crop"):
+        raise InputError(f"--fit is --resize crop, but --resize {resize} is given too")
+    return "crop" if fit else resize

@@ -58,7 +58,7 @@ def report(
     if model is not None and not images:
         raise InputError("--model without --images: nothing to compare", hint="give --images PATH")
     design, built = read_source(source)
-    pixels = edgemoe.load_images(list(images), design, fit=True)[:IMAGES] if images else None
+    pixels = edgemoe.load_images(images, design, resize="own")[:IMAGES] if images else None
     reference = edgemoe.load_model(model) if model is not None else None
     with console.progress("simulating") as progress:
         facts = collect(source, design, built, pixels, reference, task, progress)

@@ -125,7 +125,7 @@ def run(
     def pixels() -> Iterator[np.ndarray[Any, Any]]:
         for frame in frames:
             waiting.append(frame)
-            yield fit_picture(frame, accelerator.manifest.images.shape)
+            yield fit_picture(frame, accelerator.manifest.images.shape, accelerator.manifest.fit)
 
     results: list[Result] = []
     for result in accelerator.stream(pixels(), tasks):

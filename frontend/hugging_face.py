@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from common.fits import FILTERS, Fit
 from frontend.options import Options
 from frontend.pixels import Normalization
-from frontend.told import Check, Settings, Told, normalization_of
+from frontend.told import Check, Settings, Told, left_out, normalization_of, unknown_fit
 
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
@@ -238,7 +239,8 @@ def read_hugging_face(
         checks += _size_checks(preparation, options)
         preparation.finish()
     told = {name: value for name, value in said.items() if value and getattr(options, name) is None}
-    left_out = (*settings.left_out, *preparation.left_out)
+    fit = _fit(preparation)
+    remarks = () if fit is not None else unknown_fit(preparation, _FIT)
     return Told(
         dataclasses.replace(options, **told),
         pool,
@@ -246,8 +248,8 @@ def read_hugging_face(
         tuple(checks),
         asks,
         position,
-        None,
-        (f"left out, as --ignore says: settings {', '.join(left_out)}",) if left_out else (),
+        pictures=fit,
+        remarks=(*left_out(settings, preparation), *remarks),
     )
 
 
@@ -373,6 +375,36 @@ def _size_checks(settings: Settings, options: Options) -> list[Check]:
     size = sizes[key]
     hint = "--image-size HxW takes the network at the size of its table of positions"
     return [] if size is None else [Check(settings.called(key), size, "image size", hint)]
+
+
+_FIT = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "crop_pct")
+_RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+"""Filters by pillow's numbers."""
+
+
+def _fit(settings: Settings) -> Fit | None:
+    """Way to make pictures fit; None where it is not said, or is not one of the ways here."""
+    number, size, crop = (settings.get(key) for key in ("resample", "size", "crop_size"))
+    known = isinstance(number, int) and 0 <= number < len(_RESAMPLE)
+    if (
+        settings.get("do_resize") is not True
+        or not known
+        or not isinstance(size, dict)
+        or "crop_pct" in settings
+    ):
+        return None
+    resample = _RESAMPLE[number]
+    assert resample in FILTERS
+    kept = _size(settings, "crop_size") if settings.get("do_center_crop") and crop is not None else None
+    stretched = _size(settings, "size")
+    if stretched is not None:
+        share = 1.0 if kept is None else kept[0] / stretched[0]
+        same = kept is None or kept[1] * stretched[0] == kept[0] * stretched[1]
+        return Fit("stretch", share, resample) if same and 0.01 < share <= 1 else None
+    side = size.get("shortest_edge")
+    if set(size) != {"shortest_edge"} or not isinstance(side, int) or kept is None or kept[0] != kept[1]:
+        return None
+    return Fit("crop", kept[0] / side, resample) if 0.01 < kept[0] / side <= 1 else None
 
 
 def _size(settings: Settings, key: str) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from common.errors import InputError
 from common.heads import MEANS
+from common.tasks import task_number
 from pysim.extras import missing
 from pysim.model import Model, tensor_shapes
 from pysim.spec import ModelSpec, MoeSpec
@@ -279,12 +280,8 @@ class Network(nn.Module):
         Returns:
             (images, tokens, dim).
         """
-        if isinstance(task, str):
-            if task not in self.spec.tasks:
-                raise InputError(
-                    f"task {task!r} is unknown", hint=f"the tasks are {', '.join(self.spec.tasks)}"
-                )
-            task = self.spec.tasks.index(task)
+        if not isinstance(task, Tensor):
+            task = task_number(self.spec.tasks, task)
         tokens = (
             self.patch_embed(images).flatten(2).transpose(1, 2) + self.pos_embed[self.spec.prefix_tokens :]
         )

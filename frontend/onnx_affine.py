@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from frontend.onnx_eval import OPERATIONS, Array
+from frontend.onnx_eval import Array, compute
 from frontend.onnx_graph import Node
 from frontend.onnx_match import LAYOUT, SELECTION, Matcher
 
@@ -54,11 +54,11 @@ class AffineMap:
         self._offset = self._run(np.zeros(self.shape, np.float32), homogeneous=False)
 
     def slope(self, value: Array) -> Array:
-        """Image of `value` under the map, without the constants that it adds."""
+        """Result of the map for `value`, without the constants that it adds."""
         return self._run(value, homogeneous=True)
 
     def offset(self) -> Array:
-        """Image of zeros under the map."""
+        """Result of the map for zeros."""
         return self._offset
 
     def weights(
@@ -121,8 +121,7 @@ class AffineMap:
                 operands[2] = None if homogeneous else operands[2] / np.float32(factor)
         elif node.op not in ("MatMul", "Einsum"):
             raise NotAffineError(node)
-        made = OPERATIONS[node.op](node, *operands)
-        results = made if isinstance(made, tuple) else (made,)
+        results = compute(self._matcher.graph, node, operands)
         return {name: (result, factor) for name, result in zip(node.outputs, results, strict=False) if name}
 
     def _sum(
@@ -145,4 +144,4 @@ class AffineMap:
                 operands.append(np.zeros_like(constants[name], np.float32))
             else:
                 operands.append(constants[name] / np.float32(factor))
-        return {node.outputs[0]: (OPERATIONS[node.op](node, *operands), factor)}
+        return {node.outputs[0]: (compute(self._matcher.graph, node, operands)[0], factor)}

@@ -24,7 +24,7 @@ _ATTEMPTS = 8
 
 @dataclass(frozen=True)
 class SplitHeads:
-    """Places of the values in a tensor with an axis of heads.
+    """Place of values in a tensor with an axis of heads.
 
     Attributes:
         shape: of the tensor.
@@ -51,7 +51,7 @@ class SplitHeads:
 
 @dataclass(frozen=True)
 class FlatHeads:
-    """Places of the values in a tensor (images, tokens, heads * channels).
+    """Place of values in a tensor (images, tokens, heads * channels).
 
     Attributes:
         shape: of the tensor.
@@ -78,7 +78,7 @@ Heads = SplitHeads | FlatHeads
 
 @dataclass(frozen=True)
 class _Parts:
-    """Parts of an attention.
+    """Parts of attention.
 
     Attributes:
         node: the softmax, or the operation Attention, for messages.

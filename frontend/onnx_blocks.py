@@ -87,7 +87,9 @@ def read_embedding(matcher: Matcher, image: str, *, channels_last: bool) -> Embe
     tokens, count, last = matcher.value(x), rows * columns, path[-1] if path else node
     if tokens.ndim != 3 or tokens.shape[2] != dim or tokens.shape[1] < count:
         raise matcher.mismatch(
-            last, f"values of shape {tokens.shape}, expected {count} patches or more tokens of {dim} channels"
+            last,
+            f"values of shape {tokens.shape}, expected (images, tokens, channels) with {count} patches or more tokens "
+            f"of {dim} channels",
         )
     if not matcher.leads_only_from(patches_name, x):
         raise matcher.mismatch(last, "tokens made of other parts of the image than patches")

@@ -81,21 +81,28 @@ class Evaluator:
     def _run(self, node: Node) -> None:
         if node.op not in OPERATIONS and node.op not in FOLDED:
             raise InputError(f"{self.graph.source}: {node}: {UNKNOWN_OPERATION}")
-        inputs = [self._get(name) if name else None for name in node.inputs]
-        try:
-            if node.op in OPERATIONS:
-                result = OPERATIONS[node.op](node, *inputs)
-            else:
-                result = fold(node, inputs, self.graph.opset)
-        except InputError:
-            raise
-        except Exception as error:  # operands that do not fit fail in as many ways as there are operations
-            detail = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-            raise InputError(f"{self.graph.source}: {node} cannot be computed: {detail}") from None
-        results = result if isinstance(result, tuple) else (result,)
+        results = compute(self.graph, node, [self._get(name) if name else None for name in node.inputs])
         for name, value in zip(node.outputs, results, strict=False):
             if name:
                 self._values[name] = value.astype(np.float32) if value.dtype == np.float64 else value
+
+
+def compute(graph: Graph, node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+    """Results of a node of a graph.
+
+    Raises:
+        InputError: operands that do not fit.
+    """
+    try:
+        if node.op not in OPERATIONS:
+            return fold(node, inputs, graph.opset)
+        results = OPERATIONS[node.op](node, *inputs)
+    except InputError:
+        raise
+    except Exception as error:  # operands that do not fit fail in as many ways as there are operations
+        detail = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        raise InputError(f"{graph.source}: {node} cannot be computed: {detail}") from None
+    return results if isinstance(results, tuple) else (results,)
 
 
 def image_dependent(graph: Graph, source: str) -> set[str]:

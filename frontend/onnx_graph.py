@@ -231,7 +231,7 @@ def _read_node(path: Path, index: int, proto: Any, opset: int) -> Node:
             )
         value = onnx.helper.get_attribute_value(attribute)
         if attribute.type == onnx.AttributeProto.TENSOR:
-            value = _read_tensor(path, value)
+            value = _read_tensor(path, value, f"{attribute.name} of node {name}")
         attributes[attribute.name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     if proto.op_type == "Softmax" and opset < 13:
         attributes.setdefault("axis", 1)
@@ -255,10 +255,11 @@ def _read_input(value: Any) -> GraphInput:
     return GraphInput(value.name, kind.elem_type in floats, shape)
 
 
-def _read_tensor(path: Path, tensor: Any) -> Array:
+def _read_tensor(path: Path, tensor: Any, place: str = "") -> Array:
+    """The values of a tensor; `place` says where one without a name is."""
     import onnx
 
-    where = f"{path}: tensor {tensor.name}"
+    where = f"{path}: tensor {tensor.name or place or 'without a name'}"
     try:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     except KeyError:

@@ -46,9 +46,10 @@ def import_onnx(path: Path, options: Options) -> Imported:
         try:
             return importer.read()
         # Shapes that no network has, found while they were compared.
-        except (ValueError, IndexError) as error:
+        except (ArithmeticError, LookupError, ValueError) as error:
+            detail = (str(error).splitlines() or [type(error).__name__])[0][:160]
             raise InputError(
-                f"{path}: {importer.place} does not fit together: {str(error).splitlines()[0][:160]}",
+                f"{path}: {importer.place} does not fit together: {detail}",
                 hint="the graph is damaged, or not one that torch.onnx.export makes of a ViT",
             ) from None
 

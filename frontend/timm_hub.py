@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import InputError
+from common.fits import FILTERS, Fit
 from common.printable import shown
 from frontend.options import Options
 from frontend.pixels import Normalization
-from frontend.told import Check, Settings, Told, normalization_of
+from frontend.told import Check, Settings, Told, left_out, normalization_of, unknown_fit
 from pysim.activations import ACTIVATIONS
 
 CONFIG = "config.json"
@@ -218,23 +219,32 @@ def read_timm(folder: Path, config: Mapping[str, Any], options: Options) -> Told
     position = _position(arguments)
     for settings in (arguments, pretrained, top):
         settings.finish()
-    left_out = [*top.left_out, *pretrained.left_out, *arguments.left_out]
+    fit = _fit(pretrained)
+    told = {name: value for name, value in said.items() if value and getattr(options, name) is None}
+    remarks = () if fit is not None else unknown_fit(pretrained, ("crop_mode", "crop_pct", "interpolation"))
     return Told(
-        dataclasses.replace(
-            options,
-            **{name: value for name, value in said.items() if value and getattr(options, name) is None},
-        ),
+        dataclasses.replace(options, **told),
         pool,
-        None,
-        tuple(checks),
-        asks,
-        position,
-        _usual_heads(architecture),
-        (f"left out, as --ignore says: settings {', '.join(left_out)}",) if left_out else (),
+        checks=tuple(checks),
+        asks=asks,
+        position=position,
+        usual_heads=_usual_heads(architecture),
+        pictures=fit,
+        remarks=(*left_out(top, pretrained, arguments), *remarks),
     )
 
 
 _OUTER = ("architecture", "num_features", "num_classes", "global_pool", "model_args", *_TOP_WITHOUT_INFLUENCE)
+
+
+def _fit(pretrained: Settings) -> Fit | None:
+    """Way to make pictures fit, with timm's defaults; None where it is not one of the ways here."""
+    method = {"center": "crop", "squash": "stretch"}.get(str(pretrained.get("crop_mode") or "center"))
+    share, resample = pretrained.get("crop_pct") or 0.875, pretrained.get("interpolation") or "bicubic"
+    usable = isinstance(share, float | int) and not isinstance(share, bool) and 0.01 < share <= 1
+    if method is None or resample not in FILTERS or not usable:
+        return None
+    return Fit(method, float(share), str(resample))
 
 
 def _inner(top: Settings, key: str, options: Options) -> Settings:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import InputError
+from common.fits import Fit
 from common.printable import one_line, shown, shown_key
 from common.reading import read_json
 from frontend.options import Options
@@ -54,6 +55,7 @@ class Told:
         asks: options that must be given, and why, by their names.
         position: whether there is a table of positions; None where the tensors tell.
         usual_heads: channels of a token, and the attention heads that networks of this name and so many channels have.
+        pictures: how pictures of other sizes are made to fit, where that is said and can be done here.
         remarks: what was left out or assumed, for people.
     """
 
@@ -64,6 +66,7 @@ class Told:
     asks: Mapping[str, str] = field(default_factory=dict)
     position: bool | None = None
     usual_heads: tuple[int, int] | None = None
+    pictures: Fit | None = None
     remarks: tuple[str, ...] = ()
 
     def ask(self) -> None:
@@ -261,6 +264,22 @@ def normalization_of(
         raise InputError(f"{settings.called(mean_key)} has {len(mean)} values, but {std_key} has {len(std)}")
     wide = [values * length if len(values) == 1 else values for values in (mean, std)]
     return checked(wide[0], wide[1], scale, f"{settings.where}: {mean_key}, {std_key}")
+
+
+def left_out(*files: Settings) -> tuple[str, ...]:
+    """A remark on the settings that the caller leaves out, if there are any."""
+    names = [name for settings in files for name in settings.left_out]
+    return (f"left out, as --ignore says: settings {', '.join(names)}",) if names else ()
+
+
+def unknown_fit(settings: Settings, keys: Iterable[str]) -> tuple[str, ...]:
+    """A remark on a way of making pictures fit that nothing here knows."""
+    said = [f"{key} {shown(settings.get(key))}" for key in keys if key in settings]
+    return (
+        (f"pictures were made to fit in a way that --resize does not know: {', '.join(said)}",)
+        if said
+        else ()
+    )
 
 
 def _is_number(value: Any) -> bool:

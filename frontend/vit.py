@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import InputError
+from common.fits import Fit
 from frontend.checkpoint import State, listed, prefix_of
 from frontend.options import Imported, Options, model_name
 from frontend.pixels import IMAGENET, Normalization
@@ -394,6 +395,7 @@ class _Vit:
                 "norm_eps": norm_eps,
                 "tasks": [task],
                 "task_heads": heads,
+                "pictures": _pictures(self.told.pictures),
             },
             state.source,
         )
@@ -476,6 +478,10 @@ class _Vit:
                 f"({state.file_name('cls_token')})"
             )
         return pool
+
+
+def _pictures(fit: Fit | None) -> dict[str, Any] | None:
+    return None if fit is None else {"resize": fit.method, "crop": fit.crop, "resample": fit.resample}
 
 
 _KINDS = {

@@ -17,6 +17,7 @@ from common.errors import EdgeMoeError, InputError
 from common.pictures import image_files
 from common.printable import one_line
 from common.process import run_program, system_error
+from common.tasks import chosen_tasks as by_option
 from host.board import Board
 from host.driver import Accelerator, locate
 from host.emulated import EmulatedBoard
@@ -44,9 +45,7 @@ def run_files(accelerator: Accelerator, images: Sequence[Path], tasks: Sequence[
 
 def chosen_tasks(accelerator: Accelerator, task: str | None) -> list[str]:
     """The tasks that an option names: one, `all`, or the first if not given."""
-    if task == "all" and task not in accelerator.tasks:
-        return list(accelerator.tasks)
-    return [accelerator.tasks[0 if task is None else accelerator.manifest.task(task)]]
+    return by_option(accelerator.tasks, task)
 
 
 def as_json(run: Run) -> dict[str, Any]:

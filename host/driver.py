@@ -58,8 +58,9 @@ class Accelerator:
     One call at a time: where the accelerator is busy, others are refused, or wait in line with `wait`. That may be
     True, for as long as a call may take (`timeout`), or a number of seconds. First come, first served.
 
-    >>> with Accelerator("edgemoe.bit") as accelerator:  # doctest: +SKIP
-    ...     accelerator.run("photo.jpg", task="depth").map
+    Examples:
+        >>> with Accelerator("edgemoe.bit") as accelerator:  # doctest: +SKIP
+        ...     accelerator.run("photo.jpg", task="depth").map
 
     Attributes:
         manifest: what the build says of the hardware.
@@ -106,7 +107,7 @@ class Accelerator:
         """Run one image.
 
         Args:
-            image: a picture file, resized and converted like `edgemoe simulate --fit` does, or (channels, H, W) uint8.
+            image: a picture file, converted and made to fit in the network's own way, or (channels, H, W) uint8.
             task: name or number of the task.
             wait: in line where the accelerator is busy: True, or for so many seconds.
 
@@ -242,7 +243,9 @@ class Accelerator:
     def _prepare(self, image: Image) -> NDArray[np.uint8]:
         shape = self.manifest.images.shape
         pixels: Any = (
-            load_picture(Path(image), shape, fit=True) if isinstance(image, (str, os.PathLike)) else image
+            load_picture(Path(image), shape, fit=self.manifest.fit)
+            if isinstance(image, (str, os.PathLike))
+            else image
         )
         check_images(pixels[None] if isinstance(pixels, np.ndarray) else pixels, shape)
         return np.asarray(pixels)

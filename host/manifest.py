@@ -7,7 +7,6 @@ import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,12 @@ from numpy.typing import NDArray
 
 from common.contract import MANIFEST, RUNTIMES, VERSION, Argument
 from common.errors import InputError
+from common.fits import FILTERS, RESIZES, Fit
 from common.heads import HEAD_KINDS, LEAST_PREFIX, Head
 from common.packing import ImageLayout, OutputLayout
-from common.pictures import RESAMPLE
 from common.printable import shown
 from common.reading import read_bytes, read_json, require_file
+from common.tasks import task_number
 
 MOST_BYTES = 4 << 30
 """Limit of weights and heads: the DRAM that a board of this kind has."""
@@ -32,6 +32,7 @@ _MOST_MEMORY = 1 << 40
 _MOST = 1 << 20
 """Limit of everything that is counted: what a network's shape may have as well."""
 _MOST_TASKS = 256
+_LEAST_CROP = 0.01
 _MOST_FRAC = 64
 _MOST_PORTS = 64
 _PORT_BYTES = (4, 8, 16, 32, 64)
@@ -109,6 +110,7 @@ class Manifest:
     arguments: tuple[Argument, ...]
     max_batch: int
     images: ImageLayout
+    fit: Fit
     output: OutputLayout
     frac: int
     tasks: tuple[Task, ...]
@@ -148,6 +150,7 @@ class Manifest:
             arguments=tuple(map(_argument, reader.items("arguments"))),
             max_batch=reader.count("max_batch"),
             images=_image_layout(reader.table("images")),
+            fit=_fit(reader.table("images")),
             output=_output_layout(reader.table("output")),
             frac=reader.integer("frac", -_MOST_FRAC, _MOST_FRAC),
             tasks=tuple(map(_task, reader.items("tasks"))),
@@ -165,13 +168,7 @@ class Manifest:
 
     def task(self, task: str | int) -> int:
         """Number of a task given by name or number."""
-        names = [each.name for each in self.tasks]
-        if isinstance(task, str) and task in names:
-            return names.index(task)
-        # A bool is an int to Python; as a task it is a mistake.
-        if isinstance(task, Integral) and not isinstance(task, bool) and 0 <= task < len(names):
-            return int(task)
-        raise InputError(f"task {task!r} is unknown", hint=f"the network's tasks are {', '.join(names)}")
+        return task_number([each.name for each in self.tasks], task)
 
     def read_weights(self) -> NDArray[np.uint8]:
         """The weight image: (ports, bytes of a port), checked against its hash."""
@@ -372,9 +369,6 @@ def _task(reader: _Reader) -> Task:
 
 
 def _image_layout(reader: _Reader) -> ImageLayout:
-    resample = reader.get("resample", str)
-    if resample != RESAMPLE:
-        raise reader.wrong("resample", resample, f"{RESAMPLE}: this driver resizes no other way")
     shape = (reader.count("channels"), reader.count("height"), reader.count("width"))
     return ImageLayout(
         shape,
@@ -384,6 +378,22 @@ def _image_layout(reader: _Reader) -> ImageLayout:
         reader.count("word_bytes"),
         reader.integer("padding", 0, 255),
     )
+
+
+def _fit(reader: _Reader) -> Fit:
+    """Way to make pictures fit; builds of older releases stretch them."""
+    resample = reader.get("resample", str)
+    if resample not in FILTERS:
+        raise reader.wrong("resample", resample, f"one of {', '.join(FILTERS)}")
+    if "method" not in reader.data:
+        return Fit("stretch", resample=resample)
+    method = reader.get("method", str)
+    if method not in RESIZES:
+        raise reader.wrong("method", method, f"one of {', '.join(RESIZES)}")
+    crop = reader.number("crop", 1.0)
+    if crop < _LEAST_CROP:
+        raise reader.wrong("crop", crop, f"{_LEAST_CROP} to 1")
+    return Fit(method, crop, resample)
 
 
 def _output_layout(reader: _Reader) -> OutputLayout:

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -127,8 +127,8 @@ class Design:
     precision: Precision
     attention_rows: int
     residual_frac: int
-    tensors: Tensors
-    reports: tuple[TensorReport, ...] = ()
+    tensors: Tensors = field(repr=False)
+    reports: tuple[TensorReport, ...] = field(default=(), repr=False)
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

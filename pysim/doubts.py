@@ -56,7 +56,21 @@ def doubts(model: Model, design: Design, images: NDArray[np.uint8]) -> tuple[str
     agreement = {layer: _agreement(forced[layer], own) for layer, own in run.experts.items()}
     noisy = tuple(_noisy(design, simulation, figures, final=stream[-1]))
     # Noise sends tokens to other experts, too: that needs no sentence of its own.
-    return (*_empty(design.reports), *noisy, *(() if noisy else _misrouted(design, agreement)))
+    misrouted = () if noisy else tuple(_misrouted(design, agreement))
+    return (*_plain(images), *_empty(design.reports), *noisy, *misrouted)
+
+
+def _plain(images: NDArray[np.uint8]) -> Iterator[str]:
+    """Calibration images that show nothing: ranges are measured on them, and are too narrow for others."""
+    flat = images.reshape(len(images), images.shape[1], -1)
+    if (flat == flat[..., :1]).all():
+        black = " (black)" if not flat.any() else ""
+        yield (
+            f"all {len(images)} calibration images are of one colour{black}: ranges that are measured on them are too "
+            "narrow for others"
+        )
+    elif len(images) > 1 and (flat == flat[:1]).all():
+        yield f"the {len(images)} calibration images are all the same: ranges may be too narrow for others"
 
 
 def _empty(reports: Sequence[TensorReport]) -> Iterator[str]:

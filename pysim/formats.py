@@ -4,11 +4,12 @@ A value is an int64 count of units of 2**-frac; a `Format` says how many bits it
 point is, and what happens to bits that do not fit, in the terms of Vitis HLS (`ap_fixed`, UG1399).
 Every operation here is one rounding followed by one overflow step, and is exact up to that.
 
->>> fmt = Format.parse("ap_fixed<8, 4, AP_RND, AP_SAT>")
->>> fmt.quantize([0.3, -0.3, 100.0])
-array([  5,  -5, 127])
->>> fmt.to_float([5, -5, 127])
-array([ 0.3125, -0.3125,  7.9375])
+Examples:
+    >>> fmt = Format.parse("ap_fixed<8, 4, AP_RND, AP_SAT>")
+    >>> fmt.quantize([0.3, -0.3, 100.0])
+    array([  5,  -5, 127])
+    >>> fmt.to_float([5, -5, 127])
+    array([ 0.3125, -0.3125,  7.9375])
 """
 
 from __future__ import annotations
@@ -68,10 +69,11 @@ class Format:
     -512..512. Values are held in int64, so a signed format has at most 64 bits and an unsigned one 63.
     The default modes are those of Vitis HLS. Raises FormatError when a field is out of range.
 
-    >>> print(Format(16, 10))
-    ap_fixed<16, 6>
-    >>> Format(8, 8, signed=False).max
-    255
+    Examples:
+        >>> print(Format(16, 10))
+        ap_fixed<16, 6>
+        >>> Format(8, 8, signed=False).max
+        255
     """
 
     width: int
@@ -117,10 +119,11 @@ class Format:
         being optional. The fifth argument of ap_fixed, the saturation bits of AP_WRAP, may only be 0.
         Raises FormatError naming what was read and what was expected.
 
-        >>> Format.parse("ap_ufixed< 17,1, AP_RND >").frac
-        16
-        >>> print(Format.parse("ap_int<8>"))
-        ap_fixed<8, 8>
+        Examples:
+            >>> Format.parse("ap_ufixed< 17,1, AP_RND >").frac
+            16
+            >>> print(Format.parse("ap_int<8>"))
+            ap_fixed<8, 8>
         """
         match = _SPELLING.fullmatch(text) if isinstance(text, str) else None
         if match is None:
@@ -165,8 +168,9 @@ class Format:
     def with_modes(self, quantization: Quantization, overflow: Overflow) -> Format:
         """Return this format with other modes.
 
-        >>> print(Format(8, 2).with_modes(Quantization.AP_RND, Overflow.AP_SAT))
-        ap_fixed<8, 6, AP_RND, AP_SAT>
+        Examples:
+            >>> print(Format(8, 2).with_modes(Quantization.AP_RND, Overflow.AP_SAT))
+            ap_fixed<8, 6, AP_RND, AP_SAT>
         """
         return Format(self.width, self.frac, self.signed, quantization, overflow)
 
@@ -194,8 +198,9 @@ class Format:
     def dtype(self) -> np.dtype[Any]:
         """Smallest NumPy integer type, of the same signedness, that holds every value.
 
-        >>> Format(9, 0, signed=False).dtype
-        dtype('uint16')
+        Examples:
+            >>> Format(9, 0, signed=False).dtype
+            dtype('uint16')
         """
         size = next(size for size in (8, 16, 32, 64) if size >= self.width)
         return np.dtype(f"{'int' if self.signed else 'uint'}{size}")
@@ -218,8 +223,9 @@ class Format:
         rounding is `round_shift`, and whatever int64 cannot hold is dealt with by the overflow mode.
         Raises FormatError for infinities, NaN and what is not a real number.
 
-        >>> Format(4, 1).quantize([0.74, -0.01, 4.0, 1e300])
-        array([ 1, -1, -8,  0])
+        Examples:
+            >>> Format(4, 1).quantize([0.74, -0.01, 4.0, 1e300])
+            array([ 1, -1, -8,  0])
         """
         real = np.asarray(values)
         if real.dtype.kind not in "fiub":
@@ -253,8 +259,9 @@ class Format:
         One rounding, then one overflow step. Raises FormatError when `values` are not integers, and
         OverflowRiskError when gaining bits below the point would push a value out of int64.
 
-        >>> Format(8, 2, overflow=Overflow.AP_SAT).requantise([100, -7, 4000], frac=4)
-        array([ 25,  -2, 127])
+        Examples:
+            >>> Format(8, 2, overflow=Overflow.AP_SAT).requantise([100, -7, 4000], frac=4)
+            array([ 25,  -2, 127])
         """
         ints = _as_int64(values)
         shift = frac - self.frac
@@ -287,8 +294,9 @@ class Format:
     def contains(self, ints: ArrayLike) -> bool:
         """Tell whether all integers, of any shape, are between `min` and `max`.
 
-        >>> Format(4, 0).contains([-8, 7]), Format(4, 0).contains(8)
-        (True, False)
+        Examples:
+            >>> Format(4, 0).contains([-8, 7]), Format(4, 0).contains(8)
+            (True, False)
         """
         array = _as_int64(ints)
         return not array.size or bool(array.min() >= self.min and array.max() <= self.max)
@@ -300,10 +308,11 @@ def round_shift(values: ArrayLike, shift: ArrayLike, mode: Quantization) -> IntA
     `values` and `shift` are integers of shapes that broadcast; `shift` has no upper limit. Exact for all
     of int64. Raises FormatError when either is not integers, InputError when a shift is negative.
 
-    >>> round_shift([-3, -1, 1, 3], 1, Quantization.AP_RND)
-    array([-1,  0,  1,  2])
-    >>> round_shift(7, [0, 1, 2, 100], Quantization.AP_RND_CONV)
-    array([7, 4, 2, 0])
+    Examples:
+        >>> round_shift([-3, -1, 1, 3], 1, Quantization.AP_RND)
+        array([-1,  0,  1,  2])
+        >>> round_shift(7, [0, 1, 2, 100], Quantization.AP_RND_CONV)
+        array([7, 4, 2, 0])
     """
     v, s = _as_int64(values), _as_int64(shift)
     least, most = (int(s.min()), int(s.max())) if s.size else (0, 0)
@@ -352,8 +361,9 @@ def apply_overflow(values: ArrayLike, fmt: Format, *, out: IntArray | None = Non
     The result is `out` (of the shape of `values`, and maybe `values` itself) or else a new array. Raises
     FormatError when `values` are not integers.
 
-    >>> apply_overflow([7, 8, -9], Format(4, 0))
-    array([ 7, -8,  7])
+    Examples:
+        >>> apply_overflow([7, 8, -9], Format(4, 0))
+        array([ 7, -8,  7])
     """
     v = _as_int64(values)
     if out is None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class Model:
     """
 
     spec: ModelSpec
-    weights: Tensors
+    weights: Tensors = field(repr=False)
 
     def __post_init__(self) -> None:
         expected = tensor_shapes(self.spec)

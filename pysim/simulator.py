@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
+from common.tasks import task_number as by_name_or_number
 from pysim.arithmetic import Kind
 from pysim.design import Design
 from pysim.engines import Engines, engines_of
@@ -49,12 +50,7 @@ class Simulation:
 
 def task_number(spec: ModelSpec, task: str | int) -> int:
     """Number of a task given by name or number."""
-    tasks = spec.tasks
-    if isinstance(task, int) and 0 <= task < len(tasks):
-        return task
-    if task in tasks:
-        return tasks.index(str(task))
-    raise InputError(f"task {task!r} is unknown", hint=f"the network's tasks are {', '.join(tasks)}")
+    return by_name_or_number(spec.tasks, task)
 
 
 def check_images(design: Design, images: NDArray[Any]) -> None:

@@ -8,7 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from common.errors import InputError
+from common.fits import RESIZES, Fit
 from common.heads import LEAST_PREFIX, MEANS, Head, HeadKind
+from common.printable import shown
 from common.toml import read_toml
 from pysim.activations import ACTIVATIONS
 from pysim.files import validate
@@ -76,6 +79,20 @@ class HeadSpec(_Strict):
         return self
 
 
+class PictureSpec(_Strict):
+    """The way in which pictures of other sizes were made to fit when the network was trained and measured."""
+
+    resize: Literal["crop", "stretch", "pad"] = "crop"
+    crop: Annotated[float, Field(gt=0.01, le=1)] = 1.0
+    """Share of the resized picture's sides that is kept, in the middle."""
+    resample: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "bilinear"
+
+    @property
+    def fit(self) -> Fit:
+        """The same for those who resize."""
+        return Fit(self.resize, self.crop, self.resample)
+
+
 class ModelSpec(_Strict):
     """The shape of a multi-task (mixture-of-experts) Vision Transformer.
 
@@ -101,6 +118,8 @@ class ModelSpec(_Strict):
     tasks: Annotated[list[Name], Field(min_length=1, max_length=256)]
     moe: MoeSpec | None = None
     task_heads: dict[str, HeadSpec] = {}
+    pictures: PictureSpec | None = None
+    """Way to make pictures fit, where it is known; results for given pixels do not depend on it."""
     notes: str = ""
     """Anything a user of the weights must know, for example that some of them are random."""
 
@@ -187,6 +206,22 @@ class ModelSpec(_Strict):
     def head(self, task: str) -> HeadSpec:
         """The head of a task (kind "none" where the model has none)."""
         return self.task_heads.get(task, HeadSpec(kind="none"))
+
+    def fit(self, method: str | None = None) -> Fit:
+        """Way to make pictures fit.
+
+        Args:
+            method: one of `common.pictures.RESIZES`; the network's own, or `crop` where that is not known.
+
+        Raises:
+            InputError: an unknown method.
+        """
+        own = Fit() if self.pictures is None else self.pictures.fit
+        if method is None or method == own.method:
+            return own
+        if method not in RESIZES:
+            raise InputError(f"resize = {shown(method)}, expected one of {', '.join(RESIZES)}")
+        return Fit(method, resample=own.resample)
 
     def decoder(self, task: str) -> Head:
         """The head that decodes the tokens of a task."""

@@ -157,8 +157,9 @@ class TestResults:
         self, accelerator: Accelerator, design: Design, tmp_path: Path
     ) -> None:
         pixels = np.random.default_rng(3).integers(0, 256, (37, 50, 4), dtype=np.uint8)
+        pixels[..., 3] = 255
         Image.fromarray(pixels, "RGBA").save(tmp_path / "photo.png")
-        image = edgemoe.load_images([tmp_path / "photo.png"], design, fit=True)
+        image = edgemoe.load_images([tmp_path / "photo.png"], design, resize="own")
         simulated = edgemoe.simulate(design, image, "depth").integers
         assert_array_equal(accelerator.run(tmp_path / "photo.png", "depth").integers, simulated[0])
 

@@ -115,8 +115,8 @@ def test_quantize_writes_the_design(
 
 
 def test_quantize_in_json(run: Run, folders: Path, tmp_path: Path) -> None:
-    picture = folders / "images" / "00.png"
-    arguments = ("--images", picture, "--images", picture, "--attention-rows", 4, "--json", "--all")
+    first, second = (folders / "images" / f"{number:02}.png" for number in (0, 1))
+    arguments = ("--images", first, "--images", second, "--attention-rows", 4, "--json", "--all")
     result = run("quantize", folders / "model", "-o", tmp_path / "design", *arguments)
     assert "warning: only 2 calibration image(s)" in result.err
     data = result.json

@@ -24,6 +24,7 @@ from frontend.importing import import_model
 from frontend.onnx_export import export_model
 from frontend.options import Options
 from frontend.pixels import NONE
+from onnx_vits import GraphVit
 from pysim.model import Model
 
 MakeModel = Callable[..., Model]
@@ -177,12 +178,22 @@ def test_damaged_safetensors(states: list[tuple[dict[str, Any], Options]], tmp_p
     check(outcomes)
 
 
+def our_graph(micro_with: MakeModel, folder: Path) -> onnx.ModelProto:
+    export_model(micro_with(depth=2), folder / "whole.onnx")
+    return onnx.load(folder / "whole.onnx")
+
+
+def foreign_graph(_micro_with: MakeModel, _folder: Path) -> onnx.ModelProto:
+    """With a decoder, and with positions and a mask that the graph computes."""
+    return GraphVit("computed_mask", positions="cubic", patches="linear", decoder=True).proto()
+
+
 @pytest.mark.slow
-def test_damaged_onnx(micro_with: MakeModel, tmp_path: Path) -> None:
-    export_model(micro_with(depth=2), tmp_path / "whole.onnx")
-    proto = onnx.load(tmp_path / "whole.onnx")
+@pytest.mark.parametrize(("make", "count"), [(our_graph, 150), (foreign_graph, 100)])
+def test_damaged_onnx(micro_with: MakeModel, tmp_path: Path, make: Any, count: int) -> None:
+    proto = make(micro_with, tmp_path)
     content, rng, outcomes = proto.SerializeToString(), np.random.default_rng(6), []
-    for number in range(250):
+    for number in range(count):
         mutant = damaged(content, rng) if number % 3 == 0 else rewired(proto, rng).SerializeToString()
         outcomes.append(survives(tmp_path / f"{number}.onnx", mutant, GRAPH))
     check(outcomes)

@@ -14,6 +14,7 @@ import pytest
 from codegen.build import Build
 from common import pictures
 from common.errors import InputError
+from common.fits import Fit
 from edgemoe.cli import main
 from pysim.extras import EXTRA_OF, MissingPackageError, has, missing, require
 
@@ -120,7 +121,7 @@ def test_a_board_without_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "PIL", None)
     (tmp_path / "a.png").touch()
     with pytest.raises(InputError, match=r"a\.png: reading pictures needs pillow") as caught:
-        pictures.load_picture(tmp_path / "a.png", (3, 8, 16), fit=True)
+        pictures.load_picture(tmp_path / "a.png", (3, 8, 16), fit=Fit())
     assert "pip install pillow" in caught.value.hint
     np.save(tmp_path / "a.npy", np.zeros((3, 8, 16), np.uint8))
     assert pictures.load_picture(tmp_path / "a.npy", (3, 8, 16)).shape == (3, 8, 16)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from codegen.hls4ml_layers import convert
 from codegen.hls4ml_layers.modules import ExactLayerNorm, MixtureOfExperts, SinglePassSoftmax, TableGelu
-from common.errors import InputError
+from common.errors import InputError, QuantizationWarning
 from pysim.design import Design
 from pysim.engines import RequantiseEngines
 from pysim.formats import Format
@@ -174,6 +174,16 @@ def test_bad_arguments(designs: dict[str, Design], make: Any, says: str) -> None
     assert set(designs) == set(PRESETS)
     with pytest.raises(InputError, match=says):
         make(designs)
+
+
+def test_scores_beyond_the_softmax_units_range_are_warned_about() -> None:
+    """Its scores end at 2048, in units of log2."""
+    with pytest.warns(
+        QuantizationWarning, match=r"reach 2954 in units of log2, and count as 2048 from there on"
+    ):
+        SinglePassSoftmax(Format(16, 4))
+    SinglePassSoftmax(Format(16, 5))
+    SinglePassSoftmax(Format(16, 4), scale=0.5)
 
 
 def test_the_example_finds_no_mismatch(capsys: pytest.CaptureFixture[str]) -> None:

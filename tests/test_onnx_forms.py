@@ -173,6 +173,16 @@ def test_graphs_that_compute_something_else(tmp_path: Path, name: str) -> None:
     fails(GraphVit(**how).save(tmp_path / "vit.onnx"), "node ", *parts)
 
 
+def test_operations_with_operands_of_others(tmp_path: Path) -> None:
+    """Damage within a part that is probed with unit vectors."""
+    for op, other in (("Conv", "Add"), ("MatMul", "Conv"), ("Gather", "Einsum")):
+        proto = GraphVit("interleaved").proto()
+        next(node for node in proto.graph.node if node.op_type == op).op_type = other
+        path = tmp_path / "vit.onnx"
+        path.write_bytes(proto.SerializeToString())
+        fails(path, "node ")
+
+
 def test_small_weights_hide_nothing(tmp_path: Path) -> None:
     """Fresh networks have scores near zero, where a softmax of anything is nearly the same."""
     for attention in ("moved_keys", "mask"):

@@ -49,3 +49,10 @@ def test_library_imports_no_command_line(folders: Path) -> None:
     command = [sys.executable, "-c", code, str(folders / "w8a8")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def test_models_and_designs_print_their_shape_only() -> None:
+    model = edgemoe.init_model("micro")
+    design = edgemoe.quantize(model, edgemoe.random_images(model, 2))
+    assert "ModelSpec" in repr(model) and len(repr(model)) < 1500
+    assert "Precision" in repr(design) and len(repr(design)) < 2500

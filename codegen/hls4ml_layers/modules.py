@@ -7,13 +7,14 @@ gives the integers themselves. Both run the simulator's kernels.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import InputError
+from common.errors import InputError, QuantizationWarning
 from pysim.datapath import (
     ACCUMULATOR_LIMIT,
     GELU_INPUT,
@@ -112,6 +113,14 @@ class SinglePassSoftmax(IntegerModule):
         super().__init__((source,), result)
         if not 0 < scale < math.inf:
             raise InputError(f"softmax: scale = {scale}, expected a positive number")
+        widest, most = max(-source.min, source.max) * source.lsb * scale, SCORE.max * SCORE.lsb
+        if widest > most:
+            warnings.warn(
+                f"softmax: scores of {source} reach {widest:.4g} in units of log2, and count as {most:.4g} from there "
+                "on: those that are larger come out equal",
+                QuantizationWarning,
+                stacklevel=2,
+            )
         factor = np.array([scale * 2.0 ** (SCORE.frac - source.frac)])
         multiplier, shift = multiplier_and_shift(factor, "softmax")
         self.multiplier, self.shift = int(multiplier[0]), int(shift[0])

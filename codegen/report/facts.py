@@ -131,12 +131,6 @@ class Facts:
         """The network as a drawing."""
         return columns(self.design.network.program)
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
-        spec = self.design.spec
-        return spec.image_size[0] // spec.patch_size, spec.image_size[1] // spec.patch_size
-
     @cached_property
     def pictures(self) -> list[str]:
         """The first images, as data URLs of PNGs."""
@@ -226,7 +220,7 @@ class Facts:
     def payload(self) -> dict[str, Any]:
         """Data that the page's program draws, ready for JSON."""
         return {
-            "grid": self.grid,
+            "grid": self.design.spec.grid,
             "pictures": self.pictures,
             "stages": self.stages,
             "routing": self.routing,

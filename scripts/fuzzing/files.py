@@ -144,7 +144,7 @@ def _hardware(path: Path) -> None:
 
 
 def _image(path: Path) -> None:
-    edgemoe.load_images([path], edgemoe.load_design(path.parent / "design"), fit=True)
+    edgemoe.load_images([path], edgemoe.load_design(path.parent / "design"), resize="crop")
 
 
 _IMPORT = ("--heads", "2", "--image-size", "8x16", "--normalize", "none")
@@ -168,6 +168,7 @@ KINDS: Final = (
     Kind("picture.tiff", read=_image),
     Kind("picture.webp", read=_image),
     Kind("graph.onnx", ("import", "{file}", "--normalize", "none", "-o", "{out}")),
+    Kind("decoder.onnx", ("import", "{file}", "--normalize", "none", "-o", "{out}")),
     Kind("checkpoint.safetensors", ("import", "{file}", *_IMPORT, "-o", "{out}")),
 )
 
@@ -181,6 +182,7 @@ def samples() -> Path:
 
     from foreign import timm_state, with_head
     from frontend.onnx_export import export_model
+    from onnx_vits import GraphVit
 
     _folders.append(tempfile.TemporaryDirectory(prefix="edgemoe-fuzz-"))
     folder = Path(_folders[-1].name)
@@ -203,6 +205,7 @@ def samples() -> Path:
         model.spec.model_copy(update={"moe": None, "depth": 2, "tasks": ["a"], "task_heads": {}}), seed=2
     )
     export_model(plain, folder / "graph.onnx")
+    GraphVit("computed_mask", positions="cubic", decoder=True).save(folder / "decoder.onnx")
     state = {name: np.ascontiguousarray(tensor) for name, tensor in timm_state(with_head(plain, 5)).items()}
     (folder / "checkpoint.safetensors").write_bytes(save(state))
     return folder
