@@ -17,7 +17,7 @@ import numpy as np
 from codegen.hardware import Hardware, hardware_id
 from common.errors import InputError
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic, Kind
-from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH
+from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH, score_lift
 from pysim.iccad23_quantizer import ORIGINAL_FRAC
 from pysim.network import Network
 from pysim.precision import Precision
@@ -380,6 +380,11 @@ class Architecture:
         return self.hardware.weight_ports * self.hardware.axi_width // 8
 
     @property
+    def score_lift(self) -> int:
+        """Bits that products of queries and keys are shifted left first, whichever way they go then."""
+        return score_lift(self.precision.attention_width)
+
+    @property
     def attention_step(self) -> int:
         """Cycles that the attention engine spends on one key."""
         return max(self.head_words, SOFTMAX_CYCLES)
@@ -492,6 +497,12 @@ class Architecture:
             precision.weight_width + PACK_BITS + 1 <= self.hardware.device.wide_port
             and precision.weight_width + self.operand_width <= PACK_BITS
         )
+
+    @property
+    def sum_bits(self) -> int:
+        """Bits of a sum of products of any linear layer, without its bias."""
+        terms = max(op.weight.shape[-1] for op in linears(self.program))
+        return self.operand_width + self.precision.weight_width + (terms - 1).bit_length()
 
     @property
     def packed_chain(self) -> int:

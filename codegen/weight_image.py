@@ -272,7 +272,8 @@ class _RequantisePacker(_Packer):
                     # Where there is no router, its copy of the tokens is as good as any.
                     found["gate_shift"] = self.design.scalar(op.gate_shift or op.shift)
                 case Attention():
-                    found["score_shift"] = self.design.scalar(op.score_shift)
+                    # The hardware shifts all products left first, so that it need not tell the directions apart.
+                    found["score_shift"] = self.design.scalar(op.score_shift) + op.score_lift
                     found["attention_shift"] = self.design.scalar(op.attention_shift)
         for linear in linears(block):
             if linear.activation is not None:

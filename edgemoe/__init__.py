@@ -381,8 +381,8 @@ def estimate(
     """Cycles, traffic and resources of a network on a board, for a batch of images.
 
     Args:
-        source: a Design; or, of which only the shape counts, a Model, a folder of either, a `model.toml` or a name in
-            the zoo.
+        source: a Design; or, of which only the shape counts, a Model, a folder of either, a `model.toml`, a name in
+            the zoo, or a checkpoint or ONNX file that tells its shape by itself.
         board: name of a board, or a `.toml` file that describes one.
         precision: of what is no Design; w16a16 where it is not given.
         hardware: how much hardware, or a `hardware.toml`; the fastest that fits where it is not given, or, if nothing

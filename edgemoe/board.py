@@ -46,10 +46,16 @@ def run(
         Path | None,
         typer.Option(metavar="DIR", help="Save pictures of what the task heads make of the images."),
     ] = None,
+    benchmark: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=1_000_000, metavar="N", help="Measure latency, images a second and power with N runs."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run images on the accelerator: on a board with PYNQ, or on an emulated one."""
-    from host.cli import as_text, chosen_tasks, run_files, save_runs, summary
+    from host.cli import as_text, chosen_tasks, measured, run_files, save_runs, summary
     from pysim.files import new_file, require_new
 
     console: Console = ctx.obj
@@ -64,6 +70,8 @@ def run(
             runs.append(each)
             console.show(as_text(each))
         results = summary(accelerator, runs)
+        if benchmark is not None:
+            results |= measured(accelerator, runs, benchmark, console.show)
     if out is not None:
         with new_file(out) as temporary:
             save_runs(temporary, runs)

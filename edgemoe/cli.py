@@ -92,7 +92,8 @@ def quantize(
         list[Path], typer.Option(metavar="PATH", help="Calibration image, or a folder of them; repeatable.")
     ],
     precision: Annotated[
-        str, typer.Option(metavar="PRECISION", help="w16a16, w8a8, w8a8-lean, iccad23, or a .toml file.")
+        str,
+        typer.Option(metavar="PRECISION", help="w16a16, w8a8, w8a10, w8a8-lean, iccad23, or a .toml file."),
     ] = "w16a16",
     attention_rows: Rows = None,
     resize: Resize = None,

@@ -40,7 +40,7 @@ MODEL = Path(digits.__file__).parent / "data" / "digits"
 
 CALIBRATION_SCENES = 128
 
-TARGET_LOSS = {"w16a16": 0.1, "w8a8": 1.0}
+TARGET_LOSS = {"w16a16": 0.1, "w8a8": 1.0, "w8a10": 0.5}
 """Percentage points that a preset may lose on any task."""
 
 SAVED_IMAGES = 16

@@ -10,7 +10,20 @@ import typer
 
 from common.errors import InputError
 from edgemoe.console import Console
-from edgemoe.options import Batch, BoardName, Clock, Json, PrecisionName, QueuesFile, QueuesTask, SourceName
+from edgemoe.options import (
+    Batch,
+    BoardName,
+    Clock,
+    Heads,
+    ImageSize,
+    Json,
+    Kind,
+    PrecisionName,
+    QueuesFile,
+    QueuesTask,
+    SourceName,
+    TopK,
+)
 
 if TYPE_CHECKING:
     from codegen.fit import Advice, Fitted, Limits
@@ -54,6 +67,10 @@ def fit(
     source: SourceName,
     board: BoardName = "zcu102",
     precision: PrecisionName = None,
+    kind: Kind = None,
+    heads: Heads = None,
+    top_k: TopK = None,
+    image_size: ImageSize = None,
     margins: Margins = None,
     clock: Clock = None,
     batch: Batch = 1,
@@ -69,13 +86,16 @@ def fit(
     from codegen.fit import Search, advise, limits_of
     from codegen.hardware import check_clock
     from codegen.queues import read_queues
-    from edgemoe.sources import read_source
+    from edgemoe.sources import Untold, read_source
     from pysim.files import new_file, require_new
 
     console: Console = ctx.obj
     if output is not None:
         require_new(output)
-    target, (network, _) = load_board(board), read_source(source, precision)
+    target, (network, _) = (
+        load_board(board),
+        read_source(source, precision, Untold(kind, top_k, heads, image_size)),
+    )
     if clock is not None:
         check_clock(target, clock)
     limits = limits_of(target, read_margins(margins))

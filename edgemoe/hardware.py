@@ -21,12 +21,16 @@ from edgemoe.options import (
     BoardName,
     Clock,
     FitFlag,
+    Heads,
+    ImageSize,
     Json,
+    Kind,
     PrecisionName,
     QueuesFile,
     QueuesTask,
     Resize,
     SourceName,
+    TopK,
     resizing,
 )
 from edgemoe.synthesis import verify_synthesis
@@ -325,6 +329,10 @@ def estimate(
     source: SourceName,
     board: BoardName = "zcu102",
     precision: PrecisionName = None,
+    kind: Kind = None,
+    heads: Heads = None,
+    top_k: TopK = None,
+    image_size: ImageSize = None,
     hardware: HardwareFile = None,
     settings: Settings = None,
     clock: Clock = None,
@@ -340,10 +348,10 @@ def estimate(
     from boards import load_board
     from codegen.performance import estimate as run
     from codegen.queues import read_queues
-    from edgemoe.sources import read_source
+    from edgemoe.sources import Untold, read_source
 
     console: Console = ctx.obj
-    target, found = load_board(board), read_source(source, precision)
+    target, found = load_board(board), read_source(source, precision, Untold(kind, top_k, heads, image_size))
     network = found.network
     lengths = None if queues is None else read_queues(queues, network.spec, task, batch)
     wish = Wish(hardware, settings or (), clock, batch)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.errors import InputError
 from edgemoe.console import Console
-from edgemoe.options import Json
+from edgemoe.options import Heads, ImageSize, Json, Kind, TopK, parse_image_size
 
 if TYPE_CHECKING:
     from pysim.model import Model
@@ -32,12 +30,10 @@ def import_(
         Path, typer.Argument(metavar="SOURCE", help="A checkpoint, a folder of one, or an ONNX file.")
     ],
     output: NewFolder,
-    kind: Annotated[
-        str | None, typer.Option(help="What SOURCE is: m3vit, edge-moe, vit or onnx; guessed if not given.")
-    ] = None,
-    top_k: Annotated[int | None, typer.Option(min=1, help="Experts a token.")] = None,
-    heads: Annotated[int | None, typer.Option(min=1, help="Attention heads.")] = None,
-    image_size: Annotated[str | None, typer.Option(metavar="HxW", help="Height and width in pixels.")] = None,
+    kind: Kind = None,
+    top_k: TopK = None,
+    heads: Heads = None,
+    image_size: ImageSize = None,
     normalize: Annotated[
         str | None,
         typer.Option(
@@ -125,14 +121,6 @@ def export(
             described = export_decoder(model_dir, model, decoder, output)
     console.show(f"{output}: {described}")
     console.result({"onnx": str(output), "bytes": output.stat().st_size})
-
-
-def parse_image_size(text: str) -> tuple[int, int]:
-    """Height and width from `HxW`."""
-    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
-    if match is None:
-        raise InputError(f"--image-size {text!r}: expected HxW, such as 128x256")
-    return int(match[1]), int(match[2])
 
 
 def show_model(console: Console, model: Model, output: Path) -> None:

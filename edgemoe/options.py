@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,18 @@ Resize = Annotated[
 ]
 FitFlag = Annotated[bool, typer.Option("--fit", hidden=True, help="The same as --resize crop.")]
 SourceName = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="Zoo name, model.toml, Model folder or Design folder.")
+    str,
+    typer.Argument(
+        metavar="SOURCE", help="Zoo name, model.toml, Model, Design, or a checkpoint or ONNX file."
+    ),
+]
+Kind = Annotated[
+    str | None, typer.Option(help="What SOURCE is: m3vit, edge-moe, vit or onnx; guessed if not given.")
+]
+TopK = Annotated[int | None, typer.Option("--top-k", min=1, help="Experts a token.")]
+Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads.")]
+ImageSize = Annotated[
+    str | None, typer.Option("--image-size", metavar="HxW", help="Height and width in pixels.")
 ]
 Batch = Annotated[int, typer.Option(min=1, max=64, help="Images that share each weight.")]
 BoardName = Annotated[
@@ -79,3 +91,11 @@ def resizing(resize: str | None, fit: bool) -> str | None:
     if fit and resize not in (None, "crop"):
         raise InputError(f"--fit is --resize crop, but --resize {resize} is given too")
     return "crop" if fit else resize
+
+
+def parse_image_size(text: str) -> tuple[int, int]:
+    """Height and width from `HxW`."""
+    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
+    if match is None:
+        raise InputError(f"--image-size {text!r}: expected HxW, such as 128x256")
+    return int(match[1]), int(match[2])

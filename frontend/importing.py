@@ -12,7 +12,9 @@ from frontend.edge_moe import Geometry, import_edge_moe
 from frontend.hub_folder import ONNX_SUFFIX, read_folder
 from frontend.m3vit import import_m3vit
 from frontend.options import Imported, Options, model_name
+from frontend.pixels import NONE
 from frontend.vit import import_vit
+from pysim.spec import ModelSpec
 
 KINDS = ("m3vit", "edge-moe", "vit", "onnx")
 _M3VIT_MARKS = (".mlp.experts.", "decoders.", "gate_task_represent.")
@@ -68,6 +70,25 @@ def import_model(source: Path, options: Options | None = None, kind: str | None 
     imported = import_vit(state, options, told)
     spec = imported.model.spec.model_copy(update={"name": name})
     return dataclasses.replace(imported, model=dataclasses.replace(imported.model, spec=spec))
+
+
+def import_spec(source: Path, options: Options | None = None, kind: str | None = None) -> ModelSpec:
+    """Shape of a network from elsewhere: how its images were normalised, and experts that are missing, do not matter.
+
+    Args:
+        source: as that of `import_model`; `options` and `kind` likewise.
+        options: what the source cannot tell of the shape.
+        kind: one of `KINDS`.
+
+    Raises:
+        InputError: as `import_model`.
+    """
+    options = options or Options()
+    if kind == "edge-moe" or (kind is None and _is_edge_moe(source)):
+        options = dataclasses.replace(options, fill_missing_experts=0)
+    else:
+        options = dataclasses.replace(options, normalization=NONE)
+    return import_model(source, options, kind).model.spec
 
 
 def _is_edge_moe(source: Path) -> bool:

@@ -7,17 +7,19 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from common.errors import EdgeMoeError, InputError
-from common.pictures import image_files
+from common.pictures import image_files, load_picture
 from common.printable import one_line
 from common.process import run_program, system_error
 from common.tasks import chosen_tasks as by_option
+from host.benchmark import as_lines, benchmark
 from host.board import Board
 from host.driver import Accelerator, locate
 from host.emulated import EmulatedBoard
@@ -134,6 +136,9 @@ def _main(arguments: Sequence[str] | None) -> int:
     parser.add_argument("--task", help="task, or `all`; the first if not given")
     parser.add_argument("--timeout", type=float, help="seconds that a call may take")
     parser.add_argument("--out", type=Path, help="save tokens and decoded outputs in this .npz")
+    parser.add_argument(
+        "--benchmark", type=int, metavar="N", help="measure latency, images a second and power with N runs"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--emulate", type=Path, metavar="LIBRARY", help="the kernel compiled for this computer"
@@ -174,8 +179,25 @@ def _run(options: argparse.Namespace) -> None:
                 print(as_text(run), flush=True)
         if options.out is not None:
             save_runs(options.out, runs)
+        results = summary(accelerator, runs)
+        if options.benchmark is not None:
+            show = (lambda line: None) if options.json else print
+            results |= measured(accelerator, runs, options.benchmark, show)
         if options.json:
-            print(json.dumps(summary(accelerator, runs), indent=2))
+            print(json.dumps(results, indent=2))
+
+
+def measured(
+    accelerator: Accelerator, runs: Sequence[Run], count: int, show: Callable[[str], None]
+) -> dict[str, Any]:
+    """The benchmark of every task that was run, on the first image; shown line by line, and as JSON."""
+    image = load_picture(runs[0].image, accelerator.manifest.images.shape, fit=accelerator.manifest.fit)
+    found = []
+    for task in dict.fromkeys(run.result.task for run in runs):
+        found.append(benchmark(accelerator, image, task, count))
+        for line in as_lines(found[-1]):
+            show(line)
+    return {"benchmark": [asdict(each) for each in found]}
 
 
 def summary(accelerator: Accelerator, runs: Sequence[Run]) -> dict[str, Any]:

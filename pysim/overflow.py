@@ -25,14 +25,18 @@ def check_accumulators(operations: Program, tensors: Tensors) -> None:
     """
     for op in operations:
         if isinstance(op, Attention):
-            _check_attention(op)
+            _check_attention(op, tensors)
         elif isinstance(op, Norm):
             _check_norm(op, tensors)
     for product in products(operations):
         _check_product(product, tensors)
 
 
-def _check_attention(op: Attention) -> None:
+def _check_attention(op: Attention, tensors: Tensors) -> None:
+    assert op.score_shift is not None
+    shift, least = int(tensors[op.score_shift.name][0]), -op.score_lift
+    if not least <= shift <= MAX_SHIFT + least:
+        raise OverflowRiskError(f"{op.score_shift.name}: {shift}, expected {least} to {MAX_SHIFT + least}")
     bits = (op.tokens << EXPONENTIAL.frac).bit_length() + op.value.format.width
     if bits > FLOAT64_INTEGER_BITS:
         raise OverflowRiskError(

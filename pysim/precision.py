@@ -53,6 +53,14 @@ PRESETS = {
             balanced=True,
             learned_rounding=True,
         ),
+        Precision(
+            name="w8a10",
+            weight_width=8,
+            activation_width=10,
+            multipliers=True,
+            balanced=True,
+            learned_rounding=True,
+        ),
         Precision(name="iccad23", arithmetic="iccad23", residual_width=32),
     )
 }

@@ -34,7 +34,7 @@ from numpy.typing import DTypeLike
 from common.errors import InputError
 from pysim.activations import ACTIVATIONS, Activation
 from pysim.arithmetic import Kind, Role, Source, Tensor, arithmetic_of
-from pysim.datapath import NORM_WEIGHT_WIDTH, POSITION_WIDTH
+from pysim.datapath import NORM_WEIGHT_WIDTH, POSITION_WIDTH, score_lift
 from pysim.formats import Format
 from pysim.gates import GateKind
 from pysim.precision import PRESETS, Precision
@@ -311,7 +311,8 @@ class Attention(_Operation):
         scores: (heads * tokens, tokens).
         output: (tokens, dim), head-major.
         heads: heads.
-        score_shift: (1,), from products of queries and keys to scores; None where the arithmetic fixes it.
+        score_shift: (1,), right, from products of queries and keys to scores, -`score_lift` at least; None where the
+            arithmetic fixes it.
         attention_shift: (1,), from the units of the values to those of the output; None likewise.
     """
 
@@ -333,6 +334,11 @@ class Attention(_Operation):
     def head_dim(self) -> int:
         """Channels of a head."""
         return self.query.channels // self.heads
+
+    @property
+    def score_lift(self) -> int:
+        """Most bits that products of queries and keys are shifted left, to become scores."""
+        return score_lift(self.query.format.width)
 
     @property
     def inputs(self) -> tuple[Value, ...]:
@@ -623,7 +629,7 @@ class _Builder:
             scores=self.value("scores", Kind.SCORE, spec.tokens, rows=heads * spec.tokens),
             output=mixed,
             heads=heads,
-            score_shift=self.scale("score_shift", np.uint8),
+            score_shift=self.scale("score_shift", np.int8),
             attention_shift=self.scale("attention_shift", np.int8),
         )
         proj = self.linear(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, assert_never
 
@@ -15,7 +15,7 @@ from common.errors import OverflowRiskError
 from pysim import iccad23_quantizer
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic, Kind, Tensor, arithmetic_of
 from pysim.balance import Balance, choose
-from pysim.calibrate import Statistic, calibrate, calibration_runs, merge
+from pysim.calibrate import calibrate, calibration_runs, hidden_name, input_name
 from pysim.datapath import (
     GELU_INPUT,
     MANTISSA_FRAC,
@@ -56,19 +56,24 @@ from pysim.program import (
 from pysim.reports import TensorReport, make_report
 from pysim.rounding import round_weights
 from pysim.scaling import (
-    least_error_range,
-    least_error_scale,
+    CLIP_BELOW_WIDTH,
     multiplier_and_shift,
     power_of_two,
     pure_shift,
     round_half_up,
     weight_scales,
+    whole_range,
+    whole_range_scale,
 )
+from pysim.statistic import Statistic, merge
 
 FloatArray = NDArray[np.float64]
 
 RESIDUAL_HEADROOM = 2.0
 """The residual stream holds this many times the largest value seen in calibration."""
+
+KEY_HEADROOM = 2.0
+"""Keys hold this many times the largest centred one seen in calibration, if that is no more than without centring."""
 
 _MAX_FRAC = 24
 """Fraction bits of ordinary values, and of tensors that calibration saw empty, which have nothing to resolve."""
@@ -76,9 +81,6 @@ _FINEST_FRAC = (MAX_SHIFT + SCORE.frac) // 2
 """Fraction bits of small values: queries and keys of that many make scores by the largest shift there is."""
 _NOTHING = 2.0**-40
 """Values up to here are rounding noise of the float network."""
-_FEW_ROWS = 64
-"""An expert that calibration reached less often than this takes its scale from the whole layer."""
-
 LOG2_E = math.log2(math.e)
 
 
@@ -110,7 +112,7 @@ def quantize(
         if progress:
             progress(done, runs + depth)
 
-    statistics = calibrate(model, images, report)
+    statistics = calibrate(model, images, report, moments=precision.learned_rounding)
     run = _QUANTIZERS[arithmetic_of(precision)]
     design = run(model, precision, attention_rows, statistics, lambda layers: report(runs + layers))
     return design.with_warnings(doubts(model, design, images))
@@ -129,6 +131,25 @@ class _Operand:
     def read(self, weight: FloatArray, bias: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Weights and bias of a layer that reads the balanced values instead of the plain ones."""
         return weight * self.balance.scale, bias + weight @ self.balance.offset
+
+    @property
+    def energy(self) -> FloatArray | None:
+        """(inputs, inputs) covariance of the integers in balanced real units, where calibration gathered it."""
+        moments = self.statistic.moments
+        if moments is None:
+            return None
+        covariance = moments.covariance() / np.outer(self.balance.scale, self.balance.scale)
+        # Rounding adds noise of its own, evenly spread over one unit and alike in all inputs.
+        covariance[np.diag_indices_from(covariance)] += self.scale**2 / 12
+        return covariance
+
+    @property
+    def rounding_mean(self) -> FloatArray:
+        """(inputs,) mean of what rounding to integers adds: values that crowd on a few integers are moved alike."""
+        samples = self.statistic.samples
+        integers = round_half_up(samples / self.scale) + self.zero
+        kept = np.clip(integers, self.format.min, self.format.max)
+        return np.asarray(((kept - self.zero) * self.scale - samples).mean(axis=0))
 
 
 @dataclass
@@ -210,7 +231,7 @@ class _Quantizer:
             case Gate():
                 self._gate(op)
             case Experts():
-                self._layer(op.fc1, self._expert_statistics(op))
+                self._layer(op.fc1, self._of_experts(op, hidden_name), self._of_experts(op, input_name))
                 self._layer(op.fc2, [])
             case _:
                 assert_never(op)
@@ -251,45 +272,59 @@ class _Quantizer:
         # Base-2 scores: the factor of exp(x) = 2**(x * log2(e)) and the attention scale go into the queries.
         factor = LOG2_E / math.sqrt(attention.head_dim)
         output = attention.output
-        balance = self._balance(output)
-        mixed = self.statistics[output.name].affine(balance.scale, balance.offset)
+        # Averages of values stay within the values' range on any image; those of calibration may be far inside.
+        bounded = self.statistics[output.name].towards(self.statistics[value.name])
+        balance = self._balance(output, bounded)
+        mixed = bounded.affine(balance.scale, balance.offset)
         mixed_scale = self._activation_scale(mixed)
         self._report_activation(output.name, mixed, mixed_scale, output.format.width)
         mixed_values = self.statistics[value.name].affine(balance.scale, balance.offset)
 
-        q_frac, k_frac = self._score_fracs(attention, factor)
+        # The same vector added to all keys adds the same number to all scores of a query, which softmax ignores.
+        plain = self.statistics[key.name]
+        middle = (plain.low + plain.high) / 2
+        keys = plain.affine(1.0, middle)
+        queries = self.statistics[query.name].affine(1 / factor, 0.0)
+        # Wide keys keep of the range that centring sets free what other images may need.
+        spare = KEY_HEADROOM if key.format.width >= CLIP_BELOW_WIDTH else 1.0
+        reach = min(spare * keys.largest, plain.largest)
+        q_frac, k_frac = self._score_fracs(attention, queries.largest, reach)
         value_scale = self._value_scale(attention, mixed_values, mixed_scale)
         dim = query.channels
-        queries, its_values = slice(0, dim), slice(2 * dim, 3 * dim)
-        weight[queries], bias[queries] = weight[queries] * factor, bias[queries] * factor
+        its_queries, its_keys, its_values = (slice(i * dim, (i + 1) * dim) for i in range(3))
+        weight[its_queries], bias[its_queries] = weight[its_queries] * factor, bias[its_queries] * factor
+        bias[its_keys] = bias[its_keys] - middle
         weight[its_values] = weight[its_values] / balance.scale[:, None]
         bias[its_values] = (bias[its_values] - balance.offset) / balance.scale
         self._linear(op, weight, bias, operand, np.repeat([2.0**-q_frac, 2.0**-k_frac, value_scale], dim))
         for result, statistic, scale in (
-            (query, self.statistics[query.name].affine(1 / factor, 0.0), 2.0**-q_frac),
-            (key, self.statistics[key.name], 2.0**-k_frac),
+            (query, queries, 2.0**-q_frac),
+            (key, keys, 2.0**-k_frac),
             (value, mixed_values, value_scale),
         ):
             self._report_activation(result.name, statistic, scale, result.format.width)
         self._decode(query, np.full(dim, 2.0**-q_frac / factor))
-        self._decode(key, np.full(dim, 2.0**-k_frac))
+        self._decode(key, np.full(dim, 2.0**-k_frac), middle)
         self._decode(value, value_scale * balance.scale, balance.offset)
         self._decode(output, mixed_scale * balance.scale, balance.offset)
         self.operands[output.name] = [_Operand(mixed_scale, mixed, output.format, balance)]
 
-    def _score_fracs(self, op: Attention, factor: float) -> tuple[int, int]:
-        """Fraction bits of queries, which hold `factor`, and of keys."""
-        largest = (factor * self.statistics[op.query.name].largest, self.statistics[op.key.name].largest)
+    def _score_fracs(self, op: Attention, *largest: float) -> tuple[int, int]:
+        """Fraction bits of queries and of keys, by their largest values."""
         q_frac, k_frac = (
-            min(power_of_two(each, op.query.format.width), self._finest(each)) for each in largest
+            min(
+                power_of_two(each, op.query.format.width),
+                self._finest(each),
+                _FINEST_FRAC - op.score_lift // 2,
+            )
+            for each in largest
         )
         shift = q_frac + k_frac - SCORE.frac
-        if shift < 0:
+        if shift < -op.score_lift:
             raise OverflowRiskError(
-                f"blocks.{op.layer}: queries and keys of {op.query.format.width} bits, up to {largest[0]:.3g} and "
-                f"{largest[1]:.3g}, have {q_frac} and {k_frac} fraction bits: their products are coarser than scores, "
-                f"which have {SCORE.frac}",
-                hint="choose a larger attention_width; if it is 16 already, check the query and key weights",
+                f"blocks.{op.layer}: queries and keys up to {largest[0]:.3g} and {largest[1]:.3g} have {q_frac} and "
+                f"{k_frac} fraction bits in {op.query.format.width} bits: scores of them leave the softmax's range",
+                hint="check the query and key weights",
             )
         self._store(op.score_shift, (), shift)
         return q_frac, k_frac
@@ -307,12 +342,19 @@ class _Quantizer:
         self._store(op.attention_shift, (), attention_shift)
         return mixed_scale * 2.0**-attention_shift
 
-    def _layer(self, op: Linear, hidden: list[Statistic]) -> None:
-        """A linear layer, of all experts where there are several; `hidden` is what its activation function leads to."""
+    def _layer(self, op: Linear, hidden: list[Statistic], given: Sequence[Statistic] = ()) -> None:
+        """A linear layer, of all experts where there are several.
+
+        `hidden` is what its activation function leads to, and `given` are the inputs of each expert, where they are
+        known apart.
+        """
         weights, biases = self.model.value(op.weight), self.model.value(op.bias)
         out_scale = self.residual_scale if op.activation is None else GELU_INPUT.lsb
         for index in op.indices:
             operand = self._operand(op.input, index)
+            if given:
+                balance = operand.balance
+                operand = replace(operand, statistic=given[index[0]].affine(balance.scale, balance.offset))
             self._linear(op, *operand.read(weights[index], biases[index]), operand, out_scale, index)
         if op.activation is not None:
             self._hidden(op.output, op.activation, hidden)
@@ -321,11 +363,10 @@ class _Quantizer:
         found = self.operands[value.name]
         return found[index[0]] if len(found) > 1 else found[0]
 
-    def _expert_statistics(self, op: Experts) -> list[Statistic]:
-        """Hidden values of every expert, as calibrated: those of all together where an expert saw too few."""
-        pooled = self.statistics[op.hidden.name]
-        seen = [self.statistics.get(f"{op.name}.{expert}.hidden", pooled) for expert in range(op.experts)]
-        return [own if own.rows >= _FEW_ROWS else pooled for own in seen]
+    def _of_experts(self, op: Experts, name: Callable[[Experts, int], str]) -> list[Statistic]:
+        """A statistic of every expert by itself; empty where calibration did not gather it."""
+        names = [name(op, expert) for expert in range(op.experts)]
+        return [self.statistics[each] for each in names if each in self.statistics]
 
     def _gate(self, op: Gate) -> None:
         operand = self._operand(op.input)
@@ -341,7 +382,7 @@ class _Quantizer:
         operands = []
         for statistic in statistics:
             if self.precision.multipliers:
-                scale, zero = least_error_range(statistic.samples, width)
+                scale, zero = whole_range(float(statistic.low.min()), float(statistic.high.max()), width)
             else:
                 scale, zero = self._activation_scale(statistic, 2.0**-_MAX_FRAC), 0
             operands.append(_Operand(scale, statistic, value.format, balance, zero))
@@ -355,7 +396,7 @@ class _Quantizer:
     def _norm(self, op: Norm) -> None:
         """Gamma and beta of a LayerNorm, with the scale of its output folded in."""
         output = op.output
-        balance = self._balance(output)
+        balance = self._balance(output, self.statistics[output.name])
         statistic = self.statistics[output.name].affine(balance.scale, balance.offset)
         gamma = self.model.value(op.gamma) / balance.scale
         # What gamma makes of one unit of a normalised value: nothing finer is there.
@@ -424,13 +465,16 @@ class _Quantizer:
             scale = np.exp2(np.ceil(np.log2(scale)))
             # A row of weights too small to matter gets the finest scale that its shift can undo.
             scale = np.maximum(scale, np.exp2(np.round(np.log2(out_scale / operand.scale)) - 40))
-        inputs = operand.statistic.samples if self.precision.learned_rounding else None
-        integers = round_weights(weight, scale, width, inputs)
+        learned = self.precision.learned_rounding
+        integers = round_weights(weight, scale, width, operand.energy if learned else None)
         self._report_weight(op.name, index, weight, integers, scale, width)
 
-        # Rounded weights shift the mean of an output; the calibrated mean of the inputs tells by how much.
+        # Rounding shifts the mean of an output, of weights and, where they are few, of inputs: the calibrated means
+        # tell by how much.
         mean = operand.statistic.mean
         corrected = bias + (weight - integers * scale[:, None]) @ mean
+        if learned and operand.format.width < CLIP_BELOW_WIDTH:
+            corrected -= (integers * scale[:, None]) @ operand.rounding_mean
         unit = operand.scale * scale
         whole_bias = round_half_up(corrected / unit).astype(np.int64)
         whole_bias -= operand.zero * integers.sum(axis=1).astype(np.int64)
@@ -452,11 +496,10 @@ class _Quantizer:
         stored = self.tensors.setdefault(tensor.name, np.zeros(tensor.shape, tensor.dtype))
         stored[index] = np.asarray(values).astype(np.int64)
 
-    def _balance(self, value: Value) -> Balance:
+    def _balance(self, value: Value, statistic: Statistic) -> Balance:
         if not self.precision.balanced:
             return Balance.identity(value.channels)
-        weights = self._readers(value)
-        return choose(self.statistics[value.name], weights, value.format.width, self.precision.weight_width)
+        return choose(statistic, self._readers(value), value.format.width, self.precision.weight_width)
 
     def _finest(self, largest: float) -> int:
         """Fraction bits that a tensor may have, by its largest value."""
@@ -468,7 +511,7 @@ class _Quantizer:
         width, finest = self.precision.activation_width, self._finest(statistic.largest)
         floor = max(2.0**-finest, min(least, 2.0**-_MAX_FRAC))
         if self.precision.multipliers:
-            return max(least_error_scale(statistic.samples, width), floor)
+            return max(whole_range_scale(statistic.largest, width), floor)
         return max(2.0 ** -power_of_two(statistic.largest, width), floor)
 
     def _decode(self, value: Value, scale: FloatArray, offset: FloatArray | None = None) -> None:
@@ -479,11 +522,12 @@ class _Quantizer:
         self, name: str, statistic: Statistic, scale: float, width: int, zero: int = 0
     ) -> None:
         low, high = -(1 << (width - 1)), (1 << (width - 1)) - 1
-        integers = round_half_up(statistic.samples / scale) + zero
+        values = statistic.probes
+        integers = round_half_up(values / scale) + zero
         kept = np.clip(integers, low, high)
-        error = (kept - zero) * scale - statistic.samples
+        error = (kept - zero) * scale - values
         clipped = kept != integers
-        self.reports.append(make_report(name, "activation", statistic.samples, error, clipped, scale, width))
+        self.reports.append(make_report(name, "activation", values, error, clipped, scale, width))
 
     def _report_weight(
         self,

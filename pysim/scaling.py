@@ -1,4 +1,4 @@
-"""Choosing scales: powers of two, scales of least squared error, multipliers and shifts."""
+"""Choosing scales: powers of two, whole ranges, least squared errors of weights, multipliers and shifts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from pysim.datapath import MAX_SHIFT, MULTIPLIER_WIDTH
 FloatArray = NDArray[np.float64]
 
 CLIP_BELOW_WIDTH = 12
-"""Width from which on ranges are kept whole: clipping gains nothing where steps are that fine."""
+"""Width of weights from which on their ranges are kept whole: clipping gains nothing where steps are that fine."""
 
-_CLIPS = np.linspace(0.35, 1.0, 27)
-_BINS = 1 << 14
+_CLIPS = np.linspace(0.525, 1.0, 20)
 
 
 def power_of_two(largest: float, width: int) -> int:
@@ -30,45 +29,19 @@ def round_half_up(values: FloatArray) -> FloatArray:
     return np.floor(values + 0.5)
 
 
-def least_error_scale(samples: FloatArray, width: int) -> float:
-    """The scale of signed integers of `width` bits that represents the samples with the least squared error."""
-    largest = float(np.abs(samples).max(initial=0.0)) or 1.0
-    top = (1 << (width - 1)) - 1
-    if width >= CLIP_BELOW_WIDTH:
-        return largest / top
-    centres, counts = _histogram(samples)
-    scales = _CLIPS * largest / (top + 0.5)
-    errors = [_squared_error(centres, counts, scale, -top - 1, top) for scale in scales]
-    return float(scales[int(np.argmin(errors))])
+def whole_range_scale(largest: float, width: int) -> float:
+    """The scale of signed integers of `width` bits that holds values up to `largest`."""
+    return (largest or 1.0) / ((1 << (width - 1)) - 1)
 
 
-def least_error_range(samples: FloatArray, width: int) -> tuple[float, int]:
-    """Scale and zero point of signed integers of `width` bits for values of an uneven range, by squared error.
+def whole_range(low: float, high: float, width: int) -> tuple[float, int]:
+    """Scale and zero point of signed integers of `width` bits that hold values of an uneven range, and 0.
 
     The zero point is the integer that stands for 0.
     """
-    low, high = min(float(samples.min(initial=0.0)), 0.0), max(float(samples.max(initial=0.0)), 2.0**-20)
-    top = (1 << (width - 1)) - 1
-    centres, counts = _histogram(samples)
-    best = (math.inf, 1.0, 0)
-    for clip in _CLIPS if width < CLIP_BELOW_WIDTH else (1.0,):
-        scale = (clip * high - low) / (2 * top + 1)
-        zero = round(-top - 1 - low / scale)
-        error = _squared_error(centres + zero * scale, counts, scale, -top - 1, top)
-        best = min(best, (error, scale, zero))
-    return best[1], best[2]
-
-
-def _histogram(samples: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Centres and counts of narrow bins: every value counts, the rare large ones above all."""
-    counts, edges = np.histogram(samples, bins=_BINS)
-    seen = counts > 0
-    return ((edges[:-1] + edges[1:]) / 2)[seen], counts[seen].astype(np.float64)
-
-
-def _squared_error(centres: FloatArray, counts: FloatArray, scale: float, low: int, high: int) -> float:
-    rounded = np.clip(round_half_up(centres / scale), low, high) * scale
-    return float((counts * (rounded - centres) ** 2).sum())
+    low, high = min(low, 0.0), max(high, 2.0**-20)
+    scale = (high - low) / ((1 << width) - 1)
+    return scale, round(-(1 << (width - 1)) - low / scale)
 
 
 def weight_scales(weight: FloatArray, width: int) -> FloatArray:
@@ -79,7 +52,7 @@ def weight_scales(weight: FloatArray, width: int) -> FloatArray:
     if width >= CLIP_BELOW_WIDTH:
         return np.asarray(largest / top)
     best, best_error = largest / top, np.full(len(weight), math.inf)
-    for clip in _CLIPS[_CLIPS > 0.5]:
+    for clip in _CLIPS:
         scale = clip * largest / top
         rounded = np.clip(round_half_up(weight / scale[:, None]), -top - 1, top) * scale[:, None]
         error = ((rounded - weight) ** 2).sum(axis=1)

@@ -28,6 +28,7 @@ from codegen.render import render
 from common.errors import InputError
 from oracles import ORACLES
 from pysim.activations import ACTIVATIONS, Activation
+from pysim.datapath import score_lift
 from pysim.formats import Format
 from pysim.gates import GateKind
 from pysim.kernels import iccad23
@@ -341,6 +342,7 @@ def _requantising(name: str, tokens: int, activation: str = "gelu", **widths: in
     def fits_attention(i: dict[str, Any]) -> bool:
         return (
             i["width"] <= heads
+            and i["score_shift"] >= -score_lift(heads)
             and i["out_width"] == operand
             and i["q"].shape[1] <= tokens
             and i["q"].shape[2] <= dim
@@ -401,11 +403,12 @@ HARDWARE = {
         _requantising(
             "8-bit", 129, "gelu_tanh", weight_width=8, activation_width=8, attention_width=8, gate_width=8
         ),
+        _requantising("10-bit", 129, weight_width=8, activation_width=10, attention_width=10, gate_width=10),
         _requantising("18-bit", 129, "quick_gelu", activation_width=18, attention_width=18),
         _ORIGINAL,
     )
 }
-"""A case runs on the first that has it. The 8-bit one multiplies two weights at once."""
+"""A case runs on the first that has it. Those of 8 and 10 bits multiply two weights at once."""
 
 
 def hardware_of(case: Case) -> Hardware | None:

@@ -548,6 +548,9 @@ def _rows() -> Iterator[Case]:
     yield linear("residual and multipliers", (7, 23, 11), bits=(8, 8, 24), addend=uniform, multipliers=True)
     yield linear("addend at both ends", (4, 9, 6), bits=(16, 16, 24), addend=ends)
     yield linear("signs by turns", (3, 64, 8), x=ends, weight=ends)
+    yield linear("10 bit", (7, 37, 12), bits=(10, 8, 10), multipliers=True)
+    yield linear("10 bit signs by turns", (3, 64, 8), bits=(10, 8, 10), x=ends, weight=ends)
+    yield linear("10 bit all minimum", (3, 64, 8), bits=(10, 8, 10), x=lowest, weight=lowest)
     yield linear("long sums", (2, 3072, 3), bits=(18, 18, 16), x=lowest, weight=lowest)
 
     for kernel in ("gelu", "gelu_tanh", "quick_gelu", "relu"):
@@ -647,6 +650,7 @@ def _rows() -> Iterator[Case]:
     yield attention("head dim 1", (2, 9, 1), 4)
     yield attention("8 bit", (2, 17, 16), 4, bits=(8, 8))
     yield attention("8 bit results of 16 bit values", (2, 17, 16), 4, bits=(16, 8), attention_shift=8)
+    yield attention("10 bit", (2, 17, 16), 4, bits=(10, 10))
     yield attention("18 bit", (2, 11, 16), 4, bits=(18, 18))
     yield attention("all minimum", (2, 11, 16), 4, q=lowest, k=lowest, v=lowest)
     yield attention("all minimum 8 bit", (2, 11, 16), 4, bits=(8, 8), q=lowest, k=lowest, v=lowest)
@@ -662,6 +666,10 @@ def _rows() -> Iterator[Case]:
     yield attention("large shift", (2, 13, 8), 4, attention_shift=12)
     yield attention("edges", (3, 17, 8), 4, q=edges, k=edges, v=edges)
     yield attention("score shift 0", (2, 13, 8), 4, bits=(8, 8), q=within(-9, 9), score_shift=0)
+    yield attention("8 bit, left", (2, 13, 8), 4, bits=(8, 8), q=within(-9, 9), k=within(-9, 9), score_shift=-5)
+    yield attention("8 bit, as far left as it goes", (2, 13, 8), 4, bits=(8, 8), k=within(-1, 1), score_shift=-16)
+    yield attention("8 bit, ends to the left", (2, 11, 16), 4, bits=(8, 8), q=ends, k=ends, score_shift=-9)
+    yield attention("8 bit, left by one", (2, 13, 8), 4, bits=(8, 8), score_shift=-1)
     yield attention("m3vit head", (1, 129, 64), 8)
     # Scores are q * k of one channel here, in units of 2**-12: the sums, and so their alignment, are chosen.
     one: dict[str, Any] = {"q": constant(1), "score_shift": 0}
@@ -709,6 +717,7 @@ def _rows() -> Iterator[Case]:
     yield layernorm("epsilon larger than 32 bits of variance", (5, 31), epsilon=1 << 55)
     yield layernorm("8 bit stream", (5, 64), width=8, out=8)
     yield layernorm("8 bit result", (5, 48), out=8, shift=30)
+    yield layernorm("10 bit result", (5, 48), out=10, shift=28)
     yield layernorm("wide stream", (5, 31), width=27)
     yield layernorm("extreme gamma and beta", (5, 32), gamma=edges, beta=edges)
     yield layernorm("gamma all minimum", (5, 32), gamma=lowest, beta=lowest)

@@ -67,7 +67,7 @@ class _Requantising:
             elif isinstance(each, Attention):
                 width = each.query.format.width
                 product = 2 * (width - 3) + math.log2(each.head_dim) / 2
-                self._fill(each.score_shift, max(round(product - SCORE.frac), 0))
+                self._fill(each.score_shift, max(round(product - SCORE.frac), -each.score_lift))
                 self._fill(each.attention_shift, each.value.format.width - each.output.format.width)
         for linear in linears(self.operations):
             if linear.activation is not None:

@@ -231,7 +231,10 @@ def attention(
 ) -> Output:
     result: Output = {"scores": [], "maxima": [], "sums": [], "output": []}
     for queries, keys, values in zip(q, k, v, strict=True):
-        scores = [[saturated(rounded(dot(a, b), score_shift), SCORE.width) for b in keys] for a in queries]
+        left, right = max(-score_shift, 0), max(score_shift, 0)
+        scores = [
+            [saturated(rounded(dot(a, b) * 2**left, right), SCORE.width) for b in keys] for a in queries
+        ]
         passes = [maximum_and_sum(row, i % attention_rows) for i, row in enumerate(scores)]
         output = []
         for row, (m, s) in zip(scores, passes, strict=True):

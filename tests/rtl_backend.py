@@ -25,6 +25,7 @@ from codegen.rtl.render import render
 from codegen.rtl.simulation import Scenario, build, play
 from codegen.weight_image import pack_gate, pack_linear, pack_norm, pack_records
 from pysim.activations import ACTIVATIONS
+from pysim.datapath import score_lift
 from pysim.precision import Precision
 from pysim.program import Destination
 from pysim.spec import ModelSpec, MoeSpec
@@ -96,6 +97,19 @@ SHAPES = {
             "gelu_tanh",
         ),
         Shape(
+            "10-bit",
+            Precision(
+                name="10-bit",
+                weight_width=8,
+                activation_width=10,
+                attention_width=10,
+                gate_width=10,
+                multipliers=True,
+            ),
+            _parallelism(8, 4, 64),
+            129,
+        ),
+        Shape(
             "18-bit",
             Precision(name="18-bit", activation_width=18, attention_width=18, multipliers=True),
             _parallelism(4, 1, 64),
@@ -105,7 +119,7 @@ SHAPES = {
         Shape("relu", Precision(name="relu"), _parallelism(4, 1, 64), 9, "relu"),
     )
 }
-"""A case runs on the first that has it. The 8-bit one multiplies two weights at once; groups of blocks differ."""
+"""A case runs on the first that has it. 8 and 10 bits multiply two weights at once; groups of blocks differ."""
 
 
 @cache
@@ -148,6 +162,7 @@ def _has(case: Case, shape: str) -> bool:
         keys, head_dim = i["q"].shape[1:]  # type: ignore[union-attr]
         rows = min(int(i["attention_rows"]), keys)
         fits = keys <= tokens and head_dim <= 64 and rows <= SHAPES[shape].hardware.attention_rows
+        fits = fits and i["score_shift"] >= -score_lift(p.attention_width)
         return bool(fits and i["width"] <= p.attention_width and i["out_width"] == p.activation_width)
     if case.kernel == "linear":
         to_residual = i["out_width"] == p.residual_width

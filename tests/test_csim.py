@@ -52,11 +52,14 @@ class Case:
     fields: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-FIVE_BITS = Precision(name="five bits", weight_width=5, activation_width=5, multipliers=True)
+FIVE_BITS = Precision(
+    name="five bits", weight_width=5, activation_width=5, attention_width=5, multipliers=True
+)
 
 CASES = {
     "narrow-8-bit-batch": Case("w8a8", NARROW, batch=2, task=1, fields={"activation": "quick_gelu"}),
     "narrow-16-bit": Case("w16a16", NARROW),
+    "ten-bit-activations": Case("w8a10", NARROW, batch=2, moe={"layers": [1]}, fields={"depth": 2}),
     "single-lane": Case(
         "w8a8",
         SINGLE,
@@ -101,6 +104,8 @@ def test_compiled_code_equals_simulator(name: str, tmp_path: Path, micro_with: C
     build, _ = generate(
         design, tmp_path / "build", BOARD, images, hardware=case.hardware, task=case.task, must_fit=False
     )
+    if case.precision is FIVE_BITS:
+        assert design.scalar("blocks.0.score_shift") < 0, "products of so few bits are shifted left"
     result = run_csim(build.hls)
     assert result.failed == 0, result.mismatches
     assert result.engines["network"] == (case.batch * design.spec.tokens * design.spec.dim, 0)

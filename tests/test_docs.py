@@ -373,7 +373,7 @@ def test_learned_rounding() -> None:
     x, weight, scale = rng.normal(size=(50, 12)) @ rng.normal(size=(12, 12)), rng.normal(size=12), 0.02
     energy = x.T @ x
     energy += rounding_module.DAMPING * np.diag(energy).mean() * np.eye(12)
-    assert f"XᵀX + {rounding_module.DAMPING} × mean(diag(XᵀX)) × I" in PROSE
+    assert f"E += {rounding_module.DAMPING} × mean(diag(E)) × I" in PROSE
     factor = np.linalg.cholesky(np.linalg.inv(energy)).T
     np.testing.assert_allclose(factor.T @ factor @ energy, np.eye(12), atol=1e-8)
     w, q = weight / scale, np.zeros(12)
@@ -381,7 +381,7 @@ def test_learned_rounding() -> None:
         q[k] = min(max(math.floor(w[k] + 0.5), -128), 127)
         w[k + 1 :] -= (w[k] - q[k]) * factor[k, k + 1 :] / factor[k, k]
     assert (q != np.floor(weight / scale + 0.5)).any()
-    learned = rounding_module.round_weights(weight[None], np.array([scale]), 8, x)
+    learned = rounding_module.round_weights(weight[None], np.array([scale]), 8, x.T @ x)
     assert learned[0].tolist() == q.tolist()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,11 @@ from codegen.resources import engine_resources, estimate_resources
 from common.errors import InputError
 from doc_tables import marked_tables, read_page
 from edgemoe.cli import main
+from foreign import m3vit_state, saved, timm_state
+from frontend.options import Options
 from frontend.zoo import find_spec
 from pysim.design import Design
+from pysim.model import Model
 from pysim.network import Network
 from pysim.precision import PRESETS
 from scripts import fit_boards
@@ -326,8 +329,50 @@ def test_wrong_arguments(arguments: list[str], error: str, capsys: pytest.Captur
 def test_wrong_sources(folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     beside = printed(capsys, "fit", folders / "w8a8", "--precision", "w16a16", code=2)
     assert "a Design has its own precision" in beside["error"]
-    assert "holds neither model.toml nor design.toml" in printed(capsys, "fit", tmp_path, code=2)["error"]
+    assert "no checkpoint in this folder" in printed(capsys, "fit", tmp_path, code=2)["error"]
     assert "neither a file nor a name in the zoo" in printed(capsys, "estimate", "vit-tny", code=2)["error"]
+
+
+M3VIT = ("--heads", "2", "--top-k", "2", "--image-size", "8x16")
+
+
+def test_a_checkpoint_is_a_source(
+    micro_with: Callable[..., Model], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only the shape counts: the estimate is that of the Model that `import` makes of it, on the same hardware."""
+    source = saved(tmp_path / "m3vit.pth", m3vit_state(micro_with(task_heads={})), epoch=1)
+    edgemoe.import_model(source, Options(top_k=2, heads=2, image_size=(8, 16))).save(tmp_path / "model")
+    fixed = ("--set", "lanes=8", "--set", "outputs=16", "--set", "token_tile=2", "--set", "attention_rows=4")
+    found = printed(capsys, "estimate", source, *M3VIT, *fixed, "--precision", "w8a8")
+    assert found == printed(capsys, "estimate", tmp_path / "model", *fixed, "--precision", "w8a8")
+    others = ("--heads", "4", *M3VIT[2:])
+    assert found != printed(capsys, "estimate", source, *others, *fixed, "--precision", "w8a8")
+    missing = printed(capsys, "estimate", source, code=2)
+    assert "--heads, --image-size, --top-k needed" in missing["error"]
+
+
+def test_checkpoints_of_vits_and_graphs(
+    micro_with: Callable[..., Model], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vit = micro_with(moe=None, tasks=["classify"])
+    checkpoint = saved(tmp_path / "deit.pth", timm_state(vit))
+    fixed = ("--set", "lanes=8", "--set", "outputs=16", "--set", "attention_rows=4")
+    options = ("--kind", "vit", "--heads", "2", "--image-size", "8x16")
+    cycles = printed(capsys, "estimate", checkpoint, *options, *fixed)["cycles"]
+    edgemoe.export_onnx(vit, tmp_path / "net.onnx")
+    assert printed(capsys, "estimate", tmp_path / "net.onnx", *fixed)["cycles"] == cycles
+    refused = printed(capsys, "estimate", tmp_path / "net.onnx", *options[2:4], *fixed, code=2)
+    assert "--heads does not apply to --kind onnx" in refused["error"]
+    best = printed(capsys, "fit", checkpoint, *options, "--board", "pynq-z2")
+    assert best["cycles"] > cycles
+
+
+@pytest.mark.parametrize("source", ["micro", "model", "w8a8"])
+def test_what_a_source_tells_itself_is_refused(
+    source: str, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = source if source == "micro" else folders / source
+    assert "--heads is for checkpoints" in printed(capsys, "fit", path, "--heads", "2", code=2)["error"]
 
 
 # --- Queues -------------------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ TENSORS = """
     patch.weight 24,48 {w}; patch.bias 24 {b}; patch.multiplier 24 {m}; patch.shift 24 {s}; position 9,24 int32
     blocks.0.norm1.gamma 24 {g}; blocks.0.norm1.beta 24 {b}; epsilon 1 {e}; blocks.0.norm1.shift 1 {s}
     blocks.0.qkv.weight 72,24 {w}; blocks.0.qkv.bias 72 {b}; blocks.0.qkv.multiplier 72 {m}; blocks.0.qkv.shift 72 {s}
-    blocks.0.score_shift 1 {s}; blocks.0.attention_shift 1 {a}
+    blocks.0.score_shift 1 {a}; blocks.0.attention_shift 1 {a}
     blocks.0.proj.weight 24,24 {w}; blocks.0.proj.bias 24 {b}
     blocks.0.proj.multiplier 24 {m}; blocks.0.proj.shift 24 {s}
     blocks.0.norm2.gamma 24 {g}; blocks.0.norm2.beta 24 {b}; blocks.0.norm2.shift 1 {s}
@@ -106,7 +106,7 @@ TENSORS = """
     blocks.0.fc2.weight 24,40 {w}; blocks.0.fc2.bias 24 {b}; blocks.0.fc2.multiplier 24 {m}; blocks.0.fc2.shift 24 {s}
     blocks.1.norm1.gamma 24 {g}; blocks.1.norm1.beta 24 {b}; blocks.1.norm1.shift 1 {s}
     blocks.1.qkv.weight 72,24 {w}; blocks.1.qkv.bias 72 {b}; blocks.1.qkv.multiplier 72 {m}; blocks.1.qkv.shift 72 {s}
-    blocks.1.score_shift 1 {s}; blocks.1.attention_shift 1 {a}
+    blocks.1.score_shift 1 {a}; blocks.1.attention_shift 1 {a}
     blocks.1.proj.weight 24,24 {w}; blocks.1.proj.bias 24 {b}
     blocks.1.proj.multiplier 24 {m}; blocks.1.proj.shift 24 {s}
     blocks.1.norm2.gamma 24 {g}; blocks.1.norm2.beta 24 {b}
@@ -136,6 +136,7 @@ EXACT = {
 TYPES = {
     "w16a16": EXACT | {"w": "int16", "m": "-"},
     "w8a8": EXACT | {"w": "int8", "m": "uint16"},
+    "w8a10": EXACT | {"w": "int8", "m": "uint16"},
     "iccad23": {"w": "int16", "b": "int16", "gb": "int32", "g": "int16", "f": "int32"}
     | dict.fromkeys("mseaz", "-"),
 }

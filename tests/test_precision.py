@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 import edgemoe
@@ -14,6 +15,7 @@ from common.errors import InputError, OverflowRiskError
 from edgemoe.cli import main
 from pysim.model import Model
 from pysim.precision import NAMED, PRESETS, find_precision
+from pysim.program import Attention, of_type
 
 
 def written(folder: Path, text: str) -> str:
@@ -84,12 +86,34 @@ def test_lean_keeps_most_of_the_signal(micro: Model, images: NDArray[np.uint8]) 
     assert full - 6 < lean < full + 3
 
 
-def test_too_narrow_queries_are_refused_with_the_reason(
-    micro: Model, images: NDArray[np.uint8], tmp_path: Path
+@pytest.mark.parametrize("width", [4, 6, 8])
+@pytest.mark.filterwarnings("ignore::common.errors.QuantizationWarning")
+def test_narrow_queries_are_shifted_left(width: int, micro: Model, images: NDArray[np.uint8]) -> None:
+    """Scores keep their unit, 2**-12, however coarse the products are that they are made of."""
+    precision = PRESETS["w16a16"].model_copy(update={"name": "narrow", "attention_width": width})
+    design = edgemoe.quantize(micro, images, precision)
+    (first, *_) = of_type(design.program, Attention)
+    shift = design.scalar(first.score_shift)
+    assert -first.score_lift <= shift < 0
+    assert design.scalar("blocks.1.score_shift") < 0
+    found = edgemoe.simulate(design, images[:1], trace=True).trace
+    query, key = found[first.query.name], found[first.key.name]
+    head = slice(0, first.head_dim)
+    products = query[:, head].astype(np.int64) @ key[:, head].astype(np.int64).T
+    assert_array_equal(found[first.scores.name][0, 0], products * 2**-shift)
+    # A bit more halves the errors.
+    sqnr = edgemoe.compare(micro, design, images).sqnr_db_same_routing
+    assert sqnr > {4: 10, 6: 18, 8: 30}[width]
+
+
+@pytest.mark.parametrize("width", [4, 16])
+def test_queries_that_no_shift_brings_into_range_are_refused(
+    width: int, micro: Model, images: NDArray[np.uint8]
 ) -> None:
-    precision = PRESETS["w8a8"].model_copy(update={"name": "narrow", "attention_width": 4})
-    with pytest.raises(
-        OverflowRiskError, match=r"queries and keys of 4 bits, .* coarser than scores"
-    ) as caught:
-        edgemoe.quantize(micro, images, precision)
-    assert "attention_width" in caught.value.hint
+    weights = dict(micro.weights)
+    name = "blocks.0.attn.qkv.weight"
+    assert name in weights
+    weights[name] = weights[name] * np.float32(2.0**14)
+    precision = PRESETS["w16a16"].model_copy(update={"name": "narrow", "attention_width": width})
+    with pytest.raises(OverflowRiskError, match=rf"fraction bits in {width} bits: scores of them leave"):
+        edgemoe.quantize(Model(micro.spec, weights), images, precision)

@@ -25,7 +25,7 @@ from frontend.zoo import find_spec
 from pysim import tables
 from pysim.activations import ACTIVATIONS
 from pysim.balance import Balance, choose
-from pysim.calibrate import Statistic, calibrate
+from pysim.calibrate import FEW_ROWS, calibrate
 from pysim.datapath import GELU_INPUT, MAX_SHIFT, NORMALIZED, SCORE
 from pysim.design import Design
 from pysim.model import Model, init_model
@@ -33,14 +33,15 @@ from pysim.precision import PRESETS, Precision
 from pysim.quantizer import quantize
 from pysim.rounding import BLOCK, round_weights
 from pysim.scaling import (
-    least_error_range,
-    least_error_scale,
     multiplier_and_shift,
     power_of_two,
     pure_shift,
     round_half_up,
     weight_scales,
+    whole_range,
+    whole_range_scale,
 )
+from pysim.statistic import EXTREME_ROWS, SAMPLED_ROWS, RowCollector, Statistic
 
 pytestmark = pytest.mark.slow
 
@@ -143,56 +144,32 @@ def squared_error(values: FloatArray, scale: float, width: int, zero: int = 0) -
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("width", [4, 6, 8, 11])
-def test_least_error_scale_is_nearly_that_of_brute_force(kind: str, width: int) -> None:
-    values = samples(kind)
-    whole = float(np.abs(values).max()) / (2 ** (width - 1) - 0.5)
-    error = squared_error(values, least_error_scale(values, width), width)
-    best = min(squared_error(values, whole * clip, width) for clip in np.linspace(0.35, 1.0, 1301))
-    # Values that hit their integers exactly reward a scale that no search would meet.
-    assert error <= 1.15 * best + 1e-12 or kind in ("few", "gelu")
-    # The steps of the search are no worse than these.
-    coarse = min(squared_error(values, whole * clip, width) for clip in np.arange(14, 41) / 40)
-    assert error <= coarse * (1 + 1e-9) + 1e-20
-    assert error <= squared_error(values, whole, width) + 1e-20
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("width", [6, 8, 11])
-def test_least_error_range_is_nearly_that_of_brute_force(kind: str, width: int) -> None:
-    values = samples(kind)
-    scale, zero = least_error_range(values, width)
-    assert -(2 ** (width - 1)) <= zero < 2 ** (width - 1)
-    error = squared_error(values, scale, width, zero)
+@pytest.mark.parametrize("width", [4, 8, 10, 16])
+def test_whole_ranges_hold_every_value_and_no_more(kind: str, width: int) -> None:
+    values, top = samples(kind), 2 ** (width - 1) - 1
     low, high = min(values.min(), 0.0), max(values.max(), 2.0**-20)
-    best = math.inf
-    for clip in np.linspace(0.35, 1.0, 1301):
-        step = (clip * high - low) / (2**width - 1)
-        best = min(best, squared_error(values, step, width, round(-(2 ** (width - 1)) - low / step)))
-    assert error <= 1.3 * best + 1e-12 or kind == "few"
+    scale, zero = whole_range(float(values.min()), float(values.max()), width)
+    assert -top - 1 <= zero <= top
+    for end in (low, high):
+        whole = math.floor(end / scale + 0.5) + zero
+        assert abs((min(max(whole, -top - 1), top) - zero) * scale - end) <= 1.01 * scale
+    assert scale == (high - low) / (2 * top + 1)
+    largest = float(np.abs(values).max())
+    assert whole_range_scale(largest, width) * top == pytest.approx(largest)
 
 
 @pytest.mark.parametrize("width", [12, 16, 18])
-def test_wide_integers_are_not_clipped(width: int) -> None:
+def test_wide_weights_are_not_clipped(width: int) -> None:
     values = samples("one outlier")
-    assert least_error_scale(values, width) == 30.0 / (2 ** (width - 1) - 1)
     rows = np.stack([values, -2 * values])
     assert_array_equal(weight_scales(rows, width), np.array([30.0, 60.0]) / (2 ** (width - 1) - 1))
 
 
 def test_scales_of_nothing_are_scales() -> None:
     for width in (8, 16):
-        assert 0 < least_error_scale(np.zeros((3, 4)), width) < math.inf
-        assert 0 < least_error_range(np.zeros((3, 4)), width)[0] < math.inf
+        assert 0 < whole_range_scale(0.0, width) < math.inf
+        assert 0 < whole_range(0.0, 0.0, width)[0] < math.inf
         assert (weight_scales(np.zeros((3, 4)), width) > 0).all()
-
-
-def test_least_error_scale_of_many_samples_sees_every_channel() -> None:
-    values = np.random.default_rng(1).normal(size=(4096, 64)) * np.geomspace(0.1, 10, 64)
-    scale = least_error_scale(values, 8)
-    whole = float(np.abs(values).max()) / 127.5
-    best = min(squared_error(values, whole * clip, 8) for clip in np.arange(14, 41) / 40)
-    assert squared_error(values, scale, 8) <= 1.1 * best
 
 
 @pytest.mark.parametrize("width", [4, 8])
@@ -230,14 +207,14 @@ def output_error(weight: FloatArray, integers: FloatArray, scale: FloatArray, x:
 def test_learned_rounding_has_less_output_error(inputs: int, width: int) -> None:
     weight = np.random.default_rng(inputs).normal(size=(40, inputs))
     scale, x = weight_scales(weight, width), correlated(500, inputs, inputs)
-    learned = output_error(weight, round_weights(weight, scale, width, x), scale, x)
+    learned = output_error(weight, round_weights(weight, scale, width, x.T @ x), scale, x)
     plain = output_error(weight, nearest(weight, scale, width), scale, x)
     assert learned.sum() < 0.5 * plain.sum()
     assert (learned < plain).mean() > 0.8
     # On inputs of the same kind that it has not seen, too.
     unseen = np.concatenate([correlated(500, inputs, inputs), x])[::2]
     assert (
-        output_error(weight, round_weights(weight, scale, width, x[::2]), scale, unseen).sum()
+        output_error(weight, round_weights(weight, scale, width, x[::2].T @ x[::2]), scale, unseen).sum()
         < 0.7 * output_error(weight, nearest(weight, scale, width), scale, unseen).sum()
     )
 
@@ -264,16 +241,16 @@ def test_learned_rounding_is_optimal_integer_by_integer(inputs: int, width: int)
     energy = x.T @ x
     energy += np.eye(inputs) * 0.01 * np.trace(energy) / inputs
     expected = rounded_one_by_one(weight / scale[:, None], energy, width)
-    assert_array_equal(round_weights(weight, scale, width, x), expected)
+    assert_array_equal(round_weights(weight, scale, width, x.T @ x), expected)
 
 
-@pytest.mark.parametrize("x", [None, np.zeros((5, 9)), np.zeros((0, 9)), np.diag(np.full(9, 3.0))])
-def test_rounding_is_to_nearest_where_there_is_nothing_to_learn(x: FloatArray | None) -> None:
+@pytest.mark.parametrize("energy", [None, np.zeros((9, 9)), np.diag(np.full(9, 9.0))])
+def test_rounding_is_to_nearest_where_there_is_nothing_to_learn(energy: FloatArray | None) -> None:
     """No inputs, dead inputs, and inputs that are not correlated."""
     weight = np.random.default_rng(0).normal(size=(11, 9))
     scale = 1.5 * weight_scales(weight, 4)
     scale[3] *= 0.2
-    assert_array_equal(round_weights(weight, scale, 4, x), nearest(weight, scale, 4))
+    assert_array_equal(round_weights(weight, scale, 4, energy), nearest(weight, scale, 4))
     assert nearest(weight, scale, 4)[3].min() == -8
 
 
@@ -285,11 +262,12 @@ def test_ties_go_up() -> None:
 def test_whole_weights_stay_and_arguments_are_left_alone() -> None:
     weight = np.random.default_rng(2).integers(-128, 128, (7, 40)).astype(np.float64)
     x = correlated(100, 40, 4)
-    before = weight.copy(), x.copy()
-    assert_array_equal(round_weights(weight, np.ones(7), 8, x), weight)
-    round_weights(weight + 0.3, np.ones(7), 8, x)
+    energy = x.T @ x
+    before = weight.copy(), energy.copy()
+    assert_array_equal(round_weights(weight, np.ones(7), 8, energy), weight)
+    round_weights(weight + 0.3, np.ones(7), 8, energy)
     assert_array_equal(weight, before[0])
-    assert_array_equal(x, before[1])
+    assert_array_equal(energy, before[1])
 
 
 @pytest.mark.parametrize("width", [4, 8])
@@ -297,11 +275,11 @@ def test_learned_rounding_stays_in_range_and_rows_do_not_mix(width: int) -> None
     weight = np.random.default_rng(6).normal(size=(12, 50))
     scale, x = np.full(12, 0.4 * weight_scales(weight, width).min()), correlated(60, 50, 8)
     x[:, [3, 17, 49]] = 0  # rare inputs have no energy of their own
-    whole = round_weights(weight, scale, width, x)
+    whole = round_weights(weight, scale, width, x.T @ x)
     assert (whole.min(), whole.max()) == (-(2 ** (width - 1)), 2 ** (width - 1) - 1)
     assert_array_equal(whole, np.round(whole))
     for row in range(len(weight)):
-        assert_array_equal(whole[row], round_weights(weight[[row]], scale[[row]], width, x)[0])
+        assert_array_equal(whole[row], round_weights(weight[[row]], scale[[row]], width, x.T @ x)[0])
 
 
 # --- Balance ------------------------------------------------------------------------------------------------
@@ -323,7 +301,7 @@ def test_balance_can_be_undone_and_helps(readers: int) -> None:
     errors = {}
     for name, used in (("with", balance), ("without", Balance.identity(20))):
         moved = (y - used.offset) / used.scale
-        step = least_error_scale(moved, 8)
+        step = whole_range_scale(float(np.abs(moved).max()), 8)
         kept = np.clip(round_half_up(moved / step), -128, 127) * step
         errors[name] = 0.0
         for weight in weights:
@@ -351,6 +329,101 @@ def test_balance_of_dead_channels_is_finite(dead: str) -> None:
     assert (balance.scale > 0).all()
 
 
+# --- Ranges and rows of calibration -------------------------------------------------------------------------
+
+
+def shown(values: FloatArray, batch: int = 1000, **given: Any) -> Statistic:
+    """What calibration keeps of rows that it is shown in batches."""
+    rows = RowCollector(with_moments=True)
+    keys = np.random.default_rng(0).random(len(values))
+    for start in range(0, len(values), batch):
+        part = slice(start, start + batch)
+        each = {name: None if array is None else array[part] for name, array in given.items()}
+        rows.add(values[part], keys[part], each.get("prefix"), each.get("weights"))
+    return rows.result()
+
+
+def test_one_row_of_seventy_deviations_is_held(micro: Model, images: Pixels) -> None:
+    """The row that an even sample misses is the one that counts: DINOv2's class token in a hidden neuron."""
+    rng = np.random.default_rng(11)
+    values = rng.normal(0, 0.2, (4112, 24))
+    values[4100, 5] = 14.0
+    rows = RowCollector(with_moments=False)
+    # The largest key: an even sample will not have it.
+    keys = np.append(rng.random(len(values) - 1), 1.0)
+    keys[[4100, -1]] = keys[[-1, 4100]]
+    rows.add(values, keys, None, None)
+    statistic = rows.result()
+    assert (statistic.samples < 2).all() and statistic.high[5] == 14.0
+    assert (statistic.extremes == values[4100]).all(axis=1).any()
+    scale, zero = whole_range(float(statistic.low.min()), float(statistic.high.max()), 8)
+    assert (127 - zero) * scale >= 14.0 - scale
+    # And so does the balanced range of an operand, whatever the choice.
+    balance = choose(statistic, [rng.normal(size=(16, 24))], 8, 8)
+    moved = statistic.affine(balance.scale, balance.offset)
+    assert 127 * whole_range_scale(moved.largest, 8) >= (14.0 - balance.offset[5]) / balance.scale[5] * (
+        1 - 1e-12
+    )
+
+
+def test_rows_of_prefix_tokens_are_kept() -> None:
+    values = np.random.default_rng(12).normal(size=(4112, 6))
+    prefix = np.arange(4112) % 257 == 0
+    statistic = shown(values, prefix=prefix)
+    kept = {tuple(row) for row in statistic.extremes}
+    assert {tuple(row) for row in values[prefix]} <= kept
+    norms = np.sort((values**2).sum(axis=1))
+    assert np.isin(norms[-EXTREME_ROWS:], (statistic.extremes**2).sum(axis=1)).all()
+    assert len(statistic.samples) == SAMPLED_ROWS
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_moments_are_those_of_all_rows(weighted: bool) -> None:
+    """Far from zero, too: what counts is the spread about the mean."""
+    rng = np.random.default_rng(13)
+    values = rng.normal(size=(2500, 8)) @ rng.normal(size=(8, 8)) + 1000 * rng.normal(size=8)
+    weights = rng.uniform(0.1, 2, 2500) if weighted else None
+    statistic = shown(values, weights=weights)
+    assert statistic.moments is not None
+    expected = np.cov(values.T, aweights=weights, bias=True)
+    assert_allclose(statistic.moments.covariance(), expected, atol=1e-4 * np.abs(expected).max())
+    assert_allclose(statistic.mean, np.average(values, axis=0, weights=weights), rtol=1e-10)
+    assert_array_equal(statistic.low, values.min(axis=0))
+    assert_array_equal(statistic.high, values.max(axis=0))
+
+
+def test_attention_holds_half_of_what_values_allow(micro: Model, images: Pixels) -> None:
+    """Its output is an average of values: another image may bring more of them than calibration's averages were."""
+    design = quantize(micro, images, PRESETS["w8a8"])
+    statistics = calibrate(micro, images, lambda done: None)
+    for layer in range(micro.spec.depth):
+        scale, offset = design.decode(f"blocks.{layer}.attention")
+        own, values = statistics[f"blocks.{layer}.attention"], statistics[f"blocks.{layer}.v"]
+        assert (own.high < values.high).all() and (own.low > values.low).all()
+        assert (127 * scale + offset >= (own.high + values.high) / 2 - 0.01 * scale).all()
+        assert (-127 * scale + offset <= (own.low + values.low) / 2 + 0.01 * scale).all()
+
+
+@pytest.mark.parametrize("preset", ["w16a16", "w8a8"])
+def test_keys_are_centred(micro: Model, images: Pixels, preset: str) -> None:
+    """A large constant in the keys costs nothing: softmax does not see it."""
+    bias = micro.weights["blocks.2.attn.qkv.bias"].copy()
+    bias[24:48] += 40 * np.sign(bias[24:48])
+    model = Model(micro.spec, micro.weights | {"blocks.2.attn.qkv.bias": bias})
+    plain, moved = (quantize(each, images, PRESETS[preset]) for each in (micro, model))
+    assert_array_equal(plain.decode("blocks.2.k")[0], moved.decode("blocks.2.k")[0])
+    assert_allclose(np.abs(moved.decode("blocks.2.k")[1] - plain.decode("blocks.2.k")[1]), 40, rtol=1e-5)
+    runs = [edgemoe.simulate(each, images[:2], trace=True) for each in (plain, moved)]
+    keys = [run.trace["blocks.2.k"] for run in runs]
+    assert np.abs(keys[0] - keys[1]).max() <= 1
+    every = [edgemoe.simulate(moved, images, task, trace=True).trace["blocks.2.k"] for task in range(2)]
+    low, high = np.min(every, axis=(0, 1)), np.max(every, axis=(0, 1))
+    assert (np.abs(low + high) < 0.02 * (high - low)).all()
+    compared = edgemoe.compare(model, moved, images[:2], 0, simulation=runs[1])
+    scores = next(stage for stage in compared.stages if stage.name == "blocks.2.scores")
+    assert scores.sqnr_db > {"w16a16": 60, "w8a8": 25}[preset]
+
+
 # --- A Design read back -------------------------------------------------------------------------------------
 
 READABLE = {
@@ -364,7 +437,7 @@ READABLE = {
 
 @pytest.fixture(scope="module")
 def statistics(micro: Model, images: Pixels) -> dict[str, Statistic]:
-    return calibrate(micro, images, lambda done: None)
+    return calibrate(micro, images, lambda done: None, moments=True)
 
 
 @pytest.fixture(scope="module", params=READABLE)
@@ -383,7 +456,7 @@ def layers_of(model: Model, design: Design) -> Any:
     """Every linear layer: name, index, float weight and bias, operand's tensor and its scale, results' scale
     and offset."""
     spec, tensors = model.spec, design.tensors
-    lsb = design.residual.lsb
+    lsb, learned = design.residual.lsb, design.precision.learned_rounding
     for layer in range(spec.depth):
         block = f"blocks.{layer}"
         parts = [design.decode(f"{block}.{part}") for part in "qkv"]
@@ -402,7 +475,8 @@ def layers_of(model: Model, design: Design) -> Any:
                 model[f"{source}.{part}"][index]
                 for part in ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")
             )
-            yield f"{block}.fc1", index, fc1, fc1_bias, f"{block}.norm2", norm, (GELU_INPUT.lsb, 0.0)
+            given = f"{block}.experts.{index[0]}.input" if moe and learned else f"{block}.norm2"
+            yield f"{block}.fc1", index, fc1, fc1_bias, given, norm, (GELU_INPUT.lsb, 0.0)
             own = tuple(part[index or (0,)] for part in hidden)
             seen = f"{block}.experts.{index[0]}.hidden" if moe else f"{block}.hidden"
             yield f"{block}.fc2", index, fc2, fc2_bias, seen, own, (lsb, 0.0)
@@ -422,9 +496,10 @@ def test_every_layer_means_its_float_layer(
 ) -> None:
     """Balance, scales, zero points, log2(e) and 1/sqrt(head dim) undone, the float layer is left.
 
-    On the mean of its calibrated inputs, exactly but for the rounding of the bias: bias correction sees to it.
+    On the mean of its calibrated inputs (of narrow ones after their rounding), exactly but for the rounding of the
+    bias: bias correction sees to it.
     """
-    nearest_weights = not readable.precision.learned_rounding
+    width, nearest_weights = readable.precision.activation_width, not readable.precision.learned_rounding
     layers = 0
     for name, index, weight, bias, operand, (scale, offset), (unit, zero) in layers_of(micro, readable):
         integers = readable.tensors[f"{name}.weight"][index].astype(np.float64)
@@ -438,11 +513,14 @@ def test_every_layer_means_its_float_layer(
             assert (error <= half * 1.01 + np.abs(weight) * 2.0**-15).all(), name
         # Learned ones stray, but on the whole the layer is there.
         assert np.sqrt((error**2).mean()) < 0.02 * np.abs(weight).max(), name
-        seen = statistics.get(operand)
-        if seen is None or (index and "experts" in operand and seen.rows < 64):
-            continue
+        seen = statistics[operand]
         layers += 1
-        result = (integers @ ((seen.mean - offset) / scale) + whole_bias) * step + zero
+        mean, rounded = (seen.mean - offset) / scale, (seen.samples - offset) / scale
+        if not nearest_weights and width < 12 and "gate" not in name:
+            # Zero points stand in the offset, of which they are a whole number.
+            limits = (-(2 ** (width - 1)), 2 ** (width - 1) - 1)
+            mean = mean + (np.clip(np.floor(rounded + 0.5), *limits) - rounded).mean(axis=0)
+        result = (integers @ mean + whole_bias) * step + zero
         exact = weight @ seen.mean + bias
         tolerance = step + 2.0**-15 * (
             np.abs(meant * scale) @ np.abs((seen.mean - offset) / scale) + np.abs(exact)
@@ -593,7 +671,7 @@ def test_dead_parts_are_quantised(micro: Model, images: Pixels, dead: str, prese
     model = changed(micro, **DEAD[dead])
     design = quantize(model, images, PRESETS[preset])
     compared = edgemoe.compare(model, design, images[:3], 1)
-    assert compared.sqnr_db_same_routing > {"w16a16": 70, "w8a8": 30, "iccad23": 35}[preset]
+    assert compared.sqnr_db_same_routing > {"w16a16": 70, "w8a8": 30, "w8a10": 30, "iccad23": 35}[preset]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -648,7 +726,8 @@ def test_small_values_between_large_weights_keep_their_bits(
     )
     least = edgemoe.compare(micro, quantize(micro, images, PRESETS[preset]), images, 0).sqnr_db_same_routing
     compared = edgemoe.compare(model, quantize(model, images, PRESETS[preset]), images, 0)
-    assert compared.sqnr_db_same_routing > least - 1
+    # A million is no power of two: a scale that is may lose up to a bit of one tensor.
+    assert compared.sqnr_db_same_routing > least - 2
 
 
 def test_a_small_stream_between_ordinary_norms(micro: Model, images: Pixels) -> None:
@@ -749,7 +828,7 @@ def test_an_epsilon_beyond_every_variance_is_refused(micro: Model, images: Pixel
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_experts_never_reached_in_calibration(micro_with: MakeModel, preset: str) -> None:
-    """They take the scales of the layer as a whole, and still work for tokens that come later."""
+    """They are calibrated by the tokens that came next to choosing them, and work for those that come later."""
     model = micro_with({"gate_bias": True, "layers": [1]}, depth=2)
     images = edgemoe.random_images(model, 6)
     weights = {name: tensor.copy() for name, tensor in model.weights.items()}
@@ -759,10 +838,13 @@ def test_experts_never_reached_in_calibration(micro_with: MakeModel, preset: str
     assert run.routing[1].lengths[3] == 0
     if preset == "iccad23":
         return
-    statistic = calibrate(Model(model.spec, weights), images, lambda done: None)["blocks.1.hidden"]
+    statistic = calibrate(Model(model.spec, weights), images, lambda done: None)["blocks.1.experts.3.hidden"]
+    assert statistic.rows >= FEW_ROWS
     scale, offset = (part[3] for part in design.decode("blocks.1.hidden"))
-    if preset == "w8a8":
-        assert (scale, -offset / scale) == pytest.approx(least_error_range(statistic.samples, 8))
+    if preset != "w16a16":
+        ends = float(statistic.low.min()), float(statistic.high.max())
+        width = PRESETS[preset].activation_width
+        assert (scale, -offset / scale) == pytest.approx(whole_range(*ends, width))
     else:
         assert scale == 2.0 ** -power_of_two(statistic.largest, 16)
     # The same integers, behind a gate that has come to like the expert.
@@ -778,7 +860,7 @@ def test_experts_never_reached_in_calibration(micro_with: MakeModel, preset: str
 @pytest.mark.parametrize("preset", PRESETS)
 def test_one_calibration_image(micro: Model, images: Pixels, preset: str) -> None:
     design = quantize(micro, images[:1], PRESETS[preset])
-    least = {"w16a16": 70, "w8a8": 15, "iccad23": 45}[preset]
+    least = {"w16a16": 70, "w8a8": 15, "w8a10": 15, "iccad23": 45}[preset]
     assert edgemoe.compare(micro, design, images, 0).sqnr_db_same_routing > least
 
 
@@ -873,7 +955,7 @@ def test_reports_contain_every_weight_tensor(designs: dict[str, Design], preset:
     assert len(design.reports) == len({(report.name, report.kind) for report in design.reports})
     for name in expected:
         report = reported[name]
-        assert report.width == (16 if preset != "w8a8" or ".gate" in name else 8)
+        assert report.width == (16 if preset not in ("w8a8", "w8a10") or ".gate" in name else 8)
         assert report.low < 0 < report.high
         assert 0 <= report.clipped < 0.02
         assert report.sqnr_db > (30 if report.width == 8 else 50)

@@ -271,7 +271,7 @@ def test_every_shape(micro_with: MakeModel, shape: str, preset: str) -> None:
     assert run.integers.shape == (6, model.spec.tokens, model.spec.dim)
     assert set(run.routing) == model.spec.moe_layers
     compared = edgemoe.compare(model, design, images, task, simulation=run)
-    assert compared.sqnr_db_same_routing > {"w16a16": 65, "w8a8": 30, "iccad23": 35}[preset]
+    assert compared.sqnr_db_same_routing > {"w16a16": 65, "w8a8": 30, "w8a10": 35, "iccad23": 35}[preset]
     for layer in expert_usage(run.routing):
         assert model.spec.moe is not None
         assert sum(layer.tokens) == model.spec.moe.top_k * 6 * model.spec.tokens

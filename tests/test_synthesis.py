@@ -9,6 +9,7 @@ import pytest
 from blank import on_hardware
 from codegen.memories import memories
 from codegen.resources import (
+    RTL_STYLE,
     Resources,
     dsp_by_engine,
     engine_resources,
@@ -87,7 +88,7 @@ def test_every_engine_is_in_one_kernel(preset: str, designs: dict[str, Design]) 
     for name, engines in ENGINES.items():
         parts = kernel_parts(architecture, kernels[name])
         dsp = sum(part.dsp for part in parts.values())
-        assert dsp == sum(dsp_by_engine(architecture)[engine] for engine in engines)
+        assert dsp == sum(dsp_by_engine(architecture, RTL_STYLE)[engine] for engine in engines)
         assert (
             parts["memories"].bram36
             == sum(m.bram18 for m in kernel_memories(architecture, kernels[name])) / 2

@@ -67,6 +67,9 @@ MIXES: Final = (
 NONE: Final = 1 << 60
 """Cycles of what does not fit."""
 
+FEW: Final = 200
+"""Linear engines of which a look at each is no more work than bounds of their resources."""
+
 ENDLESS: Final = 1 << 40
 """More of a resource than any board has."""
 NEAR: Final = 0.02
@@ -294,6 +297,8 @@ class _Width:
         self.widest = max(frames, key=lambda frame: (frame.weight_ports * frame.axi_width, frame.axi_width))
         self.lanes = self.widest.lanes
         self._opened: dict[Frame, _Frame] = {}
+        self._rows: dict[int, Integers] = {}
+        self._routers: dict[Frame, list[int]] = {}
 
     @cached_property
     def outputs_and_tiles(self) -> tuple[Integers, Integers]:
@@ -322,6 +327,16 @@ class _Width:
             found.append(self.search.costs(sizes, ["router"], 1))
         return Costs.joined(found)
 
+    @cached_property
+    def attention_costs(self) -> Reals:
+        """(rows, bounds): the least that attention takes."""
+        return self.attention[1].least(self.search.mixes)
+
+    @cached_property
+    def router_costs(self) -> Reals:
+        """(lanes, bounds): the least that the router takes."""
+        return self.router.least(self.search.mixes)
+
     def opened(self, frame: Frame) -> _Frame:
         """A frame with its arrays, which are kept."""
         if frame not in self._opened:
@@ -331,9 +346,24 @@ class _Width:
     def routers(self, frame: Frame) -> list[int]:
         """Cycles of all routers in a frame, by their lanes."""
         search = self.search
-        return [
-            search.times(search.sizes(frame, router_lanes=lanes)).router() for lanes in search.router_lanes
-        ]
+        if frame not in self._routers:
+            self._routers[frame] = [
+                search.times(search.sizes(frame, router_lanes=lanes)).router()
+                for lanes in search.router_lanes
+            ]
+        return self._routers[frame]
+
+    def rows(self, outputs: int) -> Integers:
+        """Weight rows at which some layer gets other groups, whatever the ports."""
+        if "weight_rows" in self.search.fixed:
+            return np.array([self.search.fixed["weight_rows"]], np.int64)
+        if outputs not in self._rows:
+            sizes = self.search.sizes(self.widest, outputs=outputs)
+            shapes = [sizes.shape(op) for op in self.search.layers.kinds.values()]
+            found = [buffers(int(shape.blocks), int(shape.in_words)) for shape in shapes]
+            rows = np.unique(np.concatenate([*found, [self.least_rows]]))
+            self._rows[outputs] = rows[(rows >= self.least_rows) & (rows <= MOST_WEIGHT_ROWS)]
+        return self._rows[outputs]
 
     @cached_property
     def by_bound(self) -> list[tuple[int, Frame]]:
@@ -361,29 +391,39 @@ class _Frame:
     def __init__(self, width: _Width, frame: Frame) -> None:
         search = width.search
         self.width, self.search, self.frame = width, search, frame
-        plain, mixes = search.sizes(frame), search.mixes
-        self.others = search.costs(plain, OTHERS, 1)
-        self.least_others: Reals = self.others.least(mixes)[0]
-        self.fixed = search.times(plain).fixed()
+        self.fixed = search.times(search.sizes(frame)).fixed()
         # More rows of attention always take fewer cycles, and more of everything else.
-        self.attention_times, attention = width.attention
+        self.attention_times, _ = width.attention
         self.router_times: Integers = np.array(width.routers(frame), np.int64)
-        self.attention_costs: Reals = attention.least(mixes)
-        self.router_costs: Reals = width.router.least(mixes)
-        # Every linear engine, with the least weight buffer.
         outputs, tiles = width.outputs_and_tiles
-        sizes = self._linear(outputs, tiles, width.least_rows)
-        self.least_times: Integers = search.times(sizes).least_linear() + self.fixed
-        self.least_costs: Reals = search.costs(sizes, ["linear"], len(outputs)).least(mixes)
+        # Every linear engine, with the least weight buffer.
+        self._least = self._linear(outputs, tiles, width.least_rows)
+        self.least_times: Integers = search.times(self._least).least_linear() + self.fixed
+
+    # Costs are computed where the times leave anything to look at.
+
+    @cached_property
+    def others(self) -> Costs:
+        """Costs of the engines that no choice within the frame changes."""
+        return self.search.costs(self.search.sizes(self.frame), OTHERS, 1)
+
+    @cached_property
+    def least_others(self) -> Reals:
+        """(bounds,): the least that those take."""
+        return self.others.least(self.search.mixes)[0]
+
+    @cached_property
+    def least_costs(self) -> Reals:
+        """(linear engines, bounds): the least that they take with the least weight buffer."""
+        outputs, _ = self.width.outputs_and_tiles
+        return self.search.costs(self._least, ["linear"], len(outputs)).least(self.search.mixes)
 
     def _rows_within(self, room: Reals, router: int) -> Integers:
         """Number of choices of rows that have room beside one router, in each of some rooms (hardwares, bounds)."""
         columns = range(room.shape[1])
-        left = room - self.router_costs[router]
-        found = [
-            np.searchsorted(self.attention_costs[:, column], left[:, column], side="right")
-            for column in columns
-        ]
+        left = room - self.width.router_costs[router]
+        attention = self.width.attention_costs
+        found = [np.searchsorted(attention[:, column], left[:, column], side="right") for column in columns]
         return np.minimum.reduce(found)
 
     def _least_others(self, room: Reals) -> Integers:
@@ -400,40 +440,34 @@ class _Frame:
 
     def look(self, state: _State) -> None:
         """Look at every hardware of the frame that may be faster than the best."""
-        left = state.room - self.least_others
         bounds = self.least_times + self.router_times.min() + self.attention_times.min()
         near = np.flatnonzero(bounds < state.best)
-        bounds[near] = self.least_times[near] + self._least_others(left - self.least_costs[near])
+        if not len(near):
+            return
+        if len(near) > FEW:
+            left = state.room - self.least_others
+            bounds[near] = self.least_times[near] + self._least_others(left - self.least_costs[near])
         keep = bounds < state.best
         outputs, tiles = (array[keep] for array in self.width.outputs_and_tiles)
         if not len(outputs):
             return
-        choices = {int(each): self._rows(int(each)) for each in np.unique(outputs)}
+        choices = {int(each): self.width.rows(int(each)) for each in np.unique(outputs)}
         counts = [len(choices[int(each)]) for each in outputs]
         rows = np.concatenate([choices[int(each)] for each in outputs])
         outputs, tiles = np.repeat(outputs, counts), np.repeat(tiles, counts)
-        sizes = self._linear(outputs, tiles, rows)
-        times = self.search.times(sizes).linear() + self.fixed
-        costs = self.search.costs(sizes, ["linear"], len(rows))
-        least = costs.least(self.search.mixes)
-        bounds = times + self.router_times.min() + self.attention_times.min()
-        near = np.flatnonzero(bounds < state.best)
-        bounds[near] = times[near] + self._least_others(left - least[near])
-        for engine in near[np.argsort(bounds[near], kind="stable")]:
+        times = self.search.times(self._linear(outputs, tiles, rows)).linear() + self.fixed
+        near = np.flatnonzero(times + self.router_times.min() + self.attention_times.min() < state.best)
+        if not len(near):
+            return
+        outputs, tiles, rows, times = outputs[near], tiles[near], rows[near], times[near]
+        costs = self.search.costs(self._linear(outputs, tiles, rows), ["linear"], len(rows))
+        least, left = costs.least(self.search.mixes), state.room - self.least_others
+        bounds = times + self._least_others(left - least)
+        for engine in np.argsort(bounds, kind="stable"):
             if bounds[engine] >= state.best or state.is_least:
                 return
             room = left - least[engine]
             self._try(state, int(engine), int(times[engine]), room, costs, (outputs, tiles, rows))
-
-    def _rows(self, outputs: int) -> Integers:
-        """Weight rows at which some layer gets other groups."""
-        if "weight_rows" in self.search.fixed:
-            return np.array([self.search.fixed["weight_rows"]], np.int64)
-        sizes = self._linear(np.array([outputs]), np.array([1]), MOST_WEIGHT_ROWS)
-        shapes = [sizes.shape(op) for op in self.search.layers.kinds.values()]
-        found = [buffers(int(np.max(shape.blocks)), int(shape.in_words)) for shape in shapes]
-        rows = np.unique(np.concatenate([*found, [self.width.least_rows]]))
-        return rows[(rows >= self.width.least_rows) & (rows <= MOST_WEIGHT_ROWS)]
 
     def _try(
         self,

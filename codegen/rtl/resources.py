@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from codegen.architecture import Architecture
 from codegen.memories import Memory, Widths, engine_memories, memories, table_memory
-from codegen.resources import CONTROL_FACTOR, Resources, engine_resources, packed_sum_luts
+from codegen.resources import CONTROL_FACTOR, RTL_STYLE, Resources, engine_resources, packed_sum_luts
 from codegen.rtl.kernels.base import Kernel
 from pysim.datapath import (
     ACCUMULATOR_LIMIT,
@@ -87,7 +87,7 @@ def kernel_memories(architecture: Architecture, kernel: Kernel) -> list[Memory]:
 
 def kernel_parts(architecture: Architecture, kernel: Kernel) -> dict[str, Resources]:
     """Resources of a kernel that holds an engine, part by part; their sum is what is expected."""
-    engines = engine_resources(architecture)
+    engines = engine_resources(architecture, RTL_STYLE)
     held = [memory for name in ENGINES[kernel.name] for memory in engine_memories(architecture, name)]
     estimate = sum((engines[name] for name in ENGINES[kernel.name]), Resources())
     shallow = sum(memory.luts for memory in held)

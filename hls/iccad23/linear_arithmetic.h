@@ -34,6 +34,19 @@ inline Dots multiply(const activation_word_t& x, const WeightRow& weights, const
   return dots;
 }
 
+// A sum begins with the bias, and wraps with it.
+typedef accumulator_t sum_t;
+
+inline sum_t first_sum(const Record& record) {
+#pragma HLS inline
+  return record.bias;
+}
+
+inline accumulator_t total_of(sum_t sum, const Record&) {
+#pragma HLS inline
+  return sum;
+}
+
 // A sum is a feature already.
 typedef feature_t result_t;
 

@@ -11,6 +11,9 @@ namespace edgemoe {
 constexpr int PRODUCT_BITS = 2 * ATTENTION_BITS + log2_up(LANES) + log2_up(HEAD_WORDS);
 constexpr int WEIGHTED_BITS = EXPONENTIAL_BITS + ATTENTION_BITS + log2_up(IMAGE_TOKENS) + 1;
 
+// Of a sum of weighted values, once the sum of its weights is between a half and 1.
+constexpr int ALIGNED_BITS = EXPONENTIAL_BITS + ATTENTION_BITS + 1;
+
 // The largest exponential of a row alone is more than a half, so that its sum has its leading one here or
 // above.
 constexpr int LEAST_POSITION = EXPONENTIAL_FRAC - 1;
@@ -82,7 +85,7 @@ inline Product add_products(int word, const Product& before, const attention_wor
 
 inline score_t score_of(const Product& product, const AttentionSettings& settings) {
 #pragma HLS inline
-  return saturate<SCORE_BITS>(round_shift(product, settings.score_shift));
+  return saturate<SCORE_BITS>(round_shift(wide_t(product) << SCORE_LIFT, settings.score_shift));
 }
 
 inline attention_weight_t attention_weight(maximum_t maximum, const Inverse&, score_t score) {
@@ -106,7 +109,7 @@ inline activation_t mixed_value(const weighted_t& weighted, const Inverse& inver
   const shift_t align = inverse.position - LEAST_POSITION;
   const shift_t shift = MANTISSA_FRAC + LEAST_POSITION + settings.attention_shift;
   const weighted_t aligned = round_shift(weighted, align);
-  return saturate<ACTIVATION_BITS>(round_shift(wide_t(aligned) * wide_t(inverse.mantissa), shift));
+  return saturate<ACTIVATION_BITS>(round_shift(mantissa_product<ALIGNED_BITS>(aligned, inverse.mantissa), shift));
 }
 
 }  // namespace edgemoe

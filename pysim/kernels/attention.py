@@ -143,7 +143,7 @@ def attention(
         k: as q.
         v: as q.
         attention_rows: P, rows that share one pass over the keys.
-        score_shift: right shift from products q * k to `SCORE`.
+        score_shift: right shift from products q * k to `SCORE`; a negative one shifts left.
         attention_shift: further right shift from the units of v to those of the output.
         out: format of the output.
         keep_scores: return the scores.
@@ -159,6 +159,7 @@ def attention(
     maxima, sums = np.empty((rows, tokens), np.int64), np.empty((rows, tokens), np.int64)
     output = np.empty((rows, tokens, head_dim), np.int64)
     few = max(1, FEW_SCORES // (heads * tokens**2))
+    left, right = max(-score_shift, 0), max(score_shift, 0)
     for start in range(0, count, few):
         part = slice(start * heads, (start + few) * heads)
         # Under 2**53 for operands of up to 18 bits and heads of up to 2**17 channels: exact in float64.
@@ -167,11 +168,13 @@ def attention(
             for each in (q, k, v)
         )
         products = queries @ keys.transpose(0, 2, 1)
+        if left:
+            products *= 1 << left
         _softmax_rows(
             products.reshape(-1, tokens),
             first,
-            (1 << score_shift) >> 1,
-            score_shift,
+            (1 << right) >> 1,
+            right,
             SCORE.min,
             SCORE.max,
             EXP2_UNIT,

@@ -10,7 +10,7 @@ from codegen.rtl.kernels.softmax import PASS_SOURCE
 from codegen.rtl.kernels.units import EXP2_SOURCES, RECIPROCAL_SOURCES
 from codegen.rtl.streams import Field, IntArray, Register, Stream
 from codegen.rtl.timing import ROUND_LATENCY, SOFTMAX_PASS_LATENCY, UNIT_LATENCY, tree_latency
-from pysim.datapath import EXPONENTIAL
+from pysim.datapath import EXPONENTIAL, score_lift
 
 START_LATENCY = 2
 """Cycles from a head in memory (or the one before out of the pipeline) to its first step."""
@@ -83,6 +83,7 @@ def attention_kernel(architecture: Architecture, *, any_size: bool = False) -> K
             "step_bits": step_bits,
             "address_bits": head_address_bits,
             "words_log2": (words - 1).bit_length(),
+            "score_lift": score_lift(width),
             "weighted_bits": EXPONENTIAL.width + width + tokens.bit_length(),
             "note_places": {
                 "1": 1,
@@ -124,7 +125,9 @@ def call(
 
     parts = {"q": padded(q), "k": padded(k), "v": padded(v)}
     frames = [stream.pack(**{part: values[head] for part, values in parts.items()}) for head in range(heads)]
-    registers = {"score_shift": score_shift, "attention_shift": attention_shift}
+    # As in the weight image: all products are shifted left first.
+    lift = score_lift(stream.fields[0].bits)
+    registers = {"score_shift": score_shift + lift, "attention_shift": attention_shift}
     if any(register.name == "tokens" for register in kernel.registers):
         rows = min(attention_rows, tokens)
         registers |= {
