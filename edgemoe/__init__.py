@@ -312,7 +312,7 @@ def evaluate(
         data: an `.npz` file or a folder of labelled images, as `edgemoe evaluate --data` takes them; or arrays `images`
             (images, channels, H, W) uint8 and `labels`.
         task: name or number of the task.
-        resize: how to make pictures that do not fit the network, fit: `crop`, `stretch` or `pad`.
+        resize: how to make pictures that do not fit the network, fit: `crop`, `stretch`, `pad` or `own`.
         float_too: run the float network, too.
         decoder: what decodes tokens where the task has no linear head: `frontend.decoder.load_decoder`.
         workers: processes of one thread each; 0 is this process. A program that asks for some has its own work under

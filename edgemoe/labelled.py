@@ -61,11 +61,14 @@ def labelled(
             with one folder for each class.
         spec: shape of the network.
         task: its name.
-        resize: how to make pictures that do not fit, fit: `crop`, `stretch` or `pad`; masks stay as they are.
+        resize: how to make pictures that do not fit, fit: `crop`, `stretch` or `pad`, or `own`, the network's own way;
+            masks stay as they are.
 
     Raises:
         InputError: nothing of the kind, or images and labels that do not go together.
     """
+    if resize == "own":
+        resize = spec.fit().method
     if not isinstance(data, str | Path):
         digest = hashlib.sha256(b"".join(np.ascontiguousarray(data[name]).tobytes() for name in sorted(data)))
         return from_arrays(data, spec, task, "data", digest.hexdigest())

@@ -148,6 +148,18 @@ def test_folders_of_classes(micro: Model, images: Pixels, tmp_path: Path) -> Non
     numbered = labelled(tmp_path / "numbered", micro.spec, "semseg")
     assert sorted(numbered.labels(slice(None)).tolist()) == [8, 9, 10]
     assert numbered.classes == ("10", "8", "9")
+    large = np.random.default_rng(1).integers(0, 256, (1, 40, 50, 3), dtype=np.uint8)
+    save_pictures(tmp_path / "large" / "a", large, ["0"])
+    with pytest.raises(InputError, match="expected"):
+        labelled(tmp_path / "large", micro.spec, "semseg").images(slice(1))
+    fitted = {
+        way: labelled(tmp_path / "large", micro.spec, "semseg", resize=way)
+        for way in ("own", "crop", "stretch")
+    }
+    pixels = {way: data.images(slice(1)) for way, data in fitted.items()}
+    np.testing.assert_array_equal(pixels["own"], pixels[micro.spec.fit().method])
+    assert (pixels["crop"] != pixels["stretch"]).any()
+    assert fitted["crop"].identity != fitted["stretch"].identity
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no folders in it"):
         labelled(tmp_path / "empty", micro.spec, "semseg")
