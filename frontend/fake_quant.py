@@ -131,13 +131,6 @@ class FakeLinear(nn.Module):
             self.seen = torch.tensor(True)
 
 
-class FakePatches(FakeLinear):
-    """The patch embedding, whose inputs a Design takes for centred as they are."""
-
-    def _note_mean(self, centred: Tensor) -> None:
-        pass
-
-
 class FakeBlock(nn.Module):
     """One transformer block; parameters stay those of the float network."""
 
@@ -295,7 +288,7 @@ class FakeQuantized(nn.Module):
         self.stream = Grid(residual.width, residual.lsb)
         pixels = Grid(PIXEL_FRAC, 2.0**-PIXEL_FRAC, PIXEL_OFFSET * 2.0**-PIXEL_FRAC)
         (embed,) = of_type(design.program, Embed)
-        self.patch = FakePatches(design, embed.patch, pixels, self.stream)
+        self.patch = FakeLinear(design, embed.patch, pixels, self.stream)
         self.blocks = nn.ModuleList(
             FakeBlock(design, block, self.stream) for block in blocks(design.program).values()
         )
