@@ -53,6 +53,7 @@ def test_capabilities_name_parts() -> None:
     assert packages <= named
 
 
+@pytest.mark.compile  # It starts a program of that name.
 def test_what_is_missing_and_how_to_get_it(programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     add(programs, "g++", "echo 12.2.0")
     add(programs, "vitis_hls", "echo Vitis HLS v2024.2")
