@@ -143,6 +143,7 @@ def test_option_and_configuration(micro_with: MakeModel, tmp_path: Path) -> None
     }
     for name, ours in theirs.items():
         (folder / "config.json").write_text(json.dumps(config | {"hidden_act": name}))
+        assert import_model(folder, said).model.spec.activation == ours
     for other in ("silu", ["gelu"]):
         (folder / "config.json").write_text(json.dumps(config | {"hidden_act": other}))
         with pytest.raises(InputError, match=r"hidden_act is .*, expected one of gelu, "):
