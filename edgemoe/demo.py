@@ -10,6 +10,7 @@ import math
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,8 +171,12 @@ def _run_float(demo: Demo) -> None:
 
 
 def _run_preset(demo: Demo, preset: str, console: Console) -> None:
-    with console.progress(f"{preset}: calibrating") as progress:
+    with console.progress(f"{preset}: calibrating") as progress, warnings.catch_warnings():
+        # They are the Design's, and shown below.
+        warnings.simplefilter("ignore", edgemoe.QuantizationWarning)
         design = edgemoe.quantize(demo.model, demo.calibration, preset, progress=progress)
+    for text in design.warnings:
+        console.note(f"{preset}: {text}")
     demo.designs[preset], demo.runs[preset] = design, []
     for task in demo.tasks:
         with console.progress(f"{preset}: simulating {task}") as progress:

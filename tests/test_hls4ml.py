@@ -179,7 +179,7 @@ def test_bad_arguments(designs: dict[str, Design], make: Any, says: str) -> None
 def test_scores_beyond_the_softmax_units_range_are_warned_about() -> None:
     """Its scores end at 2048, in units of log2."""
     with pytest.warns(
-        QuantizationWarning, match=r"reach 2954 in units of log2, and count as 2048 from there on"
+        QuantizationWarning, match=r"reach 2955 in units of log2, and count as 2048 from there on"
     ):
         SinglePassSoftmax(Format(16, 4))
     SinglePassSoftmax(Format(16, 5))

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from boards.family import FAMILIES
 from codegen.context import table_storage
 from codegen.render import unit_functions
 from codegen.sources import Sources
@@ -65,6 +66,8 @@ def render(folder: Path, *, moe_weights: tuple[str, ...]) -> list[Path]:
     names = {
         **datapath.FORMATS,
         "mantissa_frac": datapath.MANTISSA_FRAC,
+        # hls4ml does not know the part here: the widest slice's ports, which only decide where products are split.
+        "device": FAMILIES["zynq-ultrascale+"],
         "shift_bits": datapath.MAX_SHIFT.bit_length(),
         "softmax_terms_log2": SOFTMAX_TERMS_LOG2,
         "gelu_frac": GELU_FRAC,

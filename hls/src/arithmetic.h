@@ -23,8 +23,9 @@ ap_int<BITS> saturate(wide_t value) {
   return ap_int<BITS>(value > high ? high : value < low ? low : value);
 }
 
-// A product of a number of BITS bits and one of at most FACTOR_BITS. Longer than a DSP slice takes, the former is split
-// where the slice's port ends: a tool left to itself may split at the shorter port, into more.
+// A product of a number of BITS bits and one of at most FACTOR_BITS. Longer than a DSP slice takes, the
+// former is split where the slice's port ends: a tool left to itself may split at the shorter port, into
+// more.
 template <int BITS>
 wide_t slice_product(wide_t value, wide_t factor) {
 #pragma HLS inline
@@ -43,7 +44,8 @@ wide_t slice_product(wide_t value, wide_t factor) {
   return lower + upper * (wide_t(1) << PART_BITS);
 }
 
-// A product with a mantissa, from a half to 1: less the half, which is a shift, it fits the slice's shorter port.
+// A product with a mantissa, from a half to 1: less the half, which is a shift, it fits the slice's shorter
+// port.
 template <int BITS>
 wide_t mantissa_product(wide_t value, mantissa_t mantissa) {
 #pragma HLS inline

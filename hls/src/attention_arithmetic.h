@@ -37,12 +37,14 @@ const RowSoftmax EMPTY_ROW = {0, 1, 0, 0, false};
 
 // First cycle of the next step in which the sum is final; the maximum is in all of them.
 constexpr int SUM_CYCLE = HEAD_WORDS + 2 > ATTENTION_STEP ? HEAD_WORDS + 2 - ATTENTION_STEP : 0;
+static_assert(ATTENTION_STEP >= HEAD_WORDS, "a step reads a head");
 static_assert(ATTENTION_STEP > 3, "the three cycles of a score end before those of the next begin");
 
 // One cycle of a step; the score counts in the one with the last word of a head.
 inline RowSoftmax softmax_cycle(const RowSoftmax& before, int cycle, bool first, score_t score) {
 #pragma HLS inline
-  const int phase = (cycle + ATTENTION_STEP - (HEAD_WORDS - 1)) % ATTENTION_STEP;
+  const int since = cycle - (HEAD_WORDS - 1);
+  const int phase = since < 0 ? since + ATTENTION_STEP : since;
   RowSoftmax row = before;
   if (phase == 0) {
     const SoftmaxRise rise = softmax_rise(first, score, before.maximum);
@@ -109,7 +111,8 @@ inline activation_t mixed_value(const weighted_t& weighted, const Inverse& inver
   const shift_t align = inverse.position - LEAST_POSITION;
   const shift_t shift = MANTISSA_FRAC + LEAST_POSITION + settings.attention_shift;
   const weighted_t aligned = round_shift(weighted, align);
-  return saturate<ACTIVATION_BITS>(round_shift(mantissa_product<ALIGNED_BITS>(aligned, inverse.mantissa), shift));
+  return saturate<ACTIVATION_BITS>(
+      round_shift(mantissa_product<ALIGNED_BITS>(aligned, inverse.mantissa), shift));
 }
 
 }  // namespace edgemoe
