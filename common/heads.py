@@ -94,6 +94,19 @@ def layer_norm(x: FloatArray, weight: FloatArray, bias: FloatArray, epsilon: flo
     return centred / np.sqrt(variance + epsilon) * weight + bias
 
 
+def on_grid(outputs: FloatArray, grid: tuple[int, int]) -> FloatArray:
+    """Outputs of `run_head` with the patches of an image in rows and columns.
+
+    Args:
+        outputs: (images, patches, out_channels), or (images, out_channels), which stays as it is.
+        grid: rows and columns of patches.
+
+    Returns:
+        (images, rows, columns, out_channels), or (images, out_channels).
+    """
+    return outputs.reshape(len(outputs), *grid, -1) if outputs.ndim == 3 else outputs
+
+
 def run_head(
     head: Head, task: str, weights: Mapping[str, NDArray[Any]], tokens: FloatArray
 ) -> FloatArray | None:

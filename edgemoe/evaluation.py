@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
+from common.heads import on_grid
 from edgemoe.chunks import CHUNK_TOKENS, Arrays, Places, join, run_chunks
 from edgemoe.labelled import Labelled
 from pysim import reference
@@ -66,7 +67,7 @@ class Job:
                 f"task {self.task} has no head to decode its tokens with",
                 hint="heads, and decoders, come from the Model folder",
             )
-        return found.reshape(len(found), *spec.grid, -1) if found.ndim == 3 else found
+        return on_grid(found, spec.grid)
 
     def tokens(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
         """Final tokens of images, by network."""

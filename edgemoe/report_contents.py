@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import edgemoe
-from common.reading import read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from pysim.model import Model
 
     Pixels = NDArray[np.uint8]
-
-SENSITIVITY = "sensitivity.json"
-"""File of a Design folder with what each tensor costs alone."""
 
 
 def read_source(source: Path) -> tuple[Design, Built | None]:
@@ -59,8 +55,8 @@ def collect(
         tasks: names of tasks; all where there are none.
         progress: called with tasks done and in total.
     """
-    from codegen.report import Facts, Observation, Sensitivity
-    from pysim.files import validate
+    from codegen.report import Facts, Observation
+    from pysim.sensitivity import read_sensitivity
 
     names = tasks or design.spec.tasks
     observed: list[Observation] = []
@@ -73,7 +69,6 @@ def collect(
         if model is not None:
             comparison = edgemoe.compare(model, design, pixels, name, simulation=simulation)
         observed.append(Observation(name, simulation, comparison))
-    losses = (source / "design" if built else source) / SENSITIVITY
     return Facts(
         title=f"{design.spec.name} in {design.precision.name}"
         + (f" on {built.board.title}" if built else ""),
@@ -82,7 +77,7 @@ def collect(
         built=built,
         observations=observed,
         pixels=pixels,
-        sensitivity=validate(Sensitivity, read_json(losses), losses) if losses.is_file() else None,
+        sensitivity=read_sensitivity(source / "design" if built else source),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import edgemoe
+from common.heads import on_grid
 from common.painting import Painted, difference_panel, image_panel, label_panel, map_panel, side_by_side
 from common.pictures import load_picture
 from pysim.files import new_folder
@@ -64,18 +65,17 @@ def simulated_sheets(
     for run in runs:
         if model.spec.head(run.task).kind == "none":
             continue
-        for number, image in enumerate(pixels):
-            exact = edgemoe.reference(model, pixels[number : number + 1], run.task).tokens
-            integer = run.simulation.tokens[number : number + 1]
-            first, second = (_decoded(model, run.task, tokens) for tokens in (integer, exact))
-            yield f"{number:04}.{run.task}", beside_float(run.task, first, second, image)
+        exact = edgemoe.reference(model, pixels, run.task).tokens
+        both = (_decoded(model, run.task, tokens) for tokens in (run.simulation.tokens, exact))
+        for number, (image, integer, float_) in enumerate(zip(pixels, *both, strict=True)):
+            yield f"{number:04}.{run.task}", beside_float(run.task, integer, float_, image)
 
 
 def _decoded(model: Model, task: str, tokens: FloatArray) -> FloatArray:
-    """Output of a task's head for one image."""
+    """Outputs of a task's head for all images."""
     output = apply_head(model, task, tokens)
     assert output is not None, "tasks without a head are left out"
-    return output[0] if output.ndim == 2 else output[0].reshape(*model.spec.grid, -1)
+    return on_grid(output, model.spec.grid)
 
 
 def run_sheets(manifest: Manifest, runs: Sequence[Run]) -> Iterable[tuple[str, Sequence[Painted]]]:

@@ -132,15 +132,6 @@ class Settings:
         """The error for a value that cannot be honoured."""
         return InputError(f"{self.called(key)} is {shown(self._values[key])}, expected {expected}", hint=hint)
 
-    def object(self, key: str) -> Settings | None:
-        """The object under a key."""
-        value = self.get(key)
-        if value is None:
-            return None
-        if not isinstance(value, dict):
-            raise self.refuse(key, "an object")
-        return Settings(value, self.called(key))
-
     def whole(self, key: str, least: int = 1) -> int | None:
         """A whole number."""
         value = self.get(key)

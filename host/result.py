@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from common.heads import MEANS, run_head
+from common.heads import MEANS, on_grid, run_head
 from host.manifest import Task
 
 
@@ -53,7 +53,7 @@ class Result:
             return None
         output = run_head(self._task.head, self.task, self._weights, self.tokens[None])
         assert output is not None
-        return output[0] if output.ndim == 2 else output[0].reshape(*self._grid, -1)
+        return on_grid(output, self._grid)[0]
 
     @property
     def label(self) -> int:

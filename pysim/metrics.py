@@ -61,13 +61,11 @@ class Metric(ABC):
     Attributes:
         name: as JSON has it.
         title: for people, with the unit.
-        larger_is_better: whether it is.
         interval: which kind of interval it has.
     """
 
     name: str
     title: str
-    larger_is_better = True
     interval = "bootstrap"
 
     @abstractmethod
@@ -196,7 +194,7 @@ class MeanIou(Metric):
 class Rmse(Metric):
     """Root of the mean squared error, in units of the labels; NaN stands for no label."""
 
-    name, title, larger_is_better = "rmse", "RMSE", False
+    name, title = "rmse", "RMSE"
 
     def count(self, outputs: FloatArray, labels: Labels) -> FloatArray:
         """(images, 2): sum of squares, and labelled values: see `Metric`."""

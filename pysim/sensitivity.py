@@ -9,18 +9,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from common.errors import InputError
+from common.reading import read_json
 from pysim import reference
 from pysim.arithmetic import Kind, arithmetic_of
 from pysim.calibrate import hidden_name
 from pysim.datapath import GELU_INPUT, PIXEL_FRAC, PIXEL_OFFSET, SCORE
 from pysim.design import Design
 from pysim.doubts import few_images
+from pysim.files import validate
 from pysim.formats import Format
 from pysim.model import Model
 from pysim.precision import Precision
@@ -42,6 +46,10 @@ FloatArray = NDArray[np.float64]
 Narrow = Callable[[FloatArray], FloatArray]
 
 
+FILE = "sensitivity.json"
+"""File of a Design folder that holds the losses."""
+
+
 @dataclass(frozen=True)
 class Loss:
     """Loss of what is quantised alone.
@@ -58,7 +66,33 @@ class Loss:
     kind: str
     sqnr_db: float
     noise: float
-    equal_choices: float | None
+    equal_choices: float | None = None
+
+
+class Sensitivity(BaseModel):
+    """Losses as a Design folder has them, the largest first.
+
+    Attributes:
+        task: that they were measured on.
+        layers: of each layer.
+        tensors: of each tensor.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    layers: list[Loss]
+    tensors: list[Loss]
+
+
+def read_sensitivity(design: Path) -> Sensitivity | None:
+    """The losses in a Design folder; None where it was quantised without them.
+
+    Raises:
+        InputError: the file holds something else.
+    """
+    path = design / FILE
+    return validate(Sensitivity, read_json(path), path) if path.is_file() else None
 
 
 @dataclass(frozen=True)
@@ -116,7 +150,7 @@ def sensitivity(
 
 
 def losses_json(losses: Iterable[Loss], task: str) -> str:
-    """Content of `sensitivity.json`: layers, then tensors, in the order given."""
+    """Content of `FILE`: layers, then tensors, in the order given."""
     found = [{key: value for key, value in asdict(loss).items() if value is not None} for loss in losses]
     content = {
         "task": task,

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from train_digits import BATCH, CLIP_NORM, LABEL_SMOOTHING, TASKS, batches, cosine
+from train_digits import BATCH, CLIP_NORM, LABEL_SMOOTHING, TASKS, batches, cosine, run_script
 
 import edgemoe
 from common.errors import InputError
@@ -134,13 +134,5 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"wrote {arguments.out}")
 
 
-def main() -> None:
-    """Run the command line."""
-    try:
-        run(parse_arguments())
-    except InputError as error:
-        raise SystemExit(f"error: {error}" + (f" ({error.hint})" if error.hint else "")) from None
-
-
 if __name__ == "__main__":
-    main()
+    run_script(lambda: run(parse_arguments()))

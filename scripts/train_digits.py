@@ -203,13 +203,13 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"wrote {arguments.out}")
 
 
-def main() -> None:
-    """Run the command line."""
+def run_script(run: Callable[[], None]) -> None:
+    """Run a script; what a user did wrong ends it with a sentence."""
     try:
-        run(parse_arguments())
+        run()
     except InputError as error:
         raise SystemExit(f"error: {error}" + (f" ({error.hint})" if error.hint else "")) from None
 
 
 if __name__ == "__main__":
-    main()
+    run_script(lambda: run(parse_arguments()))

@@ -33,6 +33,7 @@ from train_digits import (
     fresh_network,
     make_optimizer,
     make_repeatable,
+    run_script,
     task_loss,
     to_batch,
 )
@@ -197,13 +198,5 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"wrote {arguments.out}")
 
 
-def main() -> None:
-    """Run the command line."""
-    try:
-        run(parse_arguments())
-    except InputError as error:
-        raise SystemExit(f"error: {error}" + (f" ({error.hint})" if error.hint else "")) from None
-
-
 if __name__ == "__main__":
-    main()
+    run_script(lambda: run(parse_arguments()))

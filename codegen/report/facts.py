@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
 
 from boards import Board
+from codegen import original
 from codegen.architecture import Architecture
 from codegen.estimate import Stage
 from codegen.fit import MARGINS
@@ -26,6 +26,8 @@ from codegen.report.drawing import Column, columns
 from codegen.verification import Verification
 from pysim.compare import Comparison, StageError
 from pysim.design import Design
+from pysim.program import Attention, Value, of_type, values
+from pysim.sensitivity import Sensitivity
 from pysim.simulator import Simulation
 
 BINS = 64
@@ -60,28 +62,6 @@ class Observation:
     comparison: Comparison | None
 
 
-class Loss(BaseModel):
-    """Loss of a tensor or a layer that is quantised alone: an entry of `sensitivity.json`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    kind: str
-    sqnr_db: float
-    noise: float
-    equal_choices: float | None
-
-
-class Sensitivity(BaseModel):
-    """A Design's `sensitivity.json`, as `quantize --sensitivity` writes it: largest losses first."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    task: str
-    layers: list[Loss]
-    tensors: list[Loss]
-
-
 @dataclass(frozen=True)
 class Rival:
     """A published accelerator of M3ViT-tiny.
@@ -104,9 +84,17 @@ class Rival:
 
 
 def rivals() -> list[Rival]:
-    """The published accelerators of `rivals.toml`."""
+    """The original, and the published accelerators of `rivals.toml`."""
+    first = Rival(
+        name="Edge-MoE",
+        board="ZCU102",
+        clock_mhz=original.CLOCK_MHZ,
+        precision="16-bit weights, 32-bit features",
+        ms=original.PUBLISHED_MS,
+        source="Sarkar et al., ICCAD 2023, arXiv 2305.18691",
+    )
     data = tomllib.loads((files(__package__) / "rivals.toml").read_text())
-    return [Rival(**each) for each in data["rival"]]
+    return [first, *(Rival(**each) for each in data["rival"])]
 
 
 @dataclass(frozen=True)
@@ -162,7 +150,7 @@ class Facts:
     @cached_property
     def stages(self) -> list[dict[str, Any]]:
         """Every traced tensor of every task: range, error, histogram."""
-        return [row for each in self.observations for row in stage_rows(each)]
+        return [row for each in self.observations for row in stage_rows(each, self.design)]
 
     @property
     def routing(self) -> list[dict[str, Any]]:
@@ -186,13 +174,16 @@ class Facts:
     @property
     def attention(self) -> list[dict[str, Any]]:
         """Every attention layer of every task: the share of a picture's looks that each patch gets, head by head."""
-        rows = []
-        for each in self.observations:
-            for name, scores in each.simulation.real.items():
-                if name.endswith(".scores"):
-                    layer = int(name.split(".")[1])
-                    rows.append({"task": each.task, "layer": layer, "heads": self._looks(scores[:PICTURES])})
-        return rows
+        layers = of_type(self.design.program, Attention)
+        return [
+            {
+                "task": each.task,
+                "layer": op.layer,
+                "heads": self._looks(each.simulation.real[op.scores.name][:PICTURES]),
+            }
+            for each in self.observations
+            for op in layers
+        ]
 
     def _looks(self, scores: NDArray[np.float64]) -> list[list[list[int]]]:
         """Attention (images, heads, patches) of the first token or of all, in 255ths of a head's largest."""
@@ -265,25 +256,25 @@ def data_url(image: Pixels) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def stage_rows(observation: Observation) -> list[dict[str, Any]]:
+def stage_rows(observation: Observation, design: Design) -> list[dict[str, Any]]:
     """The traced tensors of one task, in order."""
     comparison = observation.comparison
     errors = {error.name: error for error in comparison.stages} if comparison is not None else {}
+    traced = observation.simulation.real
     return [
-        _stage_row(observation.task, name, real, errors.get(name))
-        for name, real in observation.simulation.real.items()
+        {"task": observation.task} | _stage_row(value, traced[name], errors.get(name))
+        for name, value in values(design.program).items()
+        if name in traced
     ]
 
 
-def _stage_row(task: str, name: str, real: NDArray[np.float64], error: StageError | None) -> dict[str, Any]:
+def _stage_row(value: Value, real: NDArray[np.float64], error: StageError | None) -> dict[str, Any]:
     low, high = (float(real.min()), float(real.max())) if real.size else (0.0, 0.0)
     counts, _ = np.histogram(real, BINS, (low, high if high > low else low + 1))
-    layer, part = (name.split(".")[1], name.split(".")[2]) if name.startswith("blocks.") else ("", name)
     return {
-        "task": task,
-        "name": name,
-        "layer": int(layer) if layer else None,
-        "part": part,
+        "name": value.name,
+        "layer": value.layer,
+        "part": value.part,
         "low": low,
         "high": high,
         "sqnr_db": error.sqnr_db if error is not None else None,

@@ -10,11 +10,13 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from codegen import original
 from codegen.estimate import part_totals
 from codegen.report.drawing import BOX_HEIGHT, BOX_WIDTH, MARGIN
-from codegen.report.facts import PICTURES, Built, Facts, Loss
+from codegen.report.facts import PICTURES, Built, Facts
 from pysim.extras import require
 from pysim.program import macs
+from pysim.sensitivity import Loss
 
 _TEMPLATES = files(__package__) / "templates"
 
@@ -199,7 +201,7 @@ def _cards(built: Built) -> list[Card]:
 
 def _compared(facts: Facts, built: Built) -> Rows:
     """Our figure and the published ones; nothing for another network than theirs."""
-    if not facts.design.spec.name.startswith("m3vit-tiny"):
+    if not original.describes(facts.design.spec):
         return []
     ours = (
         "edgemoe",

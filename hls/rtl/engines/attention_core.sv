@@ -198,121 +198,80 @@ module edgemoe_attention_core #(
     end
 
   // What the later stages must know of a cycle.
-  localparam int NOTE_BITS = 5 + WORD_BITS + KEY_BITS;
-  logic [NOTE_BITS-1:0] note;
+  typedef struct packed {
+    logic reads;
+    logic last_word;
+    logic has_slot;
+    logic enters;
+    logic leaves;
+    logic [WORD_BITS-1:0] word;
+    logic [KEY_BITS-1:0] key;
+  } note_t;
+  note_t note;
   assign note = {reads, last_word, has_slot, enters, leaves, WORD_BITS'(cycle), key};
 
-  logic reads_at_1;
-  logic last_word_at_1;
-  logic has_slot_at_1;
-  logic enters_at_1;
-  logic leaves_at_1;
-  logic [WORD_BITS-1:0] word_at_1;
-  logic [KEY_BITS-1:0] key_at_1;
-
-  edgemoe_delay #(.WIDTH(NOTE_BITS), .CYCLES(READ)) note_1 (
+  note_t at_1;
+  edgemoe_delay #(.WIDTH($bits(note_t)), .CYCLES(READ)) note_1 (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(note),
-      .out({reads_at_1, last_word_at_1, has_slot_at_1, enters_at_1, leaves_at_1, word_at_1, key_at_1})
+      .out(at_1)
   );
-  wire unused_1 = &{1'b0, reads_at_1, last_word_at_1, has_slot_at_1, enters_at_1, leaves_at_1, word_at_1, key_at_1};
+  wire unused_1 = &{1'b0, at_1};
 
-  logic reads_at_dot;
-  logic last_word_at_dot;
-  logic has_slot_at_dot;
-  logic enters_at_dot;
-  logic leaves_at_dot;
-  logic [WORD_BITS-1:0] word_at_dot;
-  logic [KEY_BITS-1:0] key_at_dot;
-
-  edgemoe_delay #(.WIDTH(NOTE_BITS), .CYCLES(DOT)) note_dot (
+  note_t at_dot;
+  edgemoe_delay #(.WIDTH($bits(note_t)), .CYCLES(DOT)) note_dot (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(note),
-      .out({reads_at_dot, last_word_at_dot, has_slot_at_dot, enters_at_dot, leaves_at_dot, word_at_dot, key_at_dot})
+      .out(at_dot)
   );
-  wire unused_dot = &{1'b0, reads_at_dot, last_word_at_dot, has_slot_at_dot, enters_at_dot, leaves_at_dot, word_at_dot, key_at_dot};
+  wire unused_dot = &{1'b0, at_dot};
 
-  logic reads_at_score;
-  logic last_word_at_score;
-  logic has_slot_at_score;
-  logic enters_at_score;
-  logic leaves_at_score;
-  logic [WORD_BITS-1:0] word_at_score;
-  logic [KEY_BITS-1:0] key_at_score;
-
-  edgemoe_delay #(.WIDTH(NOTE_BITS), .CYCLES(SCORE)) note_score (
+  note_t at_score;
+  edgemoe_delay #(.WIDTH($bits(note_t)), .CYCLES(SCORE)) note_score (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(note),
-      .out({reads_at_score, last_word_at_score, has_slot_at_score, enters_at_score, leaves_at_score, word_at_score, key_at_score})
+      .out(at_score)
   );
-  wire unused_score = &{1'b0, reads_at_score, last_word_at_score, has_slot_at_score, enters_at_score, leaves_at_score, word_at_score, key_at_score};
+  wire unused_score = &{1'b0, at_score};
 
-  logic reads_at_turn;
-  logic last_word_at_turn;
-  logic has_slot_at_turn;
-  logic enters_at_turn;
-  logic leaves_at_turn;
-  logic [WORD_BITS-1:0] word_at_turn;
-  logic [KEY_BITS-1:0] key_at_turn;
-
-  edgemoe_delay #(.WIDTH(NOTE_BITS), .CYCLES(DISTANCE)) note_turn (
+  note_t at_turn;
+  edgemoe_delay #(.WIDTH($bits(note_t)), .CYCLES(DISTANCE)) note_turn (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(note),
-      .out({reads_at_turn, last_word_at_turn, has_slot_at_turn, enters_at_turn, leaves_at_turn, word_at_turn, key_at_turn})
+      .out(at_turn)
   );
-  wire unused_turn = &{1'b0, reads_at_turn, last_word_at_turn, has_slot_at_turn, enters_at_turn, leaves_at_turn, word_at_turn, key_at_turn};
+  wire unused_turn = &{1'b0, at_turn};
 
-  logic reads_at_start;
-  logic last_word_at_start;
-  logic has_slot_at_start;
-  logic enters_at_start;
-  logic leaves_at_start;
-  logic [WORD_BITS-1:0] word_at_start;
-  logic [KEY_BITS-1:0] key_at_start;
-
-  edgemoe_delay #(.WIDTH(NOTE_BITS), .CYCLES(DISTANCE + 1)) note_start (
+  note_t at_start;
+  edgemoe_delay #(.WIDTH($bits(note_t)), .CYCLES(DISTANCE + 1)) note_start (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(note),
-      .out({reads_at_start, last_word_at_start, has_slot_at_start, enters_at_start, leaves_at_start, word_at_start, key_at_start})
+      .out(at_start)
   );
-  wire unused_start = &{1'b0, reads_at_start, last_word_at_start, has_slot_at_start, enters_at_start, leaves_at_start, word_at_start, key_at_start};
+  wire unused_start = &{1'b0, at_start};
 
-  logic reads_at_weight;
-  logic last_word_at_weight;
-  logic has_slot_at_weight;
-  logic enters_at_weight;
-  logic leaves_at_weight;
-  logic [WORD_BITS-1:0] word_at_weight;
-  logic [KEY_BITS-1:0] key_at_weight;
-
-  edgemoe_delay #(.WIDTH(NOTE_BITS), .CYCLES(DISTANCE + WEIGHT)) note_weight (
+  note_t at_weight;
+  edgemoe_delay #(.WIDTH($bits(note_t)), .CYCLES(DISTANCE + WEIGHT)) note_weight (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(note),
-      .out({reads_at_weight, last_word_at_weight, has_slot_at_weight, enters_at_weight, leaves_at_weight, word_at_weight, key_at_weight})
+      .out(at_weight)
   );
-  wire unused_weight = &{1'b0, reads_at_weight, last_word_at_weight, has_slot_at_weight, enters_at_weight, leaves_at_weight, word_at_weight, key_at_weight};
+  wire unused_weight = &{1'b0, at_weight};
 
-  logic reads_at_sum;
-  logic last_word_at_sum;
-  logic has_slot_at_sum;
-  logic enters_at_sum;
-  logic leaves_at_sum;
-  logic [WORD_BITS-1:0] word_at_sum;
-  logic [KEY_BITS-1:0] key_at_sum;
-
-  edgemoe_delay #(.WIDTH(NOTE_BITS), .CYCLES(DISTANCE + WEIGHT + 1)) note_sum (
+  note_t at_sum;
+  edgemoe_delay #(.WIDTH($bits(note_t)), .CYCLES(DISTANCE + WEIGHT + 1)) note_sum (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(note),
-      .out({reads_at_sum, last_word_at_sum, has_slot_at_sum, enters_at_sum, leaves_at_sum, word_at_sum, key_at_sum})
+      .out(at_sum)
   );
-  wire unused_sum = &{1'b0, reads_at_sum, last_word_at_sum, has_slot_at_sum, enters_at_sum, leaves_at_sum, word_at_sum, key_at_sum};
+  wire unused_sum = &{1'b0, at_sum};
 
   // ---- First turn: scores, one step a key, all rows at once.
 
@@ -351,12 +310,12 @@ module edgemoe_attention_core #(
     logic [LANES*Q_BITS-1:0] query[2**WORD_BITS];
     logic [LANES*Q_BITS-1:0] q_2;
     logic here_1;
-    assign here_1 = enters_at_1 && reads_at_1 && key_at_1 == SLOT;
+    assign here_1 = at_1.enters && at_1.reads && at_1.key == SLOT;
 
     always_ff @(posedge ap_clk)
       if (ce) begin
-        if (here_1) query[word_at_1] <= q;
-        q_2 <= here_1 ? q : query[word_at_1];
+        if (here_1) query[at_1.word] <= q;
+        q_2 <= here_1 ? q : query[at_1.word];
       end
 
     // Its product with the key, word by word.
@@ -380,7 +339,7 @@ module edgemoe_attention_core #(
     );
 
     always_ff @(posedge ap_clk)
-      if (ce && reads_at_dot) product <= (word_at_dot == '0 ? '0 : product) + PRODUCT_BITS'(dot);
+      if (ce && at_dot.reads) product <= (at_dot.word == '0 ? '0 : product) + PRODUCT_BITS'(dot);
 
     edgemoe_round_saturate #(.VALUE_BITS(PRODUCT_BITS + SCORE_LIFT), .OUT_BITS(SCORE_BITS)) round_score (
         .ap_clk(ap_clk),
@@ -398,7 +357,7 @@ module edgemoe_attention_core #(
     logic pass_valid;
     logic pass_last;
     logic unused_pass_busy;
-    assign row_ends = key_at_score == (slot == 0 ? token_count - 1'b1 : SLOT - 1'b1);
+    assign row_ends = at_score.key == (slot == 0 ? token_count - 1'b1 : SLOT - 1'b1);
 
     edgemoe_softmax_pass #(
         .SCORE_BITS(SCORE_BITS),
@@ -412,8 +371,8 @@ module edgemoe_attention_core #(
         .ap_rst_n(ap_rst_n),
         .ce(ce),
         .score(score),
-        .valid(reads_at_score && last_word_at_score),
-        .first(key_at_score == SLOT),
+        .valid(at_score.reads && at_score.last_word),
+        .first(at_score.key == SLOT),
         .last(row_ends),
         .maximum(maximum),
         .sum(sum),
@@ -445,8 +404,8 @@ module edgemoe_attention_core #(
 
     always_ff @(posedge ap_clk)
       if (ce) begin
-        old_score <= scores[key_at_turn[SCORE_ADDRESS_BITS-1:0]];
-        if (reads_at_turn && last_word_at_turn) scores[key_at_turn[SCORE_ADDRESS_BITS-1:0]] <= new_score;
+        old_score <= scores[at_turn.key[SCORE_ADDRESS_BITS-1:0]];
+        if (at_turn.reads && at_turn.last_word) scores[at_turn.key[SCORE_ADDRESS_BITS-1:0]] <= new_score;
       end
 
     // The weight of the key, the same for all words of its value.
@@ -468,8 +427,8 @@ module edgemoe_attention_core #(
 
     always_ff @(posedge ap_clk)
       if (ce) begin
-        so_far <= weighted[word_at_weight];
-        if (reads_at_sum) weighted[word_at_sum] <= summed;
+        so_far <= weighted[at_weight.word];
+        if (at_sum.reads) weighted[at_sum.word] <= summed;
       end
 
     for (genvar lane = 0; lane < LANES; lane++) begin : g_weigh
@@ -477,14 +436,14 @@ module edgemoe_attention_core #(
       always_ff @(posedge ap_clk)
         if (ce) part <= $signed({1'b0, weight}) * $signed(value[lane*Q_BITS+:Q_BITS]);
       assign summed[lane*WEIGHTED_BITS+:WEIGHTED_BITS] =
-          (key_at_sum == SLOT ? '0 : so_far[lane*WEIGHTED_BITS+:WEIGHTED_BITS]) + WEIGHTED_BITS'(part);
+          (at_sum.key == SLOT ? '0 : so_far[lane*WEIGHTED_BITS+:WEIGHTED_BITS]) + WEIGHTED_BITS'(part);
     end
 
     // The sum is needed once more, when the row leaves.
     logic [SUM_BITS-1:0] held_sum;
 
     always_ff @(posedge ap_clk)
-      if (ce && reads_at_start && word_at_start == '0 && key_at_start == SLOT) held_sum <= row_sum;
+      if (ce && at_start.reads && at_start.word == '0 && at_start.key == SLOT) held_sum <= row_sum;
 
     assign slot_weighted[slot] = so_far;
     assign slot_sum[slot] = held_sum;
@@ -502,9 +461,9 @@ module edgemoe_attention_core #(
 
   always_ff @(posedge ap_clk)
     if (ce) begin
-      if (reads_at_start && word_at_start == '0 && has_slot_at_start)
-        leaving_sum <= slot_sum[key_at_start[SLOT_BITS-1:0]];
-      leaving <= slot_weighted[key_at_sum[SLOT_BITS-1:0]];
+      if (at_start.reads && at_start.word == '0 && at_start.has_slot)
+        leaving_sum <= slot_sum[at_start.key[SLOT_BITS-1:0]];
+      leaving <= slot_weighted[at_sum.key[SLOT_BITS-1:0]];
     end
 
   edgemoe_reciprocal_unit reciprocal (
