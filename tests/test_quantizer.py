@@ -26,6 +26,7 @@ from common.errors import InputError, OverflowRiskError
 from edgemoe.cli import main
 from frontend.zoo import find_spec
 from pysim import clipping, quantizer, reference, tables
+from pysim import statistic as calibrated_rows
 from pysim.activations import ACTIVATIONS
 from pysim.balance import Balance, choose
 from pysim.calibrate import FEW_ROWS, calibrate
@@ -34,6 +35,7 @@ from pysim.datapath import GELU_INPUT, MAX_SHIFT, NORMALIZED, SCORE
 from pysim.design import Design
 from pysim.model import Model, init_model
 from pysim.precision import PRESETS, Precision
+from pysim.program import Linear, of_type
 from pysim.quantizer import quantize
 from pysim.rounding import BLOCK, DAMPING, round_weights
 from pysim.scaling import (
@@ -361,7 +363,8 @@ def test_one_row_of_seventy_deviations_is_held(micro: Model, images: Pixels) -> 
     statistic = rows.result()
     assert (statistic.samples < 2).all() and statistic.high[5] == 14.0
     assert (statistic.extremes == values[4100]).all(axis=1).any()
-    scale, zero = whole_range(float(statistic.low.min()), float(statistic.high.max()), 8)
+    assert statistic.extent == (values.min(), 14.0)
+    scale, zero = whole_range(*statistic.extent, 8)
     assert (127 - zero) * scale >= 14.0 - scale
     # And so does the balanced range of an operand, whatever the choice.
     balance = choose(statistic, [rng.normal(size=(16, 24))], 8, 8)
@@ -369,6 +372,31 @@ def test_one_row_of_seventy_deviations_is_held(micro: Model, images: Pixels) -> 
     assert 127 * whole_range_scale(moved.largest, 8) >= (14.0 - balance.offset[5]) / balance.scale[5] * (
         1 - 1e-12
     )
+
+
+def test_designs_hold_what_their_samples_miss(
+    micro: Model, images: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrated_rows, "SAMPLED_ROWS", 2)
+    monkeypatch.setattr(calibrated_rows, "EXTREME_ROWS", 1)
+    design = quantize(micro, images, PRESETS["w8a10"])
+    hidden = {
+        op.output.name: op.output.format
+        for op in of_type(design.program, Linear)
+        if op.activation is not None
+    }
+    largest = dict.fromkeys(hidden, 0.0)
+
+    def tap(name: str, value: FloatArray) -> None:
+        if name in hidden:
+            largest[name] = max(largest[name], float(value.max()))
+
+    for task in range(len(micro.spec.tasks)):
+        reference.run(micro, images, task, tap=tap)
+    for name, fmt in hidden.items():
+        scale, offset = design.decode(name)
+        assert (fmt.max * scale + offset >= largest[name] - scale).all(), name
+    assert hidden
 
 
 def test_rows_of_prefix_tokens_are_kept() -> None:
