@@ -211,7 +211,7 @@ module edgemoe_attention_core #(
   assign note = {reads, last_word, has_slot, enters, leaves, WORD_BITS'(cycle), key};
 
   note_t at_1;
-  edgemoe_delay #(.WIDTH($bits(note_t)), .CYCLES(READ)) note_1 (
+  edgemoe_delay #(.WIDTH($bits(note)), .CYCLES(READ)) note_1 (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(note),
@@ -220,7 +220,7 @@ module edgemoe_attention_core #(
   wire unused_1 = &{1'b0, at_1};
 
   note_t at_dot;
-  edgemoe_delay #(.WIDTH($bits(note_t)), .CYCLES(DOT)) note_dot (
+  edgemoe_delay #(.WIDTH($bits(note)), .CYCLES(DOT)) note_dot (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(note),
@@ -229,7 +229,7 @@ module edgemoe_attention_core #(
   wire unused_dot = &{1'b0, at_dot};
 
   note_t at_score;
-  edgemoe_delay #(.WIDTH($bits(note_t)), .CYCLES(SCORE)) note_score (
+  edgemoe_delay #(.WIDTH($bits(note)), .CYCLES(SCORE)) note_score (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(note),
@@ -238,7 +238,7 @@ module edgemoe_attention_core #(
   wire unused_score = &{1'b0, at_score};
 
   note_t at_turn;
-  edgemoe_delay #(.WIDTH($bits(note_t)), .CYCLES(DISTANCE)) note_turn (
+  edgemoe_delay #(.WIDTH($bits(note)), .CYCLES(DISTANCE)) note_turn (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(note),
@@ -247,7 +247,7 @@ module edgemoe_attention_core #(
   wire unused_turn = &{1'b0, at_turn};
 
   note_t at_start;
-  edgemoe_delay #(.WIDTH($bits(note_t)), .CYCLES(DISTANCE + 1)) note_start (
+  edgemoe_delay #(.WIDTH($bits(note)), .CYCLES(DISTANCE + 1)) note_start (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(note),
@@ -256,7 +256,7 @@ module edgemoe_attention_core #(
   wire unused_start = &{1'b0, at_start};
 
   note_t at_weight;
-  edgemoe_delay #(.WIDTH($bits(note_t)), .CYCLES(DISTANCE + WEIGHT)) note_weight (
+  edgemoe_delay #(.WIDTH($bits(note)), .CYCLES(DISTANCE + WEIGHT)) note_weight (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(note),
@@ -265,7 +265,7 @@ module edgemoe_attention_core #(
   wire unused_weight = &{1'b0, at_weight};
 
   note_t at_sum;
-  edgemoe_delay #(.WIDTH($bits(note_t)), .CYCLES(DISTANCE + WEIGHT + 1)) note_sum (
+  edgemoe_delay #(.WIDTH($bits(note)), .CYCLES(DISTANCE + WEIGHT + 1)) note_sum (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(note),
