@@ -67,6 +67,7 @@ from pysim.scaling import (
     whole_range_scale,
 )
 from pysim.statistic import Statistic, merge
+from pysim.threads import one_blas_thread
 
 FloatArray = NDArray[np.float64]
 
@@ -113,12 +114,13 @@ def quantize(
         if progress:
             progress(done, runs + depth)
 
-    statistics = calibrate(model, images, report, moments=precision.learned_rounding)
-    for name, clip in clips(model, precision, images, statistics).items():
-        statistics[name] = replace(statistics[name], clip=clip)
-    run = _QUANTIZERS[arithmetic_of(precision)]
-    design = run(model, precision, attention_rows, statistics, lambda layers: report(runs + layers))
-    findings = examine(model, design, images)
+    with one_blas_thread():
+        statistics = calibrate(model, images, report, moments=precision.learned_rounding)
+        for name, clip in clips(model, precision, images, statistics).items():
+            statistics[name] = replace(statistics[name], clip=clip)
+        run = _QUANTIZERS[arithmetic_of(precision)]
+        design = run(model, precision, attention_rows, statistics, lambda layers: report(runs + layers))
+        findings = examine(model, design, images)
     return design.with_findings(findings.warnings, findings.agreement)
 
 
