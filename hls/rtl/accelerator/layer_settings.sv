@@ -1,8 +1,8 @@
 // Scalar settings of two layers, an even and an odd one, and the values that a job needs of them.
 //
 // Settings are 32-bit numbers side by side in the beats of the weight image; each beat is put down a number a cycle. An engine
-// shows the job that it is offered: one or more cycles later `*_ready` says that the values are those of that job, until
-// `*_taken`. A layer that is not here, or no longer, is never ready. A job of no layer is ready with any values.
+// shows its job: one or more cycles later `*_ready` says that the values are those of that job. They stay until `*_taken`, as long as
+// the job is shown. A layer that is not here, or no longer, is never ready. A job of no layer is ready with any values.
 module edgemoe_layer_settings
   import edgemoe_job_pkg::*;
 #(
@@ -180,18 +180,23 @@ module edgemoe_layer_settings
 
 `ifndef SYNTHESIS
   initial assert (GATE_SHIFT < SETTINGS && MULTIPLIER_BITS <= STORED && HIDDEN_BITS <= STORED);
+  // From `ready` to `taken` nobody's values are written over.
+  logic norm_held;
+  logic attention_held;
+  logic linear_held;
+  always_ff @(posedge ap_clk)
+    if (!ap_rst_n || restart) {norm_held, attention_held, linear_held} <= '0;
+    else begin
+      norm_held <= (norm_held || (norm_valid && norm_ready)) && !norm_taken;
+      attention_held <= (attention_held || (attention_valid && attention_ready)) && !attention_taken;
+      linear_held <= (linear_held || (linear_valid && linear_ready)) && !linear_taken;
+    end
   always_ff @(posedge ap_clk)
     if (ap_rst_n && !restart) begin
       if (beat_valid) assert (beat_ready);
-      if (norm_taken) assert (norm_valid && norm_ready);
-      if (attention_taken) assert (attention_valid && attention_ready);
-      if (linear_taken) assert (linear_valid && linear_ready);
-      // Nobody needs what is overwritten.
-      if (beat_valid && beat_first) begin
-        if (norm_valid) assert (norm_job.layer == NO_LAYER || norm_job.layer + 16'd2 != beat_layer);
-        if (attention_valid) assert (attention_job.layer == NO_LAYER || attention_job.layer + 16'd2 != beat_layer);
-        if (linear_valid) assert (linear_job.layer == NO_LAYER || linear_job.layer + 16'd2 != beat_layer);
-      end
+      if (norm_held && beat_valid) assert (norm_job.layer == NO_LAYER || norm_job.layer[0] != beat_layer[0]);
+      if (attention_held && beat_valid) assert (attention_job.layer == NO_LAYER || attention_job.layer[0] != beat_layer[0]);
+      if (linear_held && beat_valid) assert (linear_job.layer == NO_LAYER || linear_job.layer[0] != beat_layer[0]);
     end
 `endif
 

@@ -4,9 +4,7 @@
 // the linear, norm or router core, to the engine of positions, or, for jobs of engine OUTPUT, to the job memory. Beats
 // are on `beat` for all of them, behind a register; `*_beat_valid` and `*_beat_ready` say whose they are.
 //
-// Settings: two layers' are held, even and odd ones. An engine that needs some shows its job while that is offered
-// (`*_valid`, `*_job`); one or more cycles later `*_ready` says that the values are those of this job, until `*_taken`.
-// A job of no layer is ready with any values.
+// Settings: see `edgemoe_layer_settings`.
 module edgemoe_parameter_loader
   import edgemoe_job_pkg::*;
 #(
