@@ -197,7 +197,7 @@ def accelerator_files(architecture: Architecture, folder: Path, name: str = TOP)
         folder: where to; it exists.
         name: of the top module: other than its own where a test has two accelerators side by side.
     """
-    written = write_library(folder, MODULE, "edgemoe_axi_lite")
+    written = write_library(folder, MODULE, "edgemoe_call_control", "edgemoe_axi_lite")
     sources, contexts = rtl_sources(), rtl_contexts(architecture)
     activation = architecture.network.activation
     generated = (*EXP2_SOURCES, *RECIPROCAL_SOURCES, *RSQRT_SOURCES, *activation_sources(activation))
