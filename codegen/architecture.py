@@ -207,6 +207,11 @@ _SETTINGS: dict[Arithmetic, Callable[[int], tuple[str, ...]]] = {
 }
 
 
+def setting_names(arithmetic: Arithmetic, experts: int) -> tuple[str, ...]:
+    """Names of a layer's scalar settings, in the order in which the weight image holds them."""
+    return _SETTINGS[arithmetic](experts)
+
+
 @dataclass(frozen=True)
 class Architecture:
     """Sizes that follow from a network's shape and precision, and a Hardware; weights have no part in them.
@@ -637,7 +642,7 @@ class Architecture:
     @property
     def settings(self) -> tuple[str, ...]:
         """Names of a layer's scalar settings, in the order in which the weight image holds them."""
-        return _SETTINGS[self.network.arithmetic](self.experts)
+        return setting_names(self.network.arithmetic, self.experts)
 
     @property
     def setting_beats(self) -> int:

@@ -12,6 +12,7 @@ from codegen.architecture import Architecture
 from codegen.hardware import Hardware, default_hardware, settable
 from codegen.hwh import control_registers
 from codegen.manifest import arguments_of
+from codegen.rtl.accelerator import accelerator_files
 from codegen.schedule import job_table
 from common.capacities import CAPACITIES, Capacities
 from common.contract import kernel_arguments
@@ -106,6 +107,20 @@ def test_one_hardware_runs_many_networks() -> None:
     assert others == 6
     for unlike in (network(precision="w16a16"), network(activation="relu")):
         assert Architecture(unlike, hardware).hardware_id != large.hardware_id
+
+
+def test_the_accelerator_is_the_same_whatever_network_it_was_made_for(tmp_path: Path) -> None:
+    """Nothing of a network but what is part of the identity is in its SystemVerilog."""
+    hardware = Architecture(network(), SMALL).built_hardware
+    texts = []
+    for number, made_for in enumerate((network(), network(moe=None, depth=1, image_size=(4, 8), heads=6))):
+        (tmp_path / str(number)).mkdir()
+        files = accelerator_files(Architecture(made_for, hardware), tmp_path / str(number))
+        texts.append({file.name: file.read_text() for file in files})
+    assert texts[0] == texts[1]
+    top = texts[0]["edgemoe_top.sv"]
+    for name, value in hardware.given_capacities.items():
+        assert f"assign {name}_value = 32'd{value};" in top
 
 
 def test_every_capacity_is_part_of_the_identity() -> None:
