@@ -28,8 +28,8 @@ READY = 1 << 3
 """Cleared when it is read."""
 
 STATUS_DONE, STATUS_BATCH, STATUS_TASK, STATUS_TABLE, STATUS_MEMORY = range(5)
-"""Values of the kernel's register `status`: done, or refused for its batch or its task; of an RTL accelerator also for a
-job table that it could not read, or because memory refused an access."""
+"""Values of the kernel's register `status`: done, or refused for its batch or its task; of an RTL accelerator, too, for
+a job table that it could not read, or because memory refused an access."""
 
 
 REPORT: Final = ("hardware_id", "max_batch", "status")
