@@ -6,6 +6,7 @@ import json
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,10 @@ class Play:
             for name in ("fetch", "issue"):
                 getattr(dut, f"{name}_ready").value = int(self.free())
             await RisingEdge(dut.ap_clk)
-            for name, found in (("fetch", self.loads), ("issue", self.jobs)):
+            for name, said, found in (("fetch", "fetched", self.loads), ("issue", "issued", self.jobs)):
                 if getattr(dut, f"{name}_valid").value == 1 and getattr(dut, f"{name}_ready").value == 1:
                     record = int(getattr(dut, f"{name}_job").value).to_bytes(Job.RECORD_BYTES, "little")
-                    self.found[f"{name}ed".replace("issueed", "issued")].append(record.hex())
+                    self.found[said].append(record.hex())
                     found.append(Job.decode(record))
 
     async def load(self) -> None:
@@ -246,31 +247,38 @@ class Play:
         for number in range(places + latency):
             if number < places:
                 ask(number)
+            elif number == places:
+                self._rest_reading()
             await RisingEdge(self.dut.ap_clk)
             if number >= latency:
                 found.append(read())
         return found
+
+    def _rest_reading(self) -> None:
+        for name in ("residual_read", "tile_enable", "write_back_enable"):
+            getattr(self.dut, name).value = 0
 
     async def _residual(self) -> list[list[int]]:
         """The residual stream of all tokens, word after word."""
         dut, sizes = self.dut, self.sizes
         words, tokens = sizes["TOKEN_WORDS"], self.case["batch"] * self.case["tokens"]
 
-        def ask(number: int) -> None:
-            dut.token.value, dut.word.value = divmod(number, words)
+        def ask(first: int, number: int) -> None:
+            dut.token.value, dut.word.value = divmod(first + number, words)
             dut.residual_read.value = 1
 
         def read() -> list[int]:
-            dut.residual_read.value = 0
             assert dut.residual_valid.value == 1
             return unpack(dut.residual_data, sizes["LANES"], sizes["RESIDUAL_BITS"])
 
-        latency, found = sizes["RESIDUAL_SETUP"] + sizes["LATENCY"], []
-        for first in range(0, tokens * words, 7):
-            places = min(7, tokens * words - first)
-            found += await self._sweep(places, lambda number, first=first: ask(first + number), read, latency)
-            dut.residual_read.value = 0
+        # By stretches, so that it is also seen when nobody reads.
+        latency = sizes["RESIDUAL_SETUP"] + sizes["LATENCY"]
+        found: list[list[int]] = []
+        while len(found) < tokens * words:
+            places = min(7, tokens * words - len(found))
+            found += await self._sweep(places, partial(ask, len(found)), read, latency)
             await ClockCycles(dut.ap_clk, latency + 1)
+            assert dut.residual_valid.value == 0
         return found
 
     async def _tiles(self, rows: int, first: int, words: int) -> list[list[int]]:
@@ -288,9 +296,8 @@ class Play:
 
         await ClockCycles(dut.ap_clk, 4)
         found = np.array(await self._sweep(tiles * words, ask, read, sizes["LATENCY"]))
-        dut.tile_enable.value = 0
         by_row = found.reshape(tiles, words, tile, lanes).transpose(0, 2, 1, 3)
-        return by_row.reshape(-1, lanes)[: rows * words].tolist()  # type: ignore[no-any-return]
+        return by_row.reshape(-1, lanes)[: rows * words].tolist()
 
     async def _queue(self, expert: int, length: int) -> list[list[int]]:
         """Tokens and scores of a queue."""
@@ -304,9 +311,7 @@ class Play:
             return [int(dut.queue_token.value), int(dut.queue_score.value)]
 
         await RisingEdge(dut.ap_clk)
-        found = await self._sweep(length, ask, read, self.sizes["LATENCY"])
-        dut.write_back_enable.value = 0
-        return found
+        return await self._sweep(length, ask, read, self.sizes["LATENCY"])
 
     async def _heads(self, job: Job, rows: int) -> list[list[list[int]]]:
         """Queries, keys and values, each read in another order."""
@@ -329,7 +334,7 @@ class Play:
         found = np.empty_like(words)
         for number, order in enumerate(orders):
             found[order, number] = words[:, number]
-        return found.transpose(1, 0, 2).tolist()  # type: ignore[no-any-return]
+        return found.transpose(1, 0, 2).tolist()
 
 
 def pack(values: Sequence[int], bits: int) -> int:
@@ -344,13 +349,16 @@ def unpack(signal: Any, count: int, bits: int) -> list[int]:
     return [((whole >> bits * place & 2 * half - 1) ^ half) - half for place in range(count)]
 
 
+RESTING = """
+    restart fetch_ready issue_ready load_valid in_valid core_beat_ready core_load_ready setting_valid setting_taken
+    start_valid token word residual_write operand_write head_write residual_read tile_enable tile_address q_address
+    k_address v_address clear entry_valid entry_expert entry_place router_done write_back_enable
+"""
+
+
 async def rest(dut: Any) -> None:
     """All inputs at rest."""
-    names = ("restart", "fetch_ready", "issue_ready", "load_valid", "in_valid", "core_beat_ready")
-    names += ("core_load_ready", "setting_valid", "setting_taken", "start_valid", "residual_write")
-    names += ("operand_write", "head_write", "residual_read", "tile_enable", "clear", "entry_valid")
-    names += ("router_done", "write_back_enable", "tile_address", "q_address", "k_address", "v_address")
-    for name in (*names, "entry_expert", "entry_place", "token", "word"):
+    for name in RESTING.split():
         getattr(dut, name).value = 0
     await RisingEdge(dut.ap_clk)
 

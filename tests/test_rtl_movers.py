@@ -1,7 +1,7 @@
 """The accelerator's memories, job table, loader and movers in simulation, with what the weight image really holds.
 
-The modules are wired as inside the accelerator, and play whole calls; the test bench computes nothing. Expected values come from
-the tensors of a Design and from the packing that host and code generator share.
+The modules are wired as inside the accelerator, and play whole calls; the test bench computes nothing. Expected values
+come from the tensors of a Design and from the packing that host and code generator share.
 """
 
 from __future__ import annotations
@@ -35,8 +35,19 @@ from test_record import specs
 pytestmark = pytest.mark.rtl
 
 BENCH = Path(__file__).parent / "rtl/movers_bench.sv"
-MODULES = ("job_memory", "parameter_loader", "positions", "shared_memory", "output", "pixels", "patch_queue")
-MODULES += ("queue_memory", "gather", "operand_memory", "head_memory")
+MODULES = (
+    "job_memory",
+    "parameter_loader",
+    "positions",
+    "shared_memory",
+    "output",
+    "pixels",
+    "patch_queue",
+    "queue_memory",
+    "gather",
+    "operand_memory",
+    "head_memory",
+)
 LATENCY, RAM_BYTES = 2, 1 << 16
 PIXELS_AT, OUTPUT_AT = 1024, 40960
 
@@ -115,7 +126,7 @@ class Setup:
 
 
 SETUPS = [
-    # A record is no whole number of beats; a tile is no power of two; a word of pixels fills a beat, one of the result four.
+    # A record is no whole number of beats; a tile is no power of two; a word of the result has four beats.
     Setup(
         "narrow",
         specs()["odd"],
@@ -125,7 +136,7 @@ SETUPS = [
         ),
         2,
     ),
-    # Three records to a beat, the last one of the table not full; a word of pixels has four beats.
+    # Three records in a beat; words fill but a part of one.
     Setup(
         "wide",
         specs()["odd"],
@@ -204,7 +215,8 @@ def play(setup: Setup, folder: Path) -> Played:
     damages = refusals(setup.image, setup.jobs)
     for name, (_, flag) in damages.items():
         calls.insert(1, {**calls[0], "name": name, "image": name, "refused": flag})
-    arrays = {name: image for name, (image, _) in damages.items()} | {"image": setup.image}
+    arrays: dict[str, Any] = {name: image for name, (image, _) in damages.items()}
+    arrays["image"] = setup.image
     inputs = {call["name"]: inputs_of(setup, generator) for call in calls}
     for call, seed in zip(calls, range(len(calls)), strict=True):
         call["seed"] = seed
@@ -303,11 +315,11 @@ def test_engines_find_the_settings_of_their_layer(played: Played) -> None:
             [job.engine, job.layer, job.setting] for job in asking
         ]
         for engine, layer, setting, values in result["settings"]:
-            stored = [layers[layer][name] for name in names[setting : setting + 3]]
+            own = [layers[layer][name] for name in names[setting : setting + 3]]
             wanted = {
-                Engine.NORM: [stored[0], layers[layer]["gate_shift"]],
-                Engine.ATTENTION: [stored[0], stored[1] & 0xFF],
-                Engine.LINEAR: [stored[0] & multiplier, stored[1], stored[-1] & hidden],
+                Engine.NORM: [own[0], layers[layer]["gate_shift"]],
+                Engine.ATTENTION: [own[0], own[1] & 0xFF],
+                Engine.LINEAR: [own[0] & multiplier, own[1], own[-1] & hidden],
             }[Engine(engine)]
             assert values == wanted, (engine, layer, names[setting])
 
@@ -340,7 +352,7 @@ def test_queues_hold_what_the_router_chose(played: Played) -> None:
     for call, result in whole(played):
         for number, (decided, active, lengths, queues) in enumerate(result["routed"]):
             chosen, scores = call["chosen"][number], played.inputs[call["name"]]["scores"][number]
-            wanted = [
+            entered = [
                 [
                     [token, int(scores[token, expert])]
                     for token in range(len(chosen))
@@ -348,9 +360,9 @@ def test_queues_hold_what_the_router_chose(played: Played) -> None:
                 ]
                 for expert in range(experts)
             ]
-            assert queues == wanted and lengths == [len(queue) for queue in wanted]
+            assert queues == entered and lengths == [len(queue) for queue in entered]
             assert decided == number + 1
-            assert active == sum(1 << expert for expert in range(experts) if wanted[expert])
+            assert active == sum(1 << expert for expert in range(experts) if entered[expert])
         assert len(result["routed"]) == 2
 
 
