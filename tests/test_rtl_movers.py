@@ -125,28 +125,22 @@ class Setup:
         return padded.reshape(len(rows), -1, lanes)
 
 
-SETUPS = [
-    # A record is no whole number of beats; a tile is no power of two; a word of the result has four beats.
-    Setup(
-        "narrow",
-        specs()["odd"],
-        "w8a8",
-        Hardware(
-            lanes=8, outputs=16, token_tile=3, attention_rows=4, axi_width=64, weight_ports=3, max_batch=2
-        ),
-        2,
-    ),
-    # Three records in a beat; words fill but a part of one.
-    Setup(
-        "wide",
-        specs()["odd"],
-        "w16a16",
-        Hardware(
-            lanes=4, outputs=8, token_tile=4, attention_rows=4, axi_width=512, weight_ports=3, max_batch=3
-        ),
-        1,
-    ),
-]
+# A record is no whole number of beats; a tile is no power of two; a word of the result has four beats.
+NARROW = Setup(
+    "narrow",
+    specs()["odd"],
+    "w8a8",
+    Hardware(lanes=8, outputs=16, token_tile=3, attention_rows=4, axi_width=64, weight_ports=3, max_batch=2),
+    2,
+)
+# Three records in a beat; words fill but a part of one.
+WIDE = Setup(
+    "wide",
+    specs()["odd"],
+    "w16a16",
+    Hardware(lanes=4, outputs=8, token_tile=4, attention_rows=4, axi_width=512, weight_ports=3, max_batch=3),
+    1,
+)
 
 
 def refusals(image: NDArray[np.uint8], jobs: tuple[Job, ...]) -> dict[str, tuple[NDArray[np.uint8], str]]:
@@ -234,7 +228,13 @@ def play(setup: Setup, folder: Path) -> Played:
         return Played(setup, calls, inputs, json.loads((folder / "results.json").read_text()), saved["ram"])
 
 
-@pytest.fixture(scope="module", params=SETUPS, ids=[setup.name for setup in SETUPS])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(NARROW, id=NARROW.name),
+        pytest.param(WIDE, id=WIDE.name, marks=pytest.mark.nightly),
+    ],
+)
 def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Played:
     return play(request.param, tmp_path_factory.mktemp("movers"))
 
