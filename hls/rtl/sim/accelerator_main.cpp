@@ -66,7 +66,10 @@ class Accelerator {
     model_->s_axi_control_AWVALID = model_->s_axi_control_WVALID = model_->s_axi_control_ARVALID = 0;
     model_->s_axi_control_BREADY = model_->s_axi_control_RREADY = 0;
     model_->ap_rst_n = 0;
+    // What no reset has set yet may be anything.
+    model_->contextp()->assertOn(false);
     for (int count = 0; count < RESET_CYCLES; ++count) edge();
+    model_->contextp()->assertOn(true);
     model_->ap_rst_n = 1;
     watch.restart();
     last_ = cycle_;
