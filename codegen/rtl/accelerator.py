@@ -13,14 +13,14 @@ from codegen.architecture import (
     SHIFT_BITS,
     Architecture,
     ceil_div,
-    job_count,
     norm_lag,
+    setting_names,
 )
 from codegen.context import TOP
 from codegen.hardware import MemoryKind
 from codegen.hwh import argument_offsets, control_registers
 from codegen.latency import UNIT_LATENCY, router_interval
-from codegen.manifest import kernel_arguments
+from codegen.manifest import arguments_of
 from codegen.rtl.kernels.base import Source
 from codegen.rtl.kernels.softmax import MAXIMUM_BITS
 from codegen.rtl.kernels.units import (
@@ -77,7 +77,7 @@ def _parallelism(architecture: Architecture) -> dict[str, Parameter]:
         "LANES": hardware.lanes,
         "OUTPUTS": hardware.outputs,
         "TOKEN_TILE": hardware.token_tile,
-        "ATTENTION_ROWS": min(hardware.attention_rows, architecture.spec.tokens),
+        "ATTENTION_ROWS": min(hardware.attention_rows, architecture.capacities.max_tokens),
         "ROUTER_LANES": hardware.router_lanes,
         "PORTS": hardware.weight_ports,
         "PORT_BITS": hardware.axi_width,
@@ -86,38 +86,35 @@ def _parallelism(architecture: Architecture) -> dict[str, Parameter]:
 
 
 def _capacities(architecture: Architecture) -> dict[str, Parameter]:
-    hardware, lanes = architecture.hardware, architecture.lanes
-    words, row_words, mixed_words = (
-        architecture.token_words,
-        architecture.regions["row"],
-        architecture.mixed_words,
-    )
+    """Sizes of the largest network that it takes; without experts, it still has a queue, for patches."""
+    hardware, lanes, most = architecture.hardware, architecture.lanes, architecture.capacities
+    words, row_words = most.max_token_words, most.max_row_words
+    experts, ranks = max(1, most.max_experts), max(1, most.max_top_k)
     parts = hardware.outputs // lanes
-    blocks = ceil_div(max(3 * mixed_words, row_words, words), parts)
-    groups = ceil_div(architecture.experts, hardware.router_lanes)
+    blocks = ceil_div(max(3 * most.max_mixed_words, row_words, words), parts)
+    groups = ceil_div(experts, hardware.router_lanes)
     lags = [norm_lag(count, NORM_LATENCY[REQUANTISE]) for count in range(1, words + 1)]
     return {
-        "JOBS": job_count(architecture.program),
-        "MAX_BATCH": hardware.max_batch,
-        "MAX_TOKENS": architecture.max_tokens,
-        "IMAGE_TOKENS": architecture.spec.tokens,
+        "JOBS": most.max_jobs,
+        "MAX_BATCH": most.max_batch,
+        "MAX_TOKENS": most.rows,
+        "IMAGE_TOKENS": most.max_tokens,
         "DIM": words * lanes,
         "TOKEN_WORDS": words,
         "ROW_WORDS": row_words,
-        "HEAD_WORDS": architecture.head_words,
-        "MIXED_WORDS": mixed_words,
+        "HEAD_WORDS": most.max_head_words,
+        "MIXED_WORDS": most.max_mixed_words,
         "IN_WORDS": min(hardware.weight_rows, row_words),
         "OUT_WORDS": blocks * parts,
         "BLOCKS": blocks,
-        "MAX_GROUP": architecture.max_group,
+        "MAX_GROUP": most.max_group,
         "WEIGHT_ROWS": hardware.weight_rows,
-        "EXPERTS": architecture.experts,
-        "RANKS": architecture.top_k,
+        "EXPERTS": experts,
+        "RANKS": ranks,
         "GATE_GROUPS": groups,
-        "SETTINGS": len(architecture.settings),
-        "INTERVAL_BITS": router_interval(
-            words, groups, hardware.router_lanes, architecture.top_k, True
-        ).bit_length(),
+        "GATE_RECORD_BEATS": ceil_div(groups * hardware.router_lanes * RECORD_BYTES, architecture.beat_bytes),
+        "SETTINGS": len(setting_names(REQUANTISE, experts)),
+        "INTERVAL_BITS": router_interval(words, groups, hardware.router_lanes, ranks, True).bit_length(),
         "LAG_BITS": max(lags).bit_length(),
         "WAIT_BITS": max(lag * count for count, lag in enumerate(lags, 1)).bit_length(),
     }
@@ -170,7 +167,6 @@ def _layout(architecture: Architecture) -> dict[str, Parameter]:
     return {
         "RECORD_BEATS": architecture.record_beats,
         "WORD_BEATS": architecture.word_beats,
-        "GATE_RECORD_BEATS": architecture.gate_record_beats,
         "GATE_WORD_BEATS": architecture.gate_word_beats,
         "NORM_WORD_BEATS": architecture.norm_word_beats,
         "POSITION_WORD_BEATS": architecture.position_word_beats,
@@ -201,7 +197,7 @@ def accelerator_files(architecture: Architecture, folder: Path, name: str = TOP)
     sources, contexts = rtl_sources(), rtl_contexts(architecture)
     activation = architecture.network.activation
     generated = (*EXP2_SOURCES, *RECIPROCAL_SOURCES, *RSQRT_SOURCES, *activation_sources(activation))
-    arguments = kernel_arguments(architecture)
+    arguments = arguments_of(architecture)
     registers = control_registers(arguments)
     own = {
         "name": name,
@@ -209,8 +205,8 @@ def accelerator_files(architecture: Architecture, folder: Path, name: str = TOP)
         "arguments": arguments,
         "registers": registers,
         "offsets": argument_offsets(arguments),
-        "constants": {"max_batch": architecture.hardware.max_batch},
-        "tasks": architecture.gates,
+        "constants": architecture.capacities.as_dict(),
+        "tasks": architecture.capacities.max_tasks,
         "read_signals": READ_SIGNALS,
         "write_signals": WRITE_SIGNALS,
     }
