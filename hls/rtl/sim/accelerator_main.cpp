@@ -251,7 +251,9 @@ class Session {
       try {
         answer(name, words);
       } catch (const Violation& violation) {
-        say(std::string("error ") + violation.what());
+        const std::string text = violation.what();
+        const bool dated = text.find("cycle ") != std::string::npos;
+        say("error " + text + (dated ? "" : ", cycle " + std::to_string(accelerator_->cycle())));
       }
       std::fflush(answers_);
     }
