@@ -17,7 +17,7 @@ from common.tasks import chosen_tasks
 from edgemoe import board, evaluating, hardware, models
 from edgemoe.console import Console
 from edgemoe.doctor import doctor
-from edgemoe.options import FitFlag, Json, Resize, Resume, Scheduler, Workers, resizing
+from edgemoe.options import ClassNames, FitFlag, Json, Resize, Resume, Scheduler, Workers, resizing
 from edgemoe.reporting import report
 from pysim.extras import missing
 
@@ -72,13 +72,14 @@ def init(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="A model.toml, or a name in the zoo.")],
     output: NewFolder,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random weights.")] = 0,
+    class_names: ClassNames = None,
     json: Json = False,
 ) -> None:
     """Make a Model with seeded random weights."""
     from pysim.files import require_new
 
     require_new(output)
-    model = edgemoe.init_model(config, seed)
+    model = models.with_class_names(edgemoe.init_model(config, seed), class_names or ())
     model.save(output)
     models.show_model(ctx.obj, model, output)
 
@@ -103,6 +104,7 @@ def quantize(
         bool,
         typer.Option("--sensitivity", help="Write sensitivity.json: the loss that each tensor causes alone."),
     ] = False,
+    class_names: ClassNames = None,
     json: Json = False,
 ) -> None:
     """Calibrate on images and quantise a Model to a Design."""
@@ -120,7 +122,7 @@ def quantize(
     chosen = find_precision(precision)
     if sensitivity:
         require_sensitivity(chosen)
-    model = edgemoe.load_model(model_dir)
+    model = models.with_class_names(edgemoe.load_model(model_dir), class_names or ())
     if model.spec.notes:
         console.warn(model.spec.notes)
     pixels = edgemoe.load_images(images, model, resize=resizing(resize, fit), say=console.note)

@@ -58,6 +58,14 @@ QueuesTask = Annotated[
     str | None,
     typer.Option("--task", metavar="TASK", help="Task whose queues count; the first if not given."),
 ]
+ClassNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class-names",
+        metavar="[TASK=]FILE",
+        help="Names of a task's classes: one a line, or JSON; repeatable.",
+    ),
+]
 Workers = Annotated[
     int,
     typer.Option(

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from common.decoded import decoded_json
 from common.errors import EdgeMoeError, InputError
 from common.pictures import image_files, load_picture
 from common.printable import one_line
@@ -57,6 +58,7 @@ def as_json(run: Run) -> dict[str, Any]:
     if result.output is not None:
         kind = "label" if result.output.ndim == 1 else "map"
         decoded[kind] = result.label if kind == "label" else result.map.tolist()
+        decoded |= decoded_json(result.task, result.output, result.classes)
     return {
         "image": str(run.image),
         "task": result.task,
@@ -76,14 +78,7 @@ def as_text(run: Run) -> str:
         clock = f"{run.seconds:.3f} s {'emulated' if run.emulated else 'with the host, no cycles counted'}"
     else:
         clock = f"{result.cycles:,} cycles, {result.latency_ms:.3f} ms"
-    if result.output is None:
-        decoded = f"{result.integers.shape[0]} tokens (no head in this build)"
-    elif result.output.ndim == 1:
-        decoded = f"class {result.label}"
-    else:
-        values = result.map
-        decoded = f"map {values.shape[0]}x{values.shape[1]}, {values.min():.4g} to {values.max():.4g}"
-    return one_line(f"{run.image}: {result.task}: {decoded}; {clock}; tokens {digest}")
+    return one_line(f"{run.image}: {result.task}: {result}; {clock}; tokens {digest}")
 
 
 def save_runs(path: Path, runs: Sequence[Run]) -> None:
