@@ -84,7 +84,7 @@ def import_(
         ignore=_names(ignore),
         outputs=_names(outputs),
         fill_missing_experts=fill_missing_experts,
-        class_names=tuple(class_names or ()),
+        class_names=None if class_names is None else tuple(class_names),
     )
     imported = import_model(source, options, kind)
     imported.save(output)

@@ -43,7 +43,7 @@ class Options:
     ignore: tuple[str, ...] | None = None
     outputs: tuple[str, ...] | None = None
     fill_missing_experts: int | None = None
-    class_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
