@@ -483,6 +483,7 @@ module edgemoe_accelerator
   logic [TOKEN_WORD_BITS-1:0] output_word;
   logic [RESIDUAL_WIDTH-1:0] residual;
   logic [2:0] unused_residual_valid;
+  wire unused_words = &{1'b0, residual_word, old_word};
 
   edgemoe_shared_memory #(
       .WIDTH(RESIDUAL_WIDTH),
