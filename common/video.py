@@ -136,7 +136,7 @@ class Video:
 
 
 def _first_line(error: Exception) -> str:
-    """What an error says, without the output of ffmpeg that follows."""
+    """Message of an error, without the output of ffmpeg that follows."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

@@ -301,7 +301,7 @@ def simulate(
 
 
 def _show_outputs(console: Console, lines: Sequence[str], names: Sequence[str]) -> None:
-    """What a head makes of each image, of the first ones."""
+    """Print the results of the first images."""
     for name, line in list(zip(names, lines, strict=False))[:SHOWN_IMAGES]:
         console.show(f"{name}: {line}")
     if len(lines) > SHOWN_IMAGES:

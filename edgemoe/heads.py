@@ -61,11 +61,11 @@ class Heads:
             self.outputs[task] = found
 
     def described(self, task: str) -> list[str]:
-        """What the head makes of each image, in words; nothing without a head."""
+        """Results of each image in words; nothing without a head."""
         return [f"{task}: {described(task, each, self.classes[task])}" for each in self.outputs.get(task, ())]
 
     def as_json(self, task: str, names: Sequence[str]) -> dict[str, Any]:
-        """What the head makes of each image, under the key names that scripts rely on."""
+        """Results of each image, under the key names that scripts rely on."""
         if task not in self.outputs:
             return {}
         decoded = [decoded_json(task, each, self.classes[task]) for each in self.outputs[task]]

@@ -78,7 +78,7 @@ class Result:
         return self._task.classes
 
     def __str__(self) -> str:
-        """What the head makes of the image, in a few words."""
+        """Output of the head, in a few words."""
         if self.output is None:
             return f"{self.integers.shape[0]} tokens (no head in this build)"
         return described(self.task, self.output, self.classes)

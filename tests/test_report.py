@@ -23,7 +23,8 @@ from codegen import original
 from codegen.build import Build
 from codegen.csim import CsimResult
 from codegen.report.drawing import columns
-from codegen.report.facts import BINS, timeline
+from codegen.report.facts import timeline
+from codegen.report.losses import BINS
 from codegen.report.page import NO_IMAGES
 from codegen.verification import record
 from edgemoe.cli import main
@@ -179,17 +180,15 @@ def test_a_design_without_images(folders: Path, tmp_path: Path, capsys: pytest.C
 
 
 def test_sensitivity_of_a_design(folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    loss = {"kind": "weight", "sqnr_db": 41.25, "noise": 7.5e-5, "equal_choices": 0.995}
-    content = {
-        "task": "depth",
-        "layers": [loss | {"name": "blocks.1", "kind": "layer"}],
-        "tensors": [
-            loss | {"name": "blocks.1.fc1.weight"},
-            loss | {"name": "patch.weight", "equal_choices": None},
-            loss | {"name": "blocks.0.norm1", "kind": "activation"},
-            loss | {"name": "embed", "kind": "activation"},
-        ],
-    }
+    loss: dict[str, Any] = {"kind": "weight", "sqnr_db": 41.25, "noise": 7.5e-5, "equal_choices": 0.995}
+    tensors: list[dict[str, Any]] = [
+        loss | {"name": "blocks.1.fc1.weight"},
+        loss | {"name": "patch.weight", "equal_choices": None},
+        loss | {"name": "blocks.0.norm1", "kind": "activation"},
+        loss | {"name": "embed", "kind": "activation"},
+    ]
+    layers = [loss | {"name": "blocks.1", "kind": "layer"}]
+    content = {"task": "depth", "layers": layers, "tensors": tensors}
     design, target = tmp_path / "design", tmp_path / "report.html"
     shutil.copytree(folders / "w8a8", design)
     (design / "sensitivity.json").write_text(json.dumps(content))
@@ -207,7 +206,7 @@ def test_sensitivity_of_a_design(folders: Path, tmp_path: Path, capsys: pytest.C
     assert rows["patch.weight"][4] == "" and rows["embed"][5:] == [""] * 4
     assert rows["blocks.1"] == ["blocks.1", "layer", "41.2", "7.50e-05", "99.50"]
     losses = {each["name"]: each for each in page.payload["losses"]}
-    assert list(losses) == [each["name"] for each in content["tensors"]]
+    assert list(losses) == [each["name"] for each in tensors]
     for name in ("blocks.1.fc1.weight", "patch.weight"):
         histogram, integers = losses[name]["histogram"], found.tensors[name]
         assert sum(histogram["counts"]) == integers.size and len(histogram["counts"]) <= 64

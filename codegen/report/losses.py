@@ -1,4 +1,4 @@
-"""What a report says of each tensor that was quantised alone: its loss, its range and bits, and its histogram."""
+"""Tensors that were quantised alone, for a report: the loss of each, its range and bits, and its histogram."""
 
 from __future__ import annotations
 
