@@ -14,7 +14,7 @@ import common
 from boards import Board
 from codegen.architecture import Architecture
 from codegen.hwh import write_emulated_hwh
-from codegen.manifest import kernel_arguments, manifest
+from codegen.manifest import arguments_of, manifest
 from codegen.weight_image import pack_weights, port_images
 from common.contract import EMULATED_HWH, HEADS, MANIFEST, WEIGHTS
 from common.errors import InputError
@@ -56,7 +56,7 @@ def write_host(
     )
     (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
     write_emulated_hwh(
-        kernel_arguments(architecture), folder / EMULATED_HWH, board, architecture.hardware.clock_mhz
+        arguments_of(architecture), folder / EMULATED_HWH, board, architecture.hardware.clock_mhz
     )
     _copy_driver(folder)
 

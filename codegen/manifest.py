@@ -8,7 +8,7 @@ from boards import Board
 from codegen.architecture import Architecture
 from codegen.context import TOP
 from codegen.weight_image import image_layout, output_layout
-from common.contract import HEADS, RUNTIMES, VERSION, WEIGHTS, Argument
+from common.contract import HEADS, RUNTIMES, VERSION, WEIGHTS, Argument, kernel_arguments
 from pysim.design import Design
 
 
@@ -17,20 +17,10 @@ def runtime(architecture: Architecture) -> str:
     return RUNTIMES[architecture.hardware.device.xrt]
 
 
-def kernel_arguments(architecture: Architecture) -> list[Argument]:
-    """Arguments of the kernel that the host sets and reads, in the order of the C++.
-
-    A kernel of XRT has no cycle counter, and puts its outputs into memory.
-    """
-    cycles = () if architecture.hardware.device.xrt else (Argument("cycles", 64, output=True),)
-    ports = [f"weights_{port}" for port in range(architecture.hardware.weight_ports)]
-    return [
-        *(Argument(name, 64, output=False) for name in ("image", "output", *ports)),
-        *(Argument(name, 32, output=False) for name in ("batch", "task")),
-        Argument("hardware_id", 64, output=True),
-        *cycles,
-        *(Argument(name, 32, output=True) for name in ("max_batch", "status")),
-    ]
+def arguments_of(architecture: Architecture) -> list[Argument]:
+    """Arguments of the kernel that the host sets and reads, in the order of the C++."""
+    hardware = architecture.hardware
+    return kernel_arguments(hardware.weight_ports, xrt=hardware.device.xrt)
 
 
 def manifest(
@@ -65,7 +55,7 @@ def manifest(
         "precision": design.precision.name,
         "runtime": runtime(architecture),
         "kernel": TOP,
-        "arguments": [argument._asdict() for argument in kernel_arguments(architecture)],
+        "arguments": [argument._asdict() for argument in arguments_of(architecture)],
         "max_batch": architecture.hardware.max_batch,
         "images": {
             "channels": channels,

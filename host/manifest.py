@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.contract import MANIFEST, RUNTIMES, VERSION, Argument
+from common.contract import MANIFEST, RUNTIMES, VERSION, Argument, kernel_arguments
 from common.errors import InputError
 from common.fits import FILTERS, RESIZES, Fit
 from common.heads import HEAD_KINDS, LEAST_PREFIX, Head
@@ -249,14 +249,10 @@ class Manifest:
 
     def _check_arguments(self) -> None:
         """The kernel's arguments are those that this driver sets and reads."""
-        ports = [f"weights_{port}" for port in range(self.weights.ports)]
-        expected = {Argument(name, 64, False) for name in ("image", "output", *ports)}
-        expected |= {Argument(name, 32, False) for name in ("batch", "task")}
-        expected |= {Argument(name, 64, True) for name in ("hardware_id", *self.counters)}
-        expected |= {Argument(name, 32, True) for name in ("max_batch", "status")}
-        if len(self.arguments) == len(expected) and set(self.arguments) == expected:
+        expected = kernel_arguments(self.weights.ports, xrt=self.runtime == "xrt")
+        if len(self.arguments) == len(expected) and set(self.arguments) == set(expected):
             return
-        differ = sorted({argument.name for argument in expected.symmetric_difference(self.arguments)})
+        differ = sorted({argument.name for argument in set(expected).symmetric_difference(self.arguments)})
         raise InputError(
             f"{self.path}: arguments: {', '.join(differ)[:200] or 'one of them twice'}: not as this driver expects",
             hint="the driver and the build are of different releases: generate the build again",
