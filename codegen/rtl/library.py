@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hls import TEMPLATES
 
-_FOLDERS = ("common", "accelerator")
+_FOLDERS = ("common", "accelerator", "engines")
 _PREFIX = "edgemoe_"
 _NAME = re.compile(rf"\b{_PREFIX}(\w+)")
 _COMMENT = re.compile(r"//[^\n]*")

@@ -73,6 +73,7 @@ module edgemoe_linear_engine
     output logic beat_ready,
     input  logic [BEAT_BITS-1:0] beat,
 
+    output logic x_enable,
     output logic [X_ADDRESS_BITS-1:0] x_address,  // the data two cycles later
     input  logic [TOKEN_TILE*LANES*X_BITS-1:0] x,
 
@@ -165,7 +166,7 @@ module edgemoe_linear_engine
       .ap_clk(ap_clk),
       .ap_rst_n(ap_rst_n),
       .ce(1'b1),
-      .in(core_done || (state == CHOOSE && empty)),
+      .in((state == RUN && core_done) || (state == CHOOSE && empty)),
       .out(done),
       .any(unused_settling)
   );
@@ -248,6 +249,7 @@ module edgemoe_linear_engine
       .beat(beat),
       .beat_last(unused_beat_last),
       .operands_valid(1'b1),
+      .x_enable(x_enable),
       .x_address(x_address),
       .x(x),
       .early_enable(early_enable),

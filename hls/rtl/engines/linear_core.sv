@@ -71,6 +71,7 @@ module edgemoe_linear_core #(
     output logic beat_last,
 
     input  logic operands_valid,
+    output logic x_enable,
     output logic [X_ADDRESS_BITS-1:0] x_address,
     input  logic [TOKEN_TILE*LANES*X_BITS-1:0] x,
 
@@ -163,6 +164,8 @@ module edgemoe_linear_core #(
       .write_part(write_part),
       .last_write(last_write)
   );
+
+  assign x_enable = multiplies;
 
   // How the results of this layer leave.
   logic [1:0] way;
