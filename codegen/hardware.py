@@ -43,6 +43,10 @@ CLOCK_MHZ = 300.0
 """Clock of the default hardware, on boards whose own default is no lower."""
 
 
+STREAM_KIB = 64
+"""Size of the buffer of an RTL accelerator's weight streamer where none is given."""
+
+
 class Hardware(BaseModel):
     """Sizes of the accelerator. Only `attention_rows` has any influence on results.
 
@@ -108,6 +112,10 @@ class Hardware(BaseModel):
     """Most jobs of a job table."""
     max_group: Annotated[int, Field(ge=1, le=8192, strict=True)] | None = None
     """Most blocks of outputs in each half of the weight buffer."""
+    stream_kib: Annotated[int, Field(ge=4, le=8192, strict=True)] | None = None
+    """KiB by which the weight streamer of an RTL accelerator may be ahead: a power of two, or the next one below."""
+    stream_memory: Literal["block", "ultra"] | None = None
+    """Kind of memory that these are; block RAM if nothing is given."""
     backend: Backend = "hls"
     """Language of the accelerator: `hls`, with its network synthesised in, or `rtl`, which reads it from memory."""
     family: FamilyName = "zynq-ultrascale+"
@@ -136,6 +144,13 @@ class Hardware(BaseModel):
         """The capacities that are given, by name."""
         values = {name: getattr(self, name) for name in CAPACITIES}
         return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def stream_beats(self) -> int:
+        """Beats of the buffer of an RTL accelerator's weight streamer."""
+        beat_bytes = self.weight_ports * self.axi_width // 8
+        beats = 1024 * (self.stream_kib or STREAM_KIB) // beat_bytes
+        return 1 << (beats.bit_length() - 1)
 
     def with_capacities(self, capacities: Capacities) -> Hardware:
         """Hardware with all capacities given."""

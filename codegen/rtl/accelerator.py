@@ -38,9 +38,6 @@ from pysim.arithmetic import REQUANTISE
 MODULE: Final = "edgemoe_accelerator"
 """Library module that the generated top instantiates."""
 
-RING_BYTES: Final = 1 << 16
-"""Least size of the buffer of the weight streamer."""
-
 STYLES: Final[Mapping[MemoryKind, str]] = {"lut": "distributed", "block": "block", "ultra": "ultra"}
 """Kinds of memory, as Vivado spells them in the attribute `ram_style` (UG901)."""
 
@@ -81,30 +78,30 @@ def _parallelism(architecture: Architecture) -> dict[str, Parameter]:
         "ROUTER_LANES": hardware.router_lanes,
         "PORTS": hardware.weight_ports,
         "PORT_BITS": hardware.axi_width,
-        "RING_BEATS": RING_BYTES // architecture.beat_bytes,
+        "RING_BEATS": hardware.stream_beats,
     }
 
 
 def _capacities(architecture: Architecture) -> dict[str, Parameter]:
-    """Sizes of the largest network that it takes; without experts, it still has a queue, for patches."""
-    hardware, lanes, most = architecture.hardware, architecture.lanes, architecture.capacities
-    words, row_words = most.max_token_words, most.max_row_words
-    experts, ranks = max(1, most.max_experts), max(1, most.max_top_k)
-    parts = hardware.outputs // lanes
-    blocks = ceil_div(max(3 * most.max_mixed_words, row_words, words), parts)
+    hardware, most = architecture.hardware, architecture.capacities
+    words, experts, ranks = most.max_token_words, max(most.max_experts, 1), max(most.max_top_k, 1)
+    parts = hardware.outputs // hardware.lanes
+    # The longest results of a linear layer are queries, keys and values, or values between two layers.
+    blocks = ceil_div(max(3 * most.max_mixed_words, most.max_row_words), parts)
     groups = ceil_div(experts, hardware.router_lanes)
     lags = [norm_lag(count, NORM_LATENCY[REQUANTISE]) for count in range(1, words + 1)]
+    interval = router_interval(words, groups, hardware.router_lanes, ranks, True)
     return {
         "JOBS": most.max_jobs,
         "MAX_BATCH": most.max_batch,
         "MAX_TOKENS": most.rows,
         "IMAGE_TOKENS": most.max_tokens,
-        "DIM": words * lanes,
+        "DIM": words * hardware.lanes,
         "TOKEN_WORDS": words,
-        "ROW_WORDS": row_words,
+        "ROW_WORDS": most.max_row_words,
         "HEAD_WORDS": most.max_head_words,
         "MIXED_WORDS": most.max_mixed_words,
-        "IN_WORDS": min(hardware.weight_rows, row_words),
+        "IN_WORDS": min(hardware.weight_rows, most.max_row_words),
         "OUT_WORDS": blocks * parts,
         "BLOCKS": blocks,
         "MAX_GROUP": most.max_group,
@@ -114,15 +111,14 @@ def _capacities(architecture: Architecture) -> dict[str, Parameter]:
         "GATE_GROUPS": groups,
         "GATE_RECORD_BEATS": ceil_div(groups * hardware.router_lanes * RECORD_BYTES, architecture.beat_bytes),
         "SETTINGS": len(setting_names(REQUANTISE, experts)),
-        "INTERVAL_BITS": router_interval(words, groups, hardware.router_lanes, ranks, True).bit_length(),
+        "INTERVAL_BITS": interval.bit_length(),
         "LAG_BITS": max(lags).bit_length(),
         "WAIT_BITS": max(lag * count for count, lag in enumerate(lags, 1)).bit_length(),
     }
 
 
 def _numbers(architecture: Architecture) -> dict[str, Parameter]:
-    precision, lift = architecture.precision, architecture.score_lift
-    keys = architecture.softmax_keys
+    precision = architecture.precision
     return {
         "X_BITS": architecture.operand_width,
         "W_BITS": precision.weight_width,
@@ -145,12 +141,12 @@ def _numbers(architecture: Architecture) -> dict[str, Parameter]:
         "GATE_STORED": 8 * architecture.gate_bytes,
         "SCORE_BITS": datapath.SCORE.width,
         "SCORE_FRAC": datapath.SCORE.frac,
-        "SCORE_LIFT": lift,
+        "SCORE_LIFT": architecture.score_lift,
         "MAXIMUM_BITS": MAXIMUM_BITS,
         "EXP_BITS": datapath.EXPONENTIAL.width,
         "EXP_FRAC": datapath.EXPONENTIAL.frac,
         "EXP_SUM_BITS": architecture.softmax_sum_bits,
-        "WEIGHTED_BITS": datapath.EXPONENTIAL.width + precision.attention_width + keys.bit_length(),
+        "WEIGHTED_BITS": architecture.softmax_sum_bits + precision.attention_width,
         "MANTISSA_FRAC": datapath.MANTISSA_FRAC,
         "NORMALIZED_BITS": datapath.NORMALIZED.width,
         "NORMALIZED_FRAC": datapath.NORMALIZED.frac,
@@ -182,6 +178,7 @@ def _styles(architecture: Architecture) -> dict[str, Parameter]:
         "RESIDUAL_STYLE": STYLES[hardware.residual_memory],
         "HEAD_STYLE": STYLES[hardware.head_memory],
         "GATE_STYLE": STYLES[hardware.gate_memory],
+        "RING_STYLE": STYLES[hardware.stream_memory or "block"],
     }
 
 
