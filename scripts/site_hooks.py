@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latex2mathml.converter import convert
 from mkdocs.structure.files import File, InclusionLevel
-from nbconvert import MarkdownExporter
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([\[(])(.*?)\\[\])]</\1>', re.DOTALL)
 """A formula as `pymdownx.arithmatex` leaves it: `\\(within a line\\)` or `\\[on its own\\]`."""
+SHELL = "%%bash\n"
+"""What a cell of commands begins with."""
 REPORTS = "reports"
 """Folder of the site, and of `build/`, that holds them."""
 REPORTS_MARK = "<!-- reports -->"
@@ -46,18 +49,35 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def notebook_page(notebook: File, config: MkDocsConfig) -> list[File]:
     """The page of a notebook, and its pictures."""
-    name = Path(notebook.src_uri).stem
     assert notebook.abs_src_path is not None, "a file of docs/"
-    text, resources = MarkdownExporter().from_filename(notebook.abs_src_path)  # type: ignore[no-untyped-call]
-    title, _, body = text.strip().partition("\n")
-    text = f"{title}\n\n[Download this page as a notebook]({name}.ipynb)\n{body}\n"
-    folder = str(Path(notebook.src_uri).parent)
-    pictures = {}
-    for output, content in resources["outputs"].items():
-        pictures[f"{folder}/{name}-{output}"] = content
-        text = text.replace(f"({output})", f"({name}-{output})")
-    made = [File.generated(config, f"{folder}/{name}.md", content=text)]
-    return made + [File.generated(config, uri, content=content) for uri, content in pictures.items()]
+    folder, name = Path(notebook.src_uri).parent, Path(notebook.src_uri).stem
+    pictures: dict[str, bytes] = {}
+    parts: list[str] = []
+    for cell in json.loads(Path(notebook.abs_src_path).read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        shell = source.startswith(SHELL)
+        parts.append(fenced(source.removeprefix(SHELL), "sh" if shell else "python"))
+        for output in cell["outputs"]:
+            data = output.get("data", {})
+            if "image/png" in data:
+                picture = f"{name}-{len(pictures)}.png"
+                pictures[picture] = base64.b64decode("".join(data["image/png"]))
+                parts.append(f"![Output of the code above]({picture})")
+            else:
+                parts.append(fenced("".join(output.get("text", data.get("text/plain", ""))), "text"))
+    title, *rest = parts
+    heading, _, text = title.partition("\n")
+    page = "\n\n".join([heading, f"[Download this page as a notebook]({name}.ipynb)", text, *rest]) + "\n"
+    made = [File.generated(config, f"{folder}/{name}.md", content=page)]
+    return made + [File.generated(config, f"{folder}/{each}", content=png) for each, png in pictures.items()]
+
+
+def fenced(text: str, language: str) -> str:
+    """A block of code."""
+    return f"~~~{language}\n{text.strip()}\n~~~"
 
 
 def built_reports(config: MkDocsConfig) -> list[Path]:
@@ -67,7 +87,7 @@ def built_reports(config: MkDocsConfig) -> list[Path]:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Let links to a notebook lead to its page, and name the reports."""
-    markdown = re.sub(r"\]\((tutorials/[\w-]+)\.ipynb", r"](\1.md", markdown)
+    markdown = re.sub(r"(?<!as a notebook)\]\(((?:\.\./)?(?:tutorials/)?[\w-]+)\.ipynb", r"](\1.md", markdown)
     links = [
         f"- [{TITLES.get(path.stem, path.stem)}]({REPORTS}/{path.name})"
         for path in sorted(built_reports(config))
