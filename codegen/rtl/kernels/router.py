@@ -38,7 +38,7 @@ def router_kernel(architecture: Architecture, *, any_size: bool = False) -> Kern
     assert spec.moe is not None
     words, experts, top_k = architecture.token_words, architecture.experts, spec.moe.top_k
     over_selected = spec.moe.gate_kind.over_selected
-    groups, tokens = architecture.gate_groups, architecture.max_tokens
+    groups, tokens = architecture.gate_groups, architecture.batch_tokens
     router_lanes = architecture.router_lanes
     longest = router_interval(words, groups, router_lanes, top_k, True)
     expert_bits, rank_bits = experts.bit_length(), top_k.bit_length()

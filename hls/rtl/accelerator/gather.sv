@@ -37,4 +37,101 @@ module edgemoe_gather
     output logic [WORD_BITS-1:0] write_word,
     output logic [WIDTH-1:0] write_data
 );
+
+  logic running;  // places and words are asked for
+  logic [TOKEN_BITS-1:0] row;
+  logic [TOKEN_BITS-1:0] rows_left;
+  logic [WORD_BITS-1:0] words;
+  logic [WORD_BITS-1:0] words_left;
+  logic [WORD_BITS-1:0] source_first;
+  logic [WORD_BITS-1:0] target_first;
+  logic [WORD_BITS-1:0] source;
+  logic [WORD_BITS-1:0] target;
+  logic last_word;
+  logic last_row;
+  logic queue_busy;
+  logic read_busy;
+  logic busy;
+  wire unused_job = &{1'b0, start_job};
+
+  assign start_ready = !busy;
+  assign last_word = words_left == WORD_BITS'(1);
+  assign last_row = rows_left == TOKEN_BITS'(1);
+  assign done = busy && !running && !queue_busy && !read_busy;
+
+  always_ff @(posedge ap_clk)
+    if (!ap_rst_n) begin
+      busy <= 1'b0;
+      running <= 1'b0;
+    end else if (start_valid && start_ready) begin
+      busy <= 1'b1;
+      running <= 1'b1;
+    end else begin
+      if (running && last_word && last_row) running <= 1'b0;
+      if (done) busy <= 1'b0;
+    end
+
+  always_ff @(posedge ap_clk)
+    if (start_ready) begin
+      queue_expert <= EXPERT_BITS'(start_job.index);
+      words <= WORD_BITS'(start_job.words);
+      words_left <= WORD_BITS'(start_job.words);
+      source_first <= WORD_BITS'(start_job.source_word);
+      target_first <= WORD_BITS'(start_job.destination_word);
+      source <= WORD_BITS'(start_job.source_word);
+      target <= WORD_BITS'(start_job.destination_word);
+      row <= '0;
+      rows_left <= start_rows;
+    end else if (running) begin
+      words_left <= last_word ? words : words_left - 1'b1;
+      source <= last_word ? source_first : source + 1'b1;
+      target <= last_word ? target_first : target + 1'b1;
+      if (last_word) begin
+        row <= row + 1'b1;
+        rows_left <= rows_left - 1'b1;
+      end
+    end
+
+  assign queue_enable = running;
+  assign queue_place = row;
+  assign read_token = queue_token;
+  assign write_data = read_data;
+
+  edgemoe_valid_delay #(.CYCLES(QUEUE)) queue_line (
+      .ap_clk(ap_clk),
+      .ap_rst_n(ap_rst_n),
+      .ce(1'b1),
+      .in(running),
+      .out(read_enable),
+      .any(queue_busy)
+  );
+  edgemoe_delay #(.WIDTH(WORD_BITS), .CYCLES(QUEUE)) source_line (
+      .ap_clk(ap_clk),
+      .ce(1'b1),
+      .in(source),
+      .out(read_word)
+  );
+  edgemoe_valid_delay #(.CYCLES(READ)) read_line (
+      .ap_clk(ap_clk),
+      .ap_rst_n(ap_rst_n),
+      .ce(1'b1),
+      .in(read_enable),
+      .out(write_enable),
+      .any(read_busy)
+  );
+  edgemoe_delay #(.WIDTH(TOKEN_BITS + WORD_BITS), .CYCLES(QUEUE + READ)) target_line (
+      .ap_clk(ap_clk),
+      .ce(1'b1),
+      .in({row, target}),
+      .out({write_token, write_word})
+  );
+
+`ifndef SYNTHESIS
+  always_ff @(posedge ap_clk)
+    if (ap_rst_n) begin
+      if (start_valid) assume (start_job.engine == GATHER && start_rows != '0 && start_job.words != '0);
+      if (running) assert (busy && rows_left != '0 && words_left != '0);
+    end
+`endif
+
 endmodule

@@ -2,8 +2,10 @@
 // `codegen/schedule.py` writes the records and says what the fields mean.
 package edgemoe_job_pkg;
 
+  /* verilator lint_off UNUSEDPARAM */
   localparam int JOB_BITS = 512;
   localparam logic [7:0] JOB_VERSION = 8'd2;
+  /* verilator lint_on UNUSEDPARAM */
 
   typedef enum logic [7:0] {
     POSITIONS = 8'd0,
