@@ -1,7 +1,7 @@
 """When each job of the RTL accelerator starts and ends: its schedule, job by job, without simulating any hardware.
 
-Engines take what their pipelines take, exactly. Weights come as the memory delivers them, in the order of the table, as far
-ahead as the streamer's buffer reaches; an engine waits for those that are not there yet.
+Engines take what their pipelines take, exactly. Weights come as the memory delivers them, in the order of the table,
+as far ahead as the streamer's buffer reaches; an engine waits for those that are not there yet.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final, assert_never
 
-from codegen.architecture import Architecture, attention_steps, ceil_div
-from codegen.latency import UNIT_LATENCY
+from codegen.architecture import HEADER, Architecture, attention_steps, ceil_div
+from codegen.estimate import MEMORY_LATENCY, Stage
 from codegen.rtl.kernels.attention import START_LATENCY as HEAD_START
 from codegen.rtl.kernels.attention import stage_cycles
 from codegen.rtl.kernels.layernorm import NORMALISE_CYCLES
 from codegen.rtl.kernels.linear import sum_cycles, write_cycles
 from codegen.rtl.kernels.router import entered_cycles
 from codegen.schedule import Engine, Job, JobTable, job_table, queue_lengths, rows_of
-
-MEMORY_LATENCY: Final = 80
-"""Cycles from a request to its first beat."""
+from codegen.weight_image import image_layout, output_layout
 
 CHUNK: Final = 64
 """Beats of a request of the weight streamer."""
@@ -74,6 +73,37 @@ class Timed:
     waited: int
 
 
+def stages_of(jobs: Sequence[Timed]) -> list[Stage]:
+    """Steps of the schedule as an estimate has them, from what `timeline` gave.
+
+    Cycles count from the end of the step before to its own end.
+    """
+    found, before = [], 0
+    for (name, part), group in groupby(jobs, key=lambda timed: (timed.job.stage, timed.job.part)):
+        alike = list(group)
+        end = max(before, *(timed.end for timed in alike))
+        busy = sum(timed.end - timed.start - timed.waited for timed in alike)
+        trips: dict[str, int] = {}
+        for timed in alike:
+            engine = timed.job.engine.name.lower()
+            trips[engine] = trips.get(engine, 0) + timed.end - timed.start - timed.waited
+        load = sum(timed.job.beats + timed.job.settings_beats for timed in alike)
+        waited = sum(timed.waited for timed in alike)
+        bound = (
+            "weights" if 2 * waited > end - before else "compute" if 2 * busy > end - before else "overhead"
+        )
+        found.append(Stage(name, part, busy, load, end - before, bound, trips, ()))
+        before = end
+    return found
+
+
+def moved_bytes(architecture: Architecture, jobs: Sequence[Timed], batch: int) -> int:
+    """Bytes that cross the memory ports in a call: job table, weights, images and results."""
+    beats = architecture.sections[HEADER] + sum(timed.job.beats + timed.job.settings_beats for timed in jobs)
+    image = image_layout(architecture).image_bytes + output_layout(architecture).image_bytes
+    return beats * architecture.beat_bytes + batch * image
+
+
 def timeline(
     architecture: Architecture,
     batch: int = 1,
@@ -121,7 +151,7 @@ class _Schedule:
         # All ports share what the memory delivers.
         self.shared_rate = min(rate * ports / (ports + 1), 1.0)
         # The job table is read before anything else: its first beats, then the others.
-        beats = architecture.sections["header"]
+        beats = architecture.sections[HEADER]
         self.begin = TABLE_CYCLES + 2 * latency + round(beats / self.rate) + ceil_div(beats, CHUNK)
         self.stream = _Stream(architecture.hardware.stream_beats, self.rate, latency, self.begin)
         self.parts = deque(self._all_parts())
