@@ -169,6 +169,18 @@ class RtlAccelerator:
         ]
         return sum(value << 32 * word for word, value in enumerate(words))
 
+    def reset(self) -> None:
+        """Pull the reset: memory keeps what it holds, and the registers get their values again."""
+        self.process.reset()
+        self._begin()
+        for name, address in self._addresses.items():
+            self.write(name, address)
+
+    def flip(self, buffer: str, offset: int, bits: int) -> None:
+        """Flip bits of a byte of a buffer (an argument's name), to see it found."""
+        address = self._addresses[buffer] + offset
+        self.process.write(address, self.process.read(address, 1) ^ np.uint8(bits))
+
     def call(self, batch: int, task: int) -> None:
         """Start with so many images and wait for the end.
 

@@ -51,14 +51,6 @@ class Place:
             start += width
         return np.stack(numbers, axis=-1)
 
-    def pack(self, numbers: IntArray, word_bytes: int) -> NDArray[np.uint8]:
-        """Words (..., bytes) of numbers (..., lanes): the inverse of `unpack`."""
-        parts = [(numbers[..., lane, None] >> np.arange(width)) & 1 for lane, width in enumerate(self.bits)]
-        bits = np.concatenate(parts, axis=-1).astype(np.uint8)
-        missing = 8 * word_bytes - bits.shape[-1]
-        padded = np.pad(bits, [(0, 0)] * (bits.ndim - 1) + [(0, missing)])
-        return np.packbits(padded, axis=-1, bitorder="little")
-
 
 Places = Mapping[str, Place]
 """Memories by their names: operands, residual, q, k, v, gate_input, queues."""
