@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from boards import Board
@@ -29,6 +30,7 @@ def manifest(
     board: Board,
     weights: tuple[int, str],
     heads_sha256: str | None,
+    classes: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     """The manifest of a build, as JSON values.
 
@@ -38,6 +40,7 @@ def manifest(
         board: the board.
         weights: bytes of one port's share of the weight image, and the hash of the whole file.
         heads_sha256: hash of the file with the task heads; None where there is none.
+        classes: names of the classes of each task; none where they have none.
     """
     spec = design.spec
     images, fit = image_layout(architecture), spec.fit()
@@ -67,7 +70,12 @@ def manifest(
         "output": output_layout(architecture)._asdict(),
         "frac": design.residual.frac,
         "tasks": [
-            {"name": task, "out_channels": spec.head(task).out_channels, **spec.decoder(task)._asdict()}
+            {
+                "name": task,
+                "out_channels": spec.head(task).out_channels,
+                **spec.decoder(task)._asdict(),
+                **({"classes": list(classes[task])} if classes[task] else {}),
+            }
             for task in spec.tasks
         ],
         "weights": {

@@ -649,6 +649,8 @@ class TestImports:
         assert {name.split(".")[0] for name in foreign} <= {
             "common",
             "host",
+            "imageio",
+            "imageio_ffmpeg",
             "numpy",
             "PIL",
             "pillow_heif",
