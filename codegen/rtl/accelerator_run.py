@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from codegen.architecture import Architecture
 from codegen.context import TOP
 from codegen.hwh import argument_offsets
-from codegen.manifest import kernel_arguments
+from codegen.manifest import arguments_of
 from codegen.rtl.stages import StageResult, Stages, places, stages
 from codegen.schedule import Engine, Job, JobTable, job_table
 from codegen.weight_image import image_layout, output_bytes, output_layout, pack_weights, port_images
@@ -113,7 +113,7 @@ class RtlAccelerator:
     def __init__(self, process: RtlProcess, hardware: Architecture) -> None:
         """Take a process, whose buffers this one manages from now on."""
         self.process, self.hardware = process, hardware
-        self.arguments = kernel_arguments(hardware)
+        self.arguments = arguments_of(hardware)
         self._offsets = argument_offsets(self.arguments)
         self.places = places(hardware)
         self._begin()
@@ -134,7 +134,7 @@ class RtlAccelerator:
         self.table: JobTable = job_table(self.program)
         self.process.forget_buffers()
         self._next, self._shift = FIRST_ADDRESS, shift * self.program.port_bytes
-        most = self.hardware.hardware.max_batch
+        most = self.hardware.capacities.max_batch
         self._addresses: dict[str, int] = {}
         for port, data in enumerate(
             port_images(pack_weights(design, self.program), self.program.hardware.weight_ports)

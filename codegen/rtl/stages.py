@@ -66,27 +66,26 @@ Places = Mapping[str, Place]
 
 def places(hardware: Architecture) -> dict[str, Place]:
     """Memories of the accelerator that is made for an Architecture; programs may use less of each row."""
-    lanes, tile = hardware.lanes, hardware.hardware.token_tile
-    precision, entry = hardware.precision, (_place_bits(hardware), PROBABILITY.width)
+    most, lanes, tile = hardware.capacities, hardware.lanes, hardware.hardware.token_tile
+    precision, residual = hardware.precision, hardware.network.residual_width
     banks = tuple(f"operand_memory.g_bank[{bank}].memory" for bank in range(tile))
+    entry = (PROBABILITY.width, _place_bits(hardware))
     found = {
-        "operands": Place(banks, hardware.regions["row"], (hardware.operand_width,) * lanes),
-        "residual": Place(
-            ("residual_memory.memory",), hardware.token_words, (hardware.network.residual_width,) * lanes
-        ),
-        "queues": Place(("queue_memory.memory",), 1, entry[::-1], signed=False),
+        "operands": Place(banks, most.max_row_words, (hardware.operand_width,) * lanes),
+        "residual": Place(("residual_memory.memory",), most.max_token_words, (residual,) * lanes),
+        "queues": Place(("queue_memory.memory",), 1, entry, signed=False),
     }
     for matrix, name in enumerate("qkv"):
         path = f"head_memory.g_matrix[{matrix}].memory"
-        found[name] = Place((path,), hardware.mixed_words, (precision.attention_width,) * lanes)
-    if hardware.spec.moe_layers:
+        found[name] = Place((path,), most.max_mixed_words, (precision.attention_width,) * lanes)
+    if most.max_experts > 1:
         path, bits = "g_router.gate_memory.memory", (precision.gate_width,) * lanes
-        found["gate_input"] = Place((path,), hardware.token_words, bits)
+        found["gate_input"] = Place((path,), most.max_token_words, bits)
     return found
 
 
 def _place_bits(hardware: Architecture) -> int:
-    return max((hardware.max_tokens - 1).bit_length(), 1)
+    return max((hardware.capacities.rows - 1).bit_length(), 1)
 
 
 @dataclass(frozen=True)
