@@ -91,6 +91,11 @@ COMMANDS: dict[str, Help] = {
         "command-line.md#generate",
         ("generate design -o build --board kv260 --model model",),
     ),
+    "compile": Help(
+        "Make the program of a Design for an accelerator that is built.",
+        "command-line.md#compile",
+        ("compile design --for build -o program --model model",),
+    ),
     "verify": Help(
         "Prove that a build returns the simulator's integers.",
         "command-line.md#verify",
@@ -110,16 +115,18 @@ COMMANDS: dict[str, Help] = {
 
 
 def explain(app: typer.Typer) -> None:
-    """Give every command of the command line its help, and put them into order."""
+    """Give every command of the command line its help, and put them into order; unknown ones, which tests name, last."""
     for command in app.registered_commands:
-        found = COMMANDS[_name(command)]
+        found = COMMANDS.get(_name(command))
+        if found is None:
+            continue
         command.short_help = found.line
         # \b: the lines stay as they are.
         examples = "\n".join(f"  edgemoe {example}" for example in found.examples)
         title = "Examples:" if len(found.examples) > 1 else "Example:"
         command.epilog = f"\b\n{title}\n{examples}\n\nDocumentation: {FOLDER}/{found.page}"
     order = list(COMMANDS)
-    app.registered_commands.sort(key=lambda command: order.index(_name(command)))
+    app.registered_commands.sort(key=lambda command: (*order, _name(command)).index(_name(command)))
 
 
 def _name(command: typer.models.CommandInfo) -> str:
