@@ -115,7 +115,7 @@ COMMANDS: dict[str, Help] = {
 
 
 def explain(app: typer.Typer) -> None:
-    """Give every command of the command line its help, and put them into order; unknown ones, which tests name, last."""
+    """Give every command its help, and put them into order: last those without, which the tests name."""
     for command in app.registered_commands:
         found = COMMANDS.get(_name(command))
         if found is None:
