@@ -21,6 +21,7 @@ import numpy as np
 
 from codegen.csim import PARTIAL, find_compiler
 from codegen.rtl.kernels.base import Call, Kernel, Result
+from codegen.rtl.runtime import object_cache
 from common.errors import CheckError, InputError
 from pysim.cache import cache_folder
 from pysim.extras import require
@@ -32,6 +33,10 @@ LEAST_VERILATOR = (5, 48)
 
 RANDOM_STATE = ("--x-assign", "unique", "--x-initial", "unique")
 """Options that start at random what no reset sets: a result that hangs on it differs from seed to seed."""
+
+ONE_FILE = ("--output-split", "100000", "--output-split-cfuncs", "20000")
+"""Options that leave the C++ of all but the largest kernels in one piece: split, each piece reads the headers again,
+which takes longer in sum than compiling them."""
 
 STRICT = "-Wall"
 """Every warning, each of which is an error."""
@@ -106,7 +111,7 @@ def build(
     """
     tools = verilator_folder()
     find_compiler()
-    digest = hashlib.sha256(f"{top} {waves} {strict} {ports} {RANDOM_STATE} {tools}".encode())
+    digest = hashlib.sha256(f"{top} {waves} {strict} {ports} {RANDOM_STATE} {ONE_FILE} {tools}".encode())
     for source in sources:
         digest.update(source.name.encode() + source.read_bytes())
     folder = cache_folder("rtl") / digest.hexdigest()[:32]
@@ -180,7 +185,12 @@ def _verilate(
                 sources=[VerilatorControlFile(s) if s.suffix == ".vlt" else s for s in sources],
                 hdl_toplevel=top,
                 build_dir=folder,
-                build_args=[STRICT if strict else "-Wno-lint", "--no-public-flat-rw", *RANDOM_STATE],
+                build_args=[
+                    STRICT if strict else "-Wno-lint",
+                    "--no-public-flat-rw",
+                    *RANDOM_STATE,
+                    *ONE_FILE,
+                ],
                 always=True,
                 waves=waves,
                 log_file=log,
@@ -195,6 +205,7 @@ def _environment(tools: Path) -> Iterator[None]:
     changed = {
         "PATH": os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "MAKEFLAGS": f"CFG_CXXFLAGS_PCH_I=-include PYTHON3={sys.executable} OPT_FAST=-O1 OPT_SLOW=-O0 OPT_GLOBAL=-O2",
+        "OBJCACHE": object_cache(cache_folder("rtl") / "runtime", tools.parent / "include"),
     }
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
