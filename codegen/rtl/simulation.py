@@ -275,7 +275,12 @@ def simulate(
             build_dir=build_folder,
             test_dir=folder,
             results_xml=str(folder / "results.xml"),
-            extra_env={"EDGEMOE_JOB": str(folder), "COCOTB_LOG_LEVEL": "WARNING"},
+            extra_env={
+                "EDGEMOE_JOB": str(folder),
+                "COCOTB_LOG_LEVEL": "WARNING",
+                # None: by default pytest reads and rewrites every module, which takes longer than most simulations.
+                "COCOTB_REWRITE_ASSERTION_FILES": "",
+            },
             plusargs=["+verilator+rand+reset+2", f"+verilator+seed+{seed}"],
             waves=waves is not None,
             log_file=log,
