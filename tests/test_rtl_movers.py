@@ -102,7 +102,7 @@ class Setup:
             "SCORE_BITS": PROBABILITY.width,
             "MULTIPLIER_BITS": a.multiplier_bits,
             "TOKEN_TILE": self.hardware.token_tile,
-            "TOKENS": a.max_tokens,
+            "TOKENS": a.batch_tokens,
             "TOKEN_WORDS": a.token_words,
             "MIXED_WORDS": a.mixed_words,
             "ROW_WORDS": a.regions["row"],
@@ -165,14 +165,14 @@ def inputs_of(setup: Setup, generator: np.random.Generator) -> dict[str, IntArra
     a = setup.architecture
 
     def any_of(bits: int, words: int) -> IntArray:
-        shape = (setup.spec.depth, a.max_tokens, words, a.lanes)
+        shape = (setup.spec.depth, a.batch_tokens, words, a.lanes)
         return generator.integers(-(1 << bits - 1), 1 << bits - 1, shape)
 
     return {
         "norm": any_of(a.operand_width, a.token_words),
         "residual": any_of(a.network.residual_width, a.token_words),
         "heads": any_of(a.precision.attention_width, 3 * a.mixed_words),
-        "scores": generator.integers(0, (1 << PROBABILITY.frac) + 1, (2, a.max_tokens, a.experts)),
+        "scores": generator.integers(0, (1 << PROBABILITY.frac) + 1, (2, a.batch_tokens, a.experts)),
     }
 
 
