@@ -21,7 +21,7 @@ def object_cache(cache: Path, runtime: Path) -> str:
     """The value of `OBJCACHE`.
 
     Args:
-        cache: folder of compiled objects, on the file system of the builds; made when the first one is kept.
+        cache: folder of compiled objects; made when the first one is kept.
         runtime: folder of the runtime's sources and headers.
     """
     words = shlex.join([sys.executable, "-I", "-S", __file__, str(cache), str(runtime)])
@@ -46,10 +46,10 @@ def compile_once(cache: Path, runtime: Path, command: Sequence[str]) -> int:
     if code := subprocess.call(command):
         return code
     cache.mkdir(parents=True, exist_ok=True)
-    # Copied within the build's own folder, which goes if it is interrupted.
-    copy = output.with_suffix(".copy")
-    shutil.copyfile(output, copy)
-    copy.replace(kept)
+    # Another build may read the folder meanwhile, and write the same.
+    partial = kept.with_suffix(f".{os.getpid()}")
+    shutil.copyfile(output, partial)
+    partial.replace(kept)
     return 0
 
 

@@ -93,6 +93,7 @@ def build(
     ports: Sequence[str] = PORTS,
     waves: bool = False,
     strict: bool = True,
+    cache: Path | None = None,
 ) -> Path:
     """Compile Verilog with Verilator for cocotb; cached under everything that goes into it.
 
@@ -102,6 +103,7 @@ def build(
         ports: patterns of the signals that the test bench reads and drives.
         waves: whether it can record waveforms, which makes it slower.
         strict: every warning of Verilator is an error; without it, for code that others wrote, none is.
+        cache: folder for the build, instead of the user's.
 
     Returns:
         The folder of the build.
@@ -114,7 +116,7 @@ def build(
     digest = hashlib.sha256(f"{top} {waves} {strict} {ports} {RANDOM_STATE} {ONE_FILE} {tools}".encode())
     for source in sources:
         digest.update(source.name.encode() + source.read_bytes())
-    folder = cache_folder("rtl") / digest.hexdigest()[:32]
+    folder = (cache or cache_folder("rtl")) / digest.hexdigest()[:32]
     if (folder / top).is_file():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
