@@ -92,7 +92,8 @@ class Console:
         from rich.progress import Progress, TimeElapsedColumn
 
         columns = (*Progress.get_default_columns(), TimeElapsedColumn())
-        hidden = not self._stderr.is_terminal
+        # A notebook asks for colours (FORCE_COLOR), but is no terminal that a bar could move on.
+        hidden = not (self._stderr.is_terminal and self._stderr.file.isatty())
         with Progress(*columns, console=self._stderr, transient=True, disable=hidden) as bars:
             bar = bars.add_task(printable(description), total=None)
             yield lambda done, total: bars.update(bar, completed=done, total=total)
