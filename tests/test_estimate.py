@@ -15,14 +15,13 @@ from blank import on_hardware
 from boards import FAMILIES, load_board
 from codegen import original
 from codegen.architecture import Architecture
-from codegen.estimate import Scheduler
+from codegen.estimate import Scheduler, beats_per_cycle
 from codegen.fit import require_fit
 from codegen.hardware import Hardware, default_hardware
 from codegen.loops import Loop, loops_of
 from codegen.memories import Memory
 from codegen.performance import (
     Performance,
-    beats_per_cycle,
     estimate,
     evaluate,
     on_board,

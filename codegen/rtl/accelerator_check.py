@@ -14,8 +14,7 @@ from boards import Board, load_board
 from codegen.architecture import Architecture
 from codegen.build import Build
 from codegen.context import TOP
-from codegen.estimate import Scheduler
-from codegen.performance import beats_per_cycle
+from codegen.estimate import Scheduler, beats_per_cycle
 from codegen.rtl.accelerator_build import build_accelerator
 from codegen.rtl.accelerator_run import JobRun, RtlAccelerator, Run
 from codegen.rtl.project import ACCELERATOR
