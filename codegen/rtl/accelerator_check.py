@@ -74,17 +74,15 @@ class AcceleratorResult:
 
 
 def accelerator_sources(target: Build) -> list[Path]:
-    """Files of a build's accelerator, packages first.
+    """Files of a build's accelerator.
 
     Raises:
         InputError: there are none.
     """
-    folder = target.rtl / ACCELERATOR
-    files = sorted(folder.glob("*.sv"), key=lambda file: (not file.stem.endswith("_pkg"), file.name))
-    files += sorted(folder.glob("*.v"))
-    if not (folder / f"{TOP}.sv").is_file():
-        raise InputError(f"{folder / TOP}.sv: no such file", hint="generate the build again")
-    return files
+    top = target.rtl / ACCELERATOR / f"{TOP}.sv"
+    if not top.is_file():
+        raise InputError(f"{top}: no such file", hint="generate the build again")
+    return sorted([*top.parent.glob("*.sv"), *top.parent.glob("*.v")])
 
 
 def board_memory(architecture: Architecture, board: Board) -> Memory:
