@@ -270,11 +270,11 @@ class TestEmulatedBoard:
     """The host's driver, with the accelerator's own registers under it."""
 
     @pytest.fixture
-    def driver(self, build: Build) -> Iterator[edgemoe.Accelerator]:
+    def driver(self, build: Build) -> Iterator[host.Accelerator]:
         with edgemoe.Accelerator(build.folder, emulate=True, backend="rtl") as driver:
             yield driver
 
-    def test_all_ways_to_run(self, driver: edgemoe.Accelerator, design: Design, images: Pixels) -> None:
+    def test_all_ways_to_run(self, driver: host.Accelerator, design: Design, images: Pixels) -> None:
         few = images[:3]
         for number, task in enumerate(driver.tasks):
             expected = simulate(design, few, number).integers
@@ -288,7 +288,7 @@ class TestEmulatedBoard:
         assert [result.images for result in driver.run_batch(few)] == [2, 2, 1]
 
     def test_cycles_are_those_of_the_hardware(
-        self, driver: edgemoe.Accelerator, build: Build, process: RtlProcess, images: Pixels
+        self, driver: host.Accelerator, build: Build, process: RtlProcess, images: Pixels
     ) -> None:
         result = driver.run(images[0], 1)
         process.renew()

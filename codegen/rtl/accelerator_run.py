@@ -249,7 +249,7 @@ class _Watched:
         process.set_table(b"".join(job.encode() for job in self.table), plans)
 
     def compare(self, ended: list[JobEnd]) -> dict[str, StageResult]:
-        """What the jobs left behind, value by value; nothing where nothing was to be compared."""
+        """Values that the jobs left behind, compared; nothing where nothing was to be compared."""
         if not self._memories:
             return {}
         depths = {name: self._depths[f"{SCOPE}.{self.places[name].banks[0]}"] for name in self._memories}
@@ -264,7 +264,7 @@ class _Watched:
         return runs
 
     def explain(self, ended: list[JobEnd]) -> Iterator[str]:
-        """Of a call that failed: the first value that was wrong by then, and what had not ended."""
+        """The state of a call that failed: the first value that was wrong by then, and what had not ended."""
         found = (stage.first for stage in self.compare(ended).values() if stage.first)
         yield f"first wrong value: {next(found, 'none so far')}"
         numbers = {end.job for end in ended}
