@@ -11,7 +11,7 @@ import edgemoe
 from common.contract import Backend
 from common.errors import InputError
 from edgemoe.console import Console
-from edgemoe.options import Json, Out
+from edgemoe.options import Json, Out, TaskName
 
 if TYPE_CHECKING:
     from codegen.build import Build
@@ -41,9 +41,7 @@ def run(
         int | None,
         typer.Option(min=1, max=1_000_000, metavar="N", help="Frames at most; of a camera 100 if not given."),
     ] = None,
-    task: Annotated[
-        str | None, typer.Option(metavar="TASK", help="Task, or `all`; the first if not given.")
-    ] = None,
+    task: TaskName = None,
     emulate: Annotated[
         bool, typer.Option("--emulate", help="Without a board: run the C++, compiled with g++.")
     ] = False,

@@ -14,11 +14,11 @@ from boards import Board, load_board
 from codegen.architecture import Architecture
 from codegen.build import Build
 from codegen.context import TOP
-from codegen.estimate import Scheduler
 from codegen.performance import beats_per_cycle
 from codegen.rtl.accelerator_build import build_accelerator
-from codegen.rtl.accelerator_run import JobRun, RtlAccelerator, Run
+from codegen.rtl.accelerator_run import RtlAccelerator, Run
 from codegen.rtl.project import ACCELERATOR
+from codegen.rtl.timeline import stages_of, timeline
 from common.errors import InputError
 from common.rtl_process import Memory, RtlProcess
 
@@ -38,8 +38,8 @@ class StageTime:
     Attributes:
         stage: its name, such as `blocks.1.experts`.
         values: numbers that were compared, of all runs.
-        cycles: from the start of its first job to the end of its last one.
-        estimate: cycles of the HLS design's stage, with the same queues.
+        cycles: from the end of the stage before to its own end.
+        estimate: the same of the schedule as it was computed, with the same queues.
     """
 
     stage: str
@@ -58,9 +58,8 @@ class AcceleratorResult:
         problems: the first value that differs of each run, in words.
         runs: calls.
         cycles: of the first call, as its register says.
-        estimate: of the same call, in cycles of the HLS design.
+        estimate: of the same call, from its schedule as it was computed.
         stages: of the first call.
-        timeline: its jobs.
     """
 
     values: int = 0
@@ -70,7 +69,6 @@ class AcceleratorResult:
     cycles: int = 0
     estimate: int = 0
     stages: list[StageTime] = field(default_factory=list)
-    timeline: list[JobRun] = field(default_factory=list)
 
 
 def accelerator_sources(target: Build) -> list[Path]:
@@ -144,8 +142,9 @@ def _count(result: AcceleratorResult, run: Run, name: str) -> None:
 
 def _time(result: AcceleratorResult, architecture: Architecture, board: Board, run: Run, batch: int) -> None:
     share = beats_per_cycle(architecture, board)
-    estimates = {stage.name: stage.cycles for stage in Scheduler(architecture, batch, share).run(run.queues)}
-    result.cycles, result.estimate, result.timeline = run.cycles, sum(estimates.values()), run.jobs
+    expected = timeline(architecture, batch, share, run.queues, LATENCY)
+    estimates = {stage.name: stage.cycles for stage in stages_of(expected)}
+    result.cycles, result.estimate = run.cycles, sum(estimates.values())
     values: dict[str, int] = {}
     for compared in run.stages.values():
         values[compared.stage] = values.get(compared.stage, 0) + compared.values
