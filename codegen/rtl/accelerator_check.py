@@ -14,7 +14,6 @@ from boards import Board, load_board
 from codegen.architecture import Architecture
 from codegen.build import Build
 from codegen.context import TOP
-from codegen.performance import beats_per_cycle
 from codegen.rtl.accelerator_build import build_accelerator
 from codegen.rtl.accelerator_run import RtlAccelerator, Run
 from codegen.rtl.project import ACCELERATOR
@@ -105,7 +104,8 @@ def verify_accelerator(
         InputError: no Verilator, no compiler, no accelerator in the build, or code that Verilator refuses.
         CheckError: the accelerator hangs, or breaks a rule of AXI or of its own.
     """
-    architecture, board = target.architecture, load_board(target.spec.board)
+    architecture = target.architecture
+    memory = board_memory(architecture, load_board(target.spec.board))
     tasks = range(len(target.design.spec.tasks))
     most = architecture.capacities.max_batch
     calls = [(images[first : first + most], task) for task in tasks for first in range(0, len(images), most)]
@@ -117,11 +117,11 @@ def verify_accelerator(
     with RtlProcess(program) as process:
         accelerator = RtlAccelerator(process, architecture)
         accelerator.load(target.design)
-        process.set_memory(board_memory(architecture, board))
+        process.set_memory(memory)
         for number, (pixels, task) in enumerate(calls):
             run = accelerator.run(pixels, task)
             if not number:
-                _time(result, architecture, board, run, len(pixels))
+                _time(result, architecture, memory, run, len(pixels))
             _count(result, run, f"call {number}, task {task}")
             if progress:
                 progress(number + 2, total)
@@ -140,8 +140,11 @@ def _count(result: AcceleratorResult, run: Run, name: str) -> None:
         result.problems.append(f"{TOP}, {name}: {run.first or 'the result differs, but no stage'}")
 
 
-def _time(result: AcceleratorResult, architecture: Architecture, board: Board, run: Run, batch: int) -> None:
-    share = beats_per_cycle(architecture, board)
+def _time(
+    result: AcceleratorResult, architecture: Architecture, memory: Memory, run: Run, batch: int
+) -> None:
+    assert memory.bytes_per_cycle is not None
+    share = memory.bytes_per_cycle / architecture.beat_bytes
     expected = timeline(architecture, batch, share, run.queues, LATENCY)
     estimates = {stage.name: stage.cycles for stage in stages_of(expected)}
     result.cycles, result.estimate = run.cycles, sum(estimates.values())
