@@ -33,7 +33,9 @@ def elaborate(sources: Sequence[Path], *tops: str) -> None:
     chosen = [word for top in tops for word in ("--top", top)]
     command = shlex.join(["slang", *_WARNINGS, *chosen, *map(str, sources)])
     if not (driver.parseCommandLine(command) and driver.processOptions() and driver.parseAllSources()):
-        raise InputError(f"{', '.join(tops)}: slang cannot read {', '.join(source.name for source in sources)}")
+        raise InputError(
+            f"{', '.join(tops)}: slang cannot read {', '.join(source.name for source in sources)}"
+        )
     compilation = driver.createCompilation()
     found = compilation.getAllDiagnostics()
     engine, severity = driver.diagEngine, pyslang.DiagnosticSeverity
