@@ -29,7 +29,8 @@ class Command(NamedTuple):
 
 def blocks(text: str) -> Iterator[tuple[int, list[str]]]:
     """Number of the first line, and lines, of each block of code: fenced, or indented by four or more."""
-    fence, start, found = None, 0, []
+    fence: str | None = None
+    start, found = 0, list[str]()
     for number, line in enumerate([*text.splitlines(), ""], 1):
         opening = re.match(r"```(\w*)$", line)
         if fence is not None:

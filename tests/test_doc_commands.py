@@ -26,7 +26,7 @@ SCRIPTS = {
 """Python programs by how they are called."""
 
 
-def of(*programs: str) -> list[pytest.ParameterSet]:  # type: ignore[name-defined]
+def of(*programs: str) -> list[pytest.ParameterSet]:
     """Commands of some programs, as parameters."""
     return [pytest.param(each, id=each.where) for each in FOUND if each.words[0] in programs]
 
