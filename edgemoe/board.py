@@ -10,7 +10,7 @@ import typer
 import edgemoe
 from common.errors import InputError
 from edgemoe.console import Console
-from edgemoe.options import Json, Out
+from edgemoe.options import Json, Out, TaskName
 
 if TYPE_CHECKING:
     from codegen.build import Build
@@ -40,9 +40,7 @@ def run(
         int | None,
         typer.Option(min=1, max=1_000_000, metavar="N", help="Frames at most; of a camera 100 if not given."),
     ] = None,
-    task: Annotated[
-        str | None, typer.Option(metavar="TASK", help="Task, or `all`; the first if not given.")
-    ] = None,
+    task: TaskName = None,
     emulate: Annotated[
         bool, typer.Option("--emulate", help="Without a board: run the C++, compiled with g++.")
     ] = False,

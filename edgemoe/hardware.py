@@ -11,6 +11,7 @@ import typer
 
 import edgemoe
 from common.errors import CheckError, InputError
+from edgemoe import completion
 from edgemoe.board import verify_host
 from edgemoe.checks import verify_check
 from edgemoe.console import Console
@@ -54,7 +55,12 @@ HardwareFile = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="One key of the hardware, as lanes=8; repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="One key of the hardware, as lanes=8; repeatable.",
+        autocompletion=completion.settings,
+    ),
 ]
 DesignFolder = Annotated[Path, typer.Argument(metavar="DESIGN_DIR", help="Design folder.")]
 
