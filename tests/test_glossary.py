@@ -43,42 +43,11 @@ def test_names_are_in_the_sources(hardware: bool, name: str) -> None:
     assert name in words(hardware), f"docs/glossary.md speaks of {name}"
 
 
-EVERYDAY = set(
-    [
-        "AMD",
-        "BMP",
-        "BUILD",
-        "CMYK",
-        "CONTRIBUTING",
-        "CPU",
-        "CTRL",
-        "GB",
-        "GIF",
-        "HEIC",
-        "HP",
-        "HTML",
-        "ICCAD",
-        "III",
-        "ISCAS",
-        "JPEG",
-        "JSON",
-        "KB",
-        "MB",
-        "MIT",
-        "MT",
-        "OUTPUT",
-        "PATH",
-        "PNG",
-        "SD",
-        "SIGHUP",
-        "SIGINT",
-        "SIGTERM",
-        "SOURCE",
-        "TIFF",
-        "TOML",
-        "ZU",
-    ]
-)
+EVERYDAY = {
+    "AMD", "BMP", "BUILD", "CMYK", "CONTRIBUTING", "CPU", "CTRL", "GB", "GIF", "HEIC", "HP", "HTML",
+    "ICCAD", "III", "ISCAS", "JPEG", "JSON", "KB", "MB", "MIT", "MT", "OUTPUT", "PATH", "PNG", "SD",
+    "SIGHUP", "SIGINT", "SIGTERM", "SOURCE", "TIFF", "TOML", "ZU",
+}  # fmt: skip
 """Needs no glossary, or is a name that the sentence explains: units, file formats, conferences, boards."""
 NUMBERED = re.compile(r"[A-Z]+\d")
 """A variable or a part's name (S1, HP0, ZCU102)."""
