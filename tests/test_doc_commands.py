@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-import shutil
 import tomllib
 from pathlib import Path
 
 import pytest
 import typer
-from PIL import Image
 
-from doc_commands import DOCUMENTS, ROOT, Command, blocks, commands, spans
+from doc_commands import DOCUMENTS, ROOT, RUN, Command, blocks, commands, play, spans
 from edgemoe import cli
-from edgemoe.demo import MODEL, SAVED_IMAGES
-from frontend.digits import load_scenes
 
 FOUND = [command for path in DOCUMENTS for command in commands(path.read_text(), path.name)]
-CLI = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+ROOT_COMMAND = typer.main.get_command(cli.app)
+CLI = ROOT_COMMAND.commands  # type: ignore[attr-defined]
 SCRIPTS = {
     "host": ROOT / "host" / "cli.py",
     **{f"{path.parent.name}/{path.name}": path for path in ROOT.glob("[se][cx]*/*.py")},
@@ -54,6 +50,9 @@ def options_of(name: str) -> set[str]:
 def test_edgemoe_takes_what_prose_speaks_of(path: Path) -> None:
     for _, name, *arguments in spans(path.read_text()):
         if name == "COMMAND":
+            continue
+        if name.startswith("-"):
+            assert name in {option for each in ROOT_COMMAND.params for option in each.opts}
             continue
         assert name in CLI, f"{path.name}: edgemoe {name}"
         assert set(options(arguments)) <= options_of(name), f"{path.name}: edgemoe {name} {arguments}"
@@ -124,51 +123,13 @@ make()
 
 # --- Those that are cheap run -------------------------------------------------------------------------------
 
-RUN = ("init", "quantize", "simulate", "zoo", "boards", "generate", "estimate", "verify", "run")
-LEFT_OUT = {
-    "quantize tiny": "half a minute; the network is as large as M3ViT-tiny",
-    "generate tiny-w8a8": "the same",
-    "verify micro-build --check": "a minute of compiling; tests/test_hls_check_execution.py",
-    "verify micro-build --rtl": "minutes of Verilator; tests/test_rtl_verify.py",
-    "verify micro-build --host": "tests/test_host.py",
-}
-PASSING = re.compile(r"\d+(\.\d+)? s\b|\d+ lines\b|\b[0-9a-f]{16}\b")
-
-
-def lines(text: str) -> list[str]:
-    """Lines without blanks at either end and in a row, seconds and identities."""
-    return [shown for line in text.splitlines() if (shown := " ".join(PASSING.sub("", line).split()))]
-
 
 @pytest.mark.compile
-def test_the_command_line_page_shows_what_is_printed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_line_page_shows_what_is_printed(tmp_path: Path) -> None:
     """In order, as they go on from each other; what stands behind `...` is left out of the page."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(MODEL, "demo/model")
-    Path("demo/images").mkdir()
-    for number, scene in enumerate(load_scenes("heldout").images[:SAVED_IMAGES, 0]):
-        Image.fromarray(scene).save(f"demo/images/{number:02}.png")
-    (tmp_path / "usual.toml").write_text("[hardware]\n")
-    ran, wrong = [], []
-    for command in FOUND:
-        name, *arguments = command.words[1:] or [""]
-        line = " ".join(command.words[1:])
-        known = (
-            not command.where.startswith("command-line.md:")
-            or command.words[0] != "edgemoe"
-            or name not in RUN
-        )
-        if known or any(line.startswith(start) for start in LEFT_OUT):
-            continue
-        assert cli.main([name, *arguments]) == 0, (line, capsys.readouterr().err)
-        captured = capsys.readouterr()
-        printed = lines(captured.out + captured.err)
-        shown = [each for each in lines("\n".join(command.output)) if each != "..."]
-        for each in set(shown) - set(printed):
-            nearest = difflib.get_close_matches(each, printed, 1, 0)
-            wrong.append(f"{command.where}: {each}\n    is now {' '.join(nearest)}")
-        ran.append(name)
-    assert wrong == [], "\n".join(wrong)
-    assert set(ran) == set(RUN)
+    ran, wrong = set(), []
+    for command, printed in play(tmp_path):
+        ran.add(command.words[1])
+        wrong += [f"{command.where}: {was}\n    is now {now}" for was, now in printed.stale(command)]
+    assert wrong == [], "\n".join([*wrong, "python tests/doc_commands.py renews the page"])
+    assert ran == set(RUN)
