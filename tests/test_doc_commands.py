@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import re
 import tomllib
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import edgemoe
 from doc_commands import DOCUMENTS, ROOT, RUN, Command, blocks, commands, play, spans
 from edgemoe import cli
 
@@ -91,6 +94,24 @@ def test_pip_finds_the_extras() -> None:
     }
     assert named <= set(known)
     assert len(named) > 5
+
+
+PYTHON = [
+    (path.name, code)
+    for path in DOCUMENTS
+    for code in re.findall(r"```python\n(.*?)```", path.read_text(), re.S)
+]
+
+
+@pytest.mark.parametrize(("name", "code"), PYTHON, ids=[name for name, _ in PYTHON])
+def test_python_names_what_there_is(name: str, code: str) -> None:
+    """README.md's runs: `tests/test_readme.py`."""
+    tree = ast.parse(code)
+    modules = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    modules += [each.name for node in ast.walk(tree) if isinstance(node, ast.Import) for each in node.names]
+    assert [module for module in modules if importlib.util.find_spec(module) is None] == []
+    verbs = set(re.findall(r"\bedgemoe\.(\w+)\(", code))
+    assert verbs <= set(edgemoe.__all__)
 
 
 def test_commands_are_found() -> None:
