@@ -130,7 +130,7 @@ NARROW = Setup(
     "narrow",
     specs()["odd"],
     "w8a8",
-    Hardware(lanes=8, outputs=16, token_tile=3, attention_rows=4, axi_width=64, weight_ports=3, max_batch=2),
+    Hardware(lanes=8, outputs=16, token_tile=3, attention_rows=4, axi_width=64, weight_ports=3, max_batch=3),
     2,
 )
 # Three records in a beat; words fill but a part of one.

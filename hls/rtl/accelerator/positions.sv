@@ -114,6 +114,7 @@ module edgemoe_positions
       if (start_valid) assume (start_job.engine == POSITIONS && start_job.rows != '0 && start_job.out_words != '0);
       if (start_valid) assume (32'(start_rows) >= start_job.rows);
       if (holds) assert (busy && write_token < all_rows);
+      if (complete) assert (!holds || last_image);
     end
 `endif
 
