@@ -26,10 +26,10 @@ from frontend.digits import load_scenes
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-LANGUAGES = {"", "sh", "text"}
+LANGUAGES = {"", "console", "sh", "text"}
 """Of fenced blocks that may hold commands."""
 TOOLS = {
-    ".venv/bin/python", "cd", "dask", "docker", "edgemoe", "git", "make", "mike", "pip", "python", "python3", "scp",
+    "./edgemoe_host", ".venv/bin/python", "cd", "dask", "docker", "edgemoe", "g++", "git", "make", "mike", "pip", "python", "python3", "scp",
     "source", "ssh", "vitis-run", "vitis_hls", "vivado", "v++",
 }  # fmt: skip
 """Programs that the documentation may call."""
