@@ -29,8 +29,8 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 LANGUAGES = {"", "console", "sh", "text"}
 """Of fenced blocks that may hold commands."""
 TOOLS = {
-    "./edgemoe_host", ".venv/bin/python", "cd", "dask", "docker", "edgemoe", "g++", "git", "make", "mike", "pip", "python",
-    "python3", "scp", "source", "ssh", "vitis-run", "vitis_hls", "vivado", "v++",
+    "./edgemoe_host", ".venv/bin/python", "cd", "dask", "docker", "edgemoe", "g++", "git", "make", "mike", "pip",
+    "python", "python3", "scp", "source", "ssh", "vitis-run", "vitis_hls", "vivado", "v++",
 }  # fmt: skip
 """Programs that the documentation may call."""
 
