@@ -125,7 +125,7 @@ def test_what_the_assumptions_are_worth(tiny: dict[str, Network]) -> None:
         schedule = Scheduler(architecture, 1, beats, loops=changed, **options)
         return sum(stage.cycles for stage in schedule.run())
 
-    first_run = " ".join(read_page("hls.md").split())
+    first_run = " ".join(read_page("vitis.md").split())
     for row in marked_tables(read_page("estimate.md"))["what-if"]:
         if "one after the other" in row["If"]:
             more = cycles(overlap=False)

@@ -14,7 +14,6 @@ from boards import Board, load_board
 from codegen.architecture import Architecture
 from codegen.build import Build
 from codegen.context import TOP
-from codegen.estimate import beats_per_cycle
 from codegen.rtl.accelerator_build import build_accelerator
 from codegen.rtl.accelerator_run import RtlAccelerator, Run
 from codegen.rtl.project import ACCELERATOR
