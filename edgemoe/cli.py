@@ -287,6 +287,10 @@ def simulate(
         heads.decode(name, run.simulation.tokens)
         _show_run(console, run, len(pixels))
         _show_outputs(console, heads.described(name), names)
+    if heads.model is None and any(design.spec.head(name).kind != "none" for name in tasks):
+        console.note(
+            "these are tokens: --model MODEL_DIR says what the task heads make of them: classes, maps, values"
+        )
     results = [run.as_json() | heads.as_json(run.task, names) for run in runs]
     if len(results) > 1:
         seconds = sum(run.seconds for run in runs)

@@ -189,9 +189,12 @@ def doctor(ctx: typer.Context, json: Json = False) -> None:
         )
     console.show(table("Works", ("what", "state"), rows, left=2))
     # Lines, as no column is wide enough for them in a terminal of 80.
+    ways: dict[str, list[str]] = {}
     for part in PARTS:
         if versions[part.name] is None:
-            console.show(f"to get {part.name}: {part.get}")
+            ways.setdefault(part.get, []).append(part.name)
+    for way, names in ways.items():
+        console.show(f"to get {', '.join(names)}: {way}")
     console.result(
         {
             "edgemoe": edgemoe.__version__,
