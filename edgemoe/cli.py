@@ -101,9 +101,11 @@ def init(
     from pysim.files import require_new
 
     require_new(output)
-    model = models.with_class_names(edgemoe.init_model(config, seed), class_names or ())
-    model.save(output)
-    models.show_model(ctx.obj, model, output)
+    console: Console = ctx.obj
+    with console.progress("making weights"):
+        model = models.with_class_names(edgemoe.init_model(config, seed), class_names or ())
+        model.save(output)
+    models.show_model(console, model, output)
 
 
 @app.command()
