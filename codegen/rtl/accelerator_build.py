@@ -12,6 +12,7 @@ from pathlib import Path
 from codegen.children import in_worker
 from codegen.csim import PARTIAL, find_compiler
 from codegen.rtl.simulation import (
+    ONE_FILE,
     RANDOM_STATE,
     STRICT,
     configuration,
@@ -62,7 +63,7 @@ def build_accelerator(sources: Sequence[Path], top: str, *, waves: bool = False)
     tools = verilator_folder()
     find_compiler()
     main = sorted(MAIN.iterdir())
-    digest = hashlib.sha256(f"{top} {waves} {VISIBLE} {RANDOM_STATE} {STRICT} {tools}".encode())
+    digest = hashlib.sha256(f"{top} {waves} {VISIBLE} {RANDOM_STATE} {ONE_FILE} {STRICT} {tools}".encode())
     for file in (*sources, *main):
         digest.update(file.name.encode() + file.read_bytes())
     folder = cache_folder("rtl") / f"accelerator-{digest.hexdigest()[:32]}"
@@ -80,7 +81,7 @@ def _compile(sources: Sequence[Path], top: str, folder: Path, tools: Path, waves
     environment = os.environ | make_environment(tools)
     command = [
         str(tools / "verilator"),
-        *("--cc", "--exe", "-O3", STRICT, *RANDOM_STATE),
+        *("--cc", "--exe", "-O3", STRICT, *RANDOM_STATE, *ONE_FILE),
         *("--prefix", PREFIX, "--top-module", top, "--Mdir", str(folder)),
         *("-CFLAGS", f"-DVL_USER_STOP -I{MAIN} -I."),
         *(("--trace-vcd",) if waves else ()),
