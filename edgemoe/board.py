@@ -39,7 +39,12 @@ def run(
     ] = None,
     frames: Annotated[
         int | None,
-        typer.Option(min=1, max=1_000_000, metavar="N", help="Frames at most; of a camera 100 if not given."),
+        typer.Option(
+            min=1,
+            max=1_000_000,
+            metavar="N",
+            help="Frames of a video or camera at most; 100 of a camera if not given.",
+        ),
     ] = None,
     task: TaskName = None,
     emulate: Annotated[

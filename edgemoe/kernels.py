@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 import edgemoe
 from edgemoe.console import Console
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from codegen.build import Build
     from codegen.csim import CsimResult
     from codegen.rtl.verify import RtlResult, StageCycles
