@@ -58,6 +58,8 @@ class Statistic:
         weight: sum of the weights, which are 1 but for experts' rows: there the squares of gate scores.
         clip: share of the largest value that a range need reach to.
         moments: second moments, where calibration was asked for them and a linear layer reads the tensor.
+        fitted: of hidden values, the statistic of the pictures that were not held out, where some were.
+        held: (rows, channels) rows of the held-out pictures, of what gates read, sampled evenly.
     """
 
     low: FloatArray
@@ -69,6 +71,8 @@ class Statistic:
     weight: float | None = None
     moments: Moments | None = None
     clip: float = 1.0
+    fitted: Statistic | None = None
+    held: FloatArray | None = None
 
     @property
     def mean(self) -> FloatArray:
@@ -91,7 +95,7 @@ class Statistic:
         return np.concatenate([self.samples, self.extremes]) if len(self.extremes) else self.samples
 
     def affine(self, scale: FloatArray | float, offset: FloatArray | float) -> Statistic:
-        """The statistic of (x - offset) / scale, for positive scales; moments stay those of x."""
+        """The statistic of (x - offset) / scale, for positive scales; moments and `fitted` stay those of x."""
         weight = self.rows if self.weight is None else self.weight
         return replace(
             self,
@@ -100,6 +104,7 @@ class Statistic:
             total=(self.total - weight * np.asarray(offset)) / scale,
             samples=(self.samples - offset) / scale,
             extremes=(self.extremes - offset) / scale if len(self.extremes) else self.extremes,
+            held=None if self.held is None else (self.held - offset) / scale,
         )
 
     def towards(self, bounds: Statistic) -> Statistic:
