@@ -164,7 +164,7 @@ class _Judge:
             for later in clipped.experts:
                 own = exact.run.experts[later]
                 routing = routing.add(*(agreeing(run.experts[later], own) for run in (whole, clipped)))
-        return clipped_gains(*errors, routing)
+        return clipped_gains(float(errors[0]), float(errors[1]), routing)
 
     def _narrowed(
         self, exact: _Exact, layer: int, ranges: dict[str, Statistic], clips: dict[str, float]
