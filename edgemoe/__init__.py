@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pysim.network import Network
     from pysim.precision import Precision
     from pysim.reference import ReferenceRun
-    from pysim.sensitivity import Loss
+    from pysim.sensitivity import Loss, Sensitivity
     from pysim.simulator import Simulation
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "InputError",
     "QuantizationWarning",
     "compare",
+    "compile_program",
     "default_hardware",
     "estimate",
     "evaluate",
@@ -142,16 +143,18 @@ def load_images(
     resize: str | None = None,
     fit: bool = False,
     say: Callable[[str], Any] | None = None,
+    frames: int | None = None,
 ) -> NDArray[np.uint8]:
     """Images as (images, channels, H, W) uint8 pixels.
 
     Args:
-        paths: image files, folders of them, or one of either.
+        paths: image files, videos, folders of images, or one of either.
         model: the network that is to read them.
         resize: how to make pictures of another size or other colours fit: `crop`, `stretch` or `pad`, or `own`, the
             network's own way; refused where it is not given.
         fit: the same as `resize="crop"`.
         say: told of what was done and left out.
+        frames: of each video at most.
     """
     from edgemoe.arguments import described, require_network
     from pysim import images
@@ -168,7 +171,7 @@ def load_images(
         resize = spec.fit().method
     elif resize is None and fit:
         resize = "crop"
-    return images.load_images([Path(path) for path in given], spec, resize=resize, say=say)
+    return images.load_images([Path(path) for path in given], spec, resize=resize, say=say, frames=frames)
 
 
 def random_images(model: Model | Design, count: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -344,6 +347,7 @@ def generate(
     must_fit: bool = True,
     model: Model | None = None,
     blackboxes: Sequence[str] = (),
+    sensitivity: Sensitivity | None = None,
     progress: Progress | None = None,
 ) -> Build:
     """Write the hardware of a Design for a board into a new folder: HLS project, scripts and host files.
@@ -359,6 +363,8 @@ def generate(
         must_fit: refuse a design that the board has no room for; without it, the C++ can still be verified.
         model: the float network, whose task heads the host takes along to decode results.
         blackboxes: function units that the HLS project calls as RTL blackboxes: exp2, gelu, reciprocal, rsqrt.
+        sensitivity: losses of the Design's tensors (`pysim.sensitivity.read_sensitivity` of its folder), for the
+            build's report.
         progress: called with steps done and in total.
     """
     from boards import load_board
@@ -382,9 +388,38 @@ def generate(
         must_fit=must_fit,
         model=model,
         blackboxes=blackboxes,
+        sensitivity=sensitivity,
         progress=progress,
     )
     return build
+
+
+def compile_program(
+    design: Design, build: str | Path, folder: str | Path, *, model: Model | None = None
+) -> Design:
+    """The program of a Design for an accelerator that is built already, in a new folder for `Accelerator.load`.
+
+    Args:
+        design: the design.
+        build: the build folder of the accelerator. Where it is made of C++, whose network is synthesised in, the design
+            must be of the same shape and precision.
+        folder: to make: weights and manifest.
+        model: the float network, whose task heads go along.
+
+    Returns:
+        The Design to simulate and compare with: with the accelerator's attention rows.
+
+    Raises:
+        InputError: the accelerator does not hold it; the message names every reason.
+    """
+    from codegen.build import Build
+    from codegen.compiling import compile_program as run
+    from edgemoe.arguments import require_design, require_model
+
+    require_design(design)
+    if model is not None:
+        require_model(model)
+    return run(design, Build.load(Path(build)), Path(folder), model)[0]
 
 
 def verify(folder: str | Path, *, progress: Progress | None = None) -> CsimResult:

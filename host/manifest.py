@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.contract import MANIFEST, RUNTIMES, VERSION, Argument
+from common.capacities import CAPACITIES, Capacities
+from common.contract import BACKENDS, MANIFEST, RUNTIMES, VERSION, Argument, kernel_arguments
 from common.errors import InputError
 from common.fits import FILTERS, RESIZES, Fit
 from common.heads import HEAD_KINDS, LEAST_PREFIX, Head
@@ -32,6 +33,9 @@ _MOST_MEMORY = 1 << 40
 _MOST = 1 << 20
 """Limit of everything that is counted: what a network's shape may have as well."""
 _MOST_TASKS = 256
+_LONGEST_CLASS = 200
+_MANIFEST_BYTES = 8 << 20
+"""Limit of the file: room for the names of 50,000 classes."""
 _LEAST_CROP = 0.01
 _MOST_FRAC = 64
 _MOST_PORTS = 64
@@ -44,6 +48,7 @@ _HEX_16 = (r"[0-9a-f]{16}", "16 hexadecimal digits")
 _HEX_64 = (r"[0-9a-f]{64}", "64 hexadecimal digits")
 _IDENTIFIER = (r"[A-Za-z_][A-Za-z0-9_]{0,127}", "a name in C++")
 _RUNTIME = ("|".join(RUNTIMES), " or ".join(RUNTIMES))
+_BACKEND = ("|".join(BACKENDS), " or ".join(BACKENDS))
 _NAME = (r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "letters, digits, '.', '_' and '-', 64 at most")
 # Nothing that leads out of the folder: neither separators nor dots alone.
 _FILE_NAME = (_NAME[0], "the plain name of a file in the same folder")
@@ -51,11 +56,12 @@ _FILE_NAME = (_NAME[0], "the plain name of a file in the same folder")
 
 @dataclass(frozen=True)
 class Task:
-    """A task: its name and what decodes its tokens."""
+    """A task: its name, what decodes its tokens, and the names of its classes, if they have any."""
 
     name: str
     head: Head
     out_channels: int | None
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,9 +88,14 @@ class Manifest:
         name: of the network.
         design_id: identity of the design: shape, precision, attention rows and weights.
         hardware_id: identity of the hardware, which the kernel reports too.
+        program_id: identity of what the kernel does with any weights of such a network: hardware, shape and precision.
+        backend: what the hardware is made of, `hls` or `rtl`.
         board: the board that the build is for.
         clock_mhz: the clock that the build is for.
         precision: name of its preset.
+        activation: name of its activation function.
+        needs: capacities that the hardware must have for it.
+        jobs: names of its jobs, in the order of the job table in its weights; None for `hls`, which does not read it.
         runtime: what loads and runs the kernel: `pynq`, or `xrt` on a card.
         kernel: name of the kernel's top function, which is also the name of its IP.
         arguments: those of the kernel's arguments that are registers, in its order.
@@ -102,9 +113,14 @@ class Manifest:
     name: str
     design_id: str
     hardware_id: str
+    program_id: str
+    backend: str
     board: str
     clock_mhz: float
     precision: str
+    activation: str
+    needs: Capacities
+    jobs: tuple[str, ...] | None
     runtime: str
     kernel: str
     arguments: tuple[Argument, ...]
@@ -129,7 +145,9 @@ class Manifest:
             InputError: unreadable, or a key is missing, of the wrong type, or at odds with another.
         """
         file = path / MANIFEST if path.is_dir() else path
-        data = read_json(file, missing_hint="`edgemoe generate` writes it into host/", hint=_COPY_AGAIN)
+        data = read_json(
+            file, _MANIFEST_BYTES, missing_hint="`edgemoe generate` writes it into host/", hint=_COPY_AGAIN
+        )
         reader = _Reader(file, data, "")
         version = reader.get("version", int)
         if version != VERSION:
@@ -142,9 +160,14 @@ class Manifest:
             name=reader.get("name", str),
             design_id=reader.text("design_id", _HEX_16),
             hardware_id=reader.text("hardware_id", _HEX_16),
+            program_id=reader.text("program_id", _HEX_16),
+            backend=reader.text("backend", _BACKEND),
             board=reader.get("board", str),
             clock_mhz=reader.number("clock_mhz", _MOST_MHZ),
             precision=reader.get("precision", str),
+            activation=reader.get("activation", str),
+            needs=_needs(reader.table("needs")),
+            jobs=_jobs(reader),
             runtime=reader.optional("runtime", _RUNTIME) or RUNTIMES[0],
             kernel=reader.text("kernel", _IDENTIFIER),
             arguments=tuple(map(_argument, reader.items("arguments"))),
@@ -241,6 +264,9 @@ class Manifest:
             ),
             "images.lanes and output.lanes": images.lanes == output.lanes,
             "images.patch_words and images.lanes": images.patch_words == -(-values // images.lanes),
+            "output.tokens and needs.max_tokens": output.tokens == self.needs.max_tokens,
+            "tasks and needs.max_tasks": len(self.tasks) == self.needs.max_tasks,
+            "backend and jobs": (self.backend == "rtl") == (self.jobs is not None),
             "output.token_words and output.lanes": output.token_words == -(-output.dim // output.lanes),
             # A word starts on a beat of its memory port: an output that is too small would be written over its end.
             "images.word_bytes, output.word_bytes and lanes": words
@@ -249,14 +275,10 @@ class Manifest:
 
     def _check_arguments(self) -> None:
         """The kernel's arguments are those that this driver sets and reads."""
-        ports = [f"weights_{port}" for port in range(self.weights.ports)]
-        expected = {Argument(name, 64, False) for name in ("image", "output", *ports)}
-        expected |= {Argument(name, 32, False) for name in ("batch", "task")}
-        expected |= {Argument(name, 64, True) for name in ("hardware_id", *self.counters)}
-        expected |= {Argument(name, 32, True) for name in ("max_batch", "status")}
-        if len(self.arguments) == len(expected) and set(self.arguments) == expected:
+        expected = kernel_arguments(self.weights.ports, xrt=self.runtime == "xrt")
+        if len(self.arguments) == len(expected) and set(self.arguments) == set(expected):
             return
-        differ = sorted({argument.name for argument in expected.symmetric_difference(self.arguments)})
+        differ = sorted({argument.name for argument in set(expected).symmetric_difference(self.arguments)})
         raise InputError(
             f"{self.path}: arguments: {', '.join(differ)[:200] or 'one of them twice'}: not as this driver expects",
             hint="the driver and the build are of different releases: generate the build again",
@@ -351,6 +373,20 @@ def _argument(reader: _Reader) -> Argument:
     return Argument(reader.text("name", _IDENTIFIER), bits, reader.get("output", bool))
 
 
+def _needs(reader: _Reader) -> Capacities:
+    return Capacities(**{name: reader.integer(name, 0, _MOST) for name in CAPACITIES})
+
+
+def _jobs(reader: _Reader) -> tuple[str, ...] | None:
+    if reader.data.get("jobs") is None:
+        return None
+    names = reader.get("jobs", list)
+    for name in names:
+        if not isinstance(name, str):
+            raise reader.wrong("jobs", names, "a list of names")
+    return tuple(names)
+
+
 def _task(reader: _Reader) -> Task:
     kind = reader.get("kind", str)
     if kind not in HEAD_KINDS:
@@ -365,7 +401,21 @@ def _task(reader: _Reader) -> Task:
     if head.prefix_tokens < least:
         raise reader.wrong("prefix_tokens", head.prefix_tokens, f"at least {least} for {kind}")
     given = kind != "none" or reader.data.get("out_channels") is not None
-    return Task(reader.text("name", _NAME), head, reader.count("out_channels") if given else None)
+    channels = reader.count("out_channels") if given else None
+    return Task(reader.text("name", _NAME), head, channels, _classes(reader, channels))
+
+
+def _classes(reader: _Reader, channels: int | None) -> tuple[str, ...]:
+    """Names of the classes; none in builds of older releases, and of heads whose classes have none."""
+    if "classes" not in reader.data:
+        return ()
+    names = reader.get("classes", list)
+    if len(names) != channels:
+        raise reader.wrong("classes", names, f"{channels or 'no'} names")
+    for name in names:
+        if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_CLASS or not name.isprintable():
+            raise reader.wrong("classes", name, f"names of 1 to {_LONGEST_CLASS} printable characters")
+    return tuple(names)
 
 
 def _image_layout(reader: _Reader) -> ImageLayout:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from codegen.architecture import SOFTMAX_CYCLES, Architecture, attention_steps, ceil_div
+from codegen.latency import ROUND_LATENCY, SOFTMAX_PASS_LATENCY, UNIT_LATENCY, tree_latency
 from codegen.rtl.kernels.base import MEMORY, Call, Kernel, Source, Values, address_bits, controlled, engines
 from codegen.rtl.kernels.softmax import PASS_SOURCE
 from codegen.rtl.kernels.units import EXP2_SOURCES, RECIPROCAL_SOURCES
 from codegen.rtl.streams import Field, IntArray, Register, Stream
-from codegen.rtl.timing import ROUND_LATENCY, SOFTMAX_PASS_LATENCY, UNIT_LATENCY, tree_latency
 from pysim.datapath import EXPONENTIAL, score_lift
 
 START_LATENCY = 2
@@ -19,7 +19,7 @@ ANY_HEADS = 8
 """Bits of the number of heads where it is told at run time."""
 
 
-def _stages(lanes: int) -> dict[str, int]:
+def stage_cycles(lanes: int) -> dict[str, int]:
     """Cycles from a word's reading to what comes of it, all derived from the latencies of the parts.
 
     The second turn's distance is the only one at which each row's statistics are replaced after their last use
@@ -144,5 +144,5 @@ def cycles(architecture: Architecture, heads: int, tokens: int, head_dim: int, a
     """Cycles of a call: the first head comes in, then one head after the other is computed."""
     words = ceil_div(head_dim, architecture.lanes)
     before_last = (attention_steps(tokens, attention_rows) - 1) * max(words, SOFTMAX_CYCLES)
-    head = before_last + words + _stages(architecture.lanes)["out_cycles"]
+    head = before_last + words + stage_cycles(architecture.lanes)["out_cycles"]
     return tokens * words + START_LATENCY + (heads - 1) * (head + START_LATENCY) + head

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codegen.architecture import INDEX_BITS, Architecture, ceil_div
+from codegen.latency import ROUND_LATENCY, SLICE_LATENCY, UNIT_LATENCY, tree_latency
 from codegen.rtl.kernels.base import MEMORY, Call, Kernel, Source, Values, address_bits, controlled, engines
 from codegen.rtl.kernels.units import ACTIVATED_BITS, activation_sources
 from codegen.rtl.streams import Bytes, Field, IntArray, Register, Stream
-from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, UNIT_LATENCY, tree_latency
 from pysim.datapath import MULTIPLIER_WIDTH, PROBABILITY
 from pysim.program import Destination
 
@@ -49,7 +49,7 @@ def linear_kernel(architecture: Architecture, *, words: int | None = None) -> Ke
     blocks = max(shape.blocks for shape in shapes) if words is None else max(words, 64)
     group = max_group(architecture)
     parts = architecture.outputs // lanes
-    tiles = ceil_div(architecture.max_tokens, hardware.token_tile)
+    tiles = ceil_div(architecture.batch_tokens, hardware.token_tile)
     residual = architecture.network.residual_width
     widest = max(residual, precision.attention_width, precision.activation_width)
     hidden_multiplier_bits = MULTIPLIER_WIDTH if precision.multipliers else 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from codegen.architecture import Architecture
+from codegen.latency import ROUND_LATENCY, SLICE_LATENCY, SOFTMAX_PASS_LATENCY, UNIT_LATENCY
 from codegen.rtl.kernels.base import Call, Kernel, Source, address_bits, common
 from codegen.rtl.kernels.units import EXP2_SOURCES, RECIPROCAL_SOURCES
 from codegen.rtl.streams import Field, IntArray, Stream
-from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, SOFTMAX_PASS_LATENCY, UNIT_LATENCY
 from pysim.datapath import PROBABILITY, SCORE
 
 MAXIMUM_BITS = SCORE.width - SCORE.frac + 1
