@@ -15,6 +15,9 @@ SAMPLED_ROWS = 448
 EXTREME_ROWS = 64
 """Rows of the largest norm that are kept beside them, and as many of prefix tokens: few, but what they do counts."""
 
+TOWARDS_BOUNDS = 0.5
+"""Share of the way from a tensor's own range to that of its bounds that its range reaches."""
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -108,12 +111,15 @@ class Statistic:
         )
 
     def towards(self, bounds: Statistic) -> Statistic:
-        """The same statistic with a range half way to that of another, which bounds it on any image.
+        """The same statistic with a range on the way to that of another, which bounds it on any image.
 
         Its own range is what it happened to be on those seen, and all that bounds allow is seldom reached.
         """
         low, high = np.minimum(self.low, bounds.low), np.maximum(self.high, bounds.high)
-        return replace(self, low=(self.low + low) / 2, high=(self.high + high) / 2)
+        share = TOWARDS_BOUNDS
+        return replace(
+            self, low=(1 - share) * self.low + share * low, high=(1 - share) * self.high + share * high
+        )
 
 
 def merge(parts: list[Statistic]) -> Statistic:
