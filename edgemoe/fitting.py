@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from common.errors import InputError
+from edgemoe.arguments import known_backend
 from edgemoe.console import Console
 from edgemoe.options import (
+    BackendName,
     Batch,
     BoardName,
     Clock,
@@ -71,6 +73,7 @@ def fit(
     heads: Heads = None,
     top_k: TopK = None,
     image_size: ImageSize = None,
+    backend: BackendName = None,
     margins: Margins = None,
     clock: Clock = None,
     batch: Batch = 1,
@@ -100,7 +103,8 @@ def fit(
         check_clock(target, clock)
     limits = limits_of(target, read_margins(margins))
     lengths = None if queues is None else read_queues(queues, network.spec, task, batch)
-    search = Search(network, target, clock_mhz=clock, batch=batch, queues=lengths)
+    fixed = known_backend(backend)
+    search = Search(network, target, clock_mhz=clock, batch=batch, queues=lengths, fixed=fixed)
     with console.progress("searching") as progress:
         best = search.fastest(limits, progress)
     with console.progress("what more and less would give") as progress:

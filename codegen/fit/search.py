@@ -26,6 +26,7 @@ from codegen.fit.space import (
     KINDS,
     MOST_LANES,
     MOST_WEIGHT_ROWS,
+    NOT_SEARCHED,
     ROUTER_LANES,
     Fixed,
     Frame,
@@ -147,6 +148,7 @@ class Search:
         self.network, self.board, self.batch, self.queues = network, board, batch, queues
         self.fixed = fixed or {}
         self.clock_mhz = board.clock_mhz_default if clock_mhz is None else clock_mhz
+        self.taken = {name: value for name, value in self.fixed.items() if name in NOT_SEARCHED}
         rows = self.fixed.get("attention_rows")
         self.attention_rows: Integers = (
             np.arange(1, network.spec.tokens + 1) if rows is None else np.array([rows])
@@ -240,7 +242,8 @@ class Search:
 
     def sizes(self, frame: Frame, **arrays: int | Integers) -> Architecture:
         """The network on hardware of a frame."""
-        return sizes_of(self.network, self.board, frame, self.batch, clock_mhz=self.clock_mhz, **arrays)
+        given = {"clock_mhz": self.clock_mhz, **self.taken, **arrays}
+        return sizes_of(self.network, self.board, frame, self.batch, **given)
 
     @cached_property
     def layers(self) -> Layers:
@@ -510,7 +513,7 @@ class _Frame:
                 max_batch=self.search.batch,
                 clock_mhz=self.search.clock_mhz,
                 family=self.search.board.family,
-                **{name: kind[0] for name, kind in self.search.kinds.items()} | kinds,
+                **{name: kind[0] for name, kind in self.search.kinds.items()} | kinds | self.search.taken,
             )
             return
 
