@@ -210,7 +210,7 @@ module edgemoe_job_memory
   end
 
 `ifndef SYNTHESIS
-  initial assert (JOB_BITS % UNIT_BITS == 0 && $bits(job_t) == JOB_BITS);
+  initial assert (JOB_BITS % UNIT_BITS == 0 && $bits(record) == JOB_BITS);
   logic past_valid;
   initial past_valid = 1'b0;
   always_ff @(posedge ap_clk) begin
