@@ -305,6 +305,8 @@ module edgemoe_accelerator
       .idle(scoreboard_idle)
   );
 
+  wire unused_starts = &{1'b0, start_rows, start_job};
+
   // ---- Weights.
 
   logic load_valid;
@@ -958,6 +960,7 @@ module edgemoe_accelerator
     logic [ROUTER_WORD_BITS-1:0] x_word;
     logic [LANES*GATE_BITS-1:0] gate_x;
     logic unused_gate_valid;
+    wire unused_x_word = &{1'b0, x_word};
 
     edgemoe_shared_memory #(
         .WIDTH(LANES * GATE_BITS),
