@@ -84,9 +84,9 @@ module edgemoe_attention_core #(
   localparam int ROUND = 2;
   localparam int DOT = READ + 2 + $clog2(LANES);  // the sum of a word's products
   localparam int SCORE = DOT + 1 + ROUND;  // the score
-  localparam int DISTANCE = SCORE + EXP2 + 1;  // the second turn
-  localparam int WEIGHT = 1 + EXP2;  // from the second turn's start: the weight
-  localparam int OUT = DISTANCE + WEIGHT + 2 + ROUND + 1 + ROUND;  // that, divided
+  localparam int DISTANCE = SCORE + EXP2 + 3;  // the second turn
+  localparam int WEIGHT = 3 + EXP2;  // from the second turn's start: the weight
+  localparam int OUT = DISTANCE + WEIGHT + 2 + ROUND + 3 + ROUND;  // that, divided
 
   // ---- Steps.
 
@@ -408,15 +408,23 @@ module edgemoe_attention_core #(
         if (at_turn.reads && at_turn.last_word) scores[at_turn.key[SCORE_ADDRESS_BITS-1:0]] <= new_score;
       end
 
-    // The weight of the key, the same for all words of its value.
+    // The weight of the key, the same for all words of its value. The maximum is as old as the score.
     logic [WEIGHT_BITS-1:0] weight;
-    logic signed [MAXIMUM_BITS+SCORE_FRAC-1:0] distance;
-    assign distance = {row_maximum, {SCORE_FRAC{1'b0}}} - (MAXIMUM_BITS + SCORE_FRAC)'(old_score);
+    logic signed [MAXIMUM_BITS-1:0] old_maximum;
+    logic signed [SCORE_BITS-1:0] held_score;
+    logic [SCORE_BITS:0] difference;
+
+    always_ff @(posedge ap_clk)
+      if (ce) begin
+        held_score <= old_score;
+        old_maximum <= row_maximum;
+        difference <= (SCORE_BITS + 1)'({old_maximum, {SCORE_FRAC{1'b0}}} - (MAXIMUM_BITS + SCORE_FRAC)'(held_score));
+      end
 
     edgemoe_exp2_unit exp2 (
         .ap_clk(ap_clk),
         .ce(ce),
-        .difference((SCORE_BITS + 1)'(distance)),
+        .difference(difference),
         .exponential(weight)
     );
 
@@ -456,6 +464,7 @@ module edgemoe_attention_core #(
   logic [LANES*WEIGHTED_BITS-1:0] leaving;
   logic [MANTISSA_BITS-1:0] mantissa;
   logic [5:0] position;
+  logic [5:0] late_position;
   logic [MANTISSA_BITS-1:0] mantissa_aligned;
   logic [5:0] align;
 
@@ -473,13 +482,20 @@ module edgemoe_attention_core #(
       .mantissa(mantissa),
       .position(position)
   );
-  edgemoe_delay #(.WIDTH(MANTISSA_BITS), .CYCLES(ROUND)) mantissa_line (
+  // The weighted sum comes later than the reciprocal of the sum.
+  edgemoe_delay #(.WIDTH(MANTISSA_BITS), .CYCLES(WEIGHT - MANTISSA + ROUND)) mantissa_line (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(mantissa),
       .out(mantissa_aligned)
   );
-  assign align = position - 6'(LEAST_POSITION);
+  edgemoe_delay #(.WIDTH(6), .CYCLES(WEIGHT - MANTISSA - 1)) position_line (
+      .ap_clk(ap_clk),
+      .ce(ce),
+      .in(position),
+      .out(late_position)
+  );
+  always_ff @(posedge ap_clk) if (ce) align <= late_position - 6'(LEAST_POSITION);
 
   for (genvar lane = 0; lane < LANES; lane++) begin : g_out
     logic signed [ALIGNED_BITS-1:0] aligned;
@@ -494,7 +510,13 @@ module edgemoe_attention_core #(
         .out(aligned)
     );
 
-    always_ff @(posedge ap_clk) if (ce) divided <= aligned * $signed({1'b0, mantissa_aligned});
+    edgemoe_product #(.A_BITS(ALIGNED_BITS), .B_BITS(MANTISSA_BITS + 1), .CYCLES(3)) divide (
+        .ap_clk(ap_clk),
+        .ce(ce),
+        .a(aligned),
+        .b({1'b0, mantissa_aligned}),
+        .out(divided)
+    );
 
     edgemoe_round_saturate #(.VALUE_BITS(MIXED_BITS), .OUT_BITS(OUT_BITS)) round_mixed (
         .ap_clk(ap_clk),
@@ -526,7 +548,7 @@ module edgemoe_attention_core #(
 
 `ifndef SYNTHESIS
   // The reciprocal of a row's sum must be there when the row leaves.
-  initial assert (WEIGHT == MANTISSA && READ <= WEIGHT);
+  initial assert (WEIGHT > MANTISSA && READ <= WEIGHT);
   always_ff @(posedge ap_clk)
     if (ap_rst_n) begin
       if (start && idle) begin

@@ -96,8 +96,8 @@ module edgemoe_linear_core #(
   localparam int TILE_BITS = TOKEN_TILE > 1 ? $clog2(TOKEN_TILE) : 1;
   localparam int PART_BITS = PARTS > 1 ? $clog2(PARTS) : 1;
   localparam int SCALE_BITS = MULTIPLIER_BITS + 6;
-  localparam int SUM = 3 + $clog2(LANES);  // cycles from an operand's address to the sum that it completes
-  localparam int WRITE = 8 + ACTIVATION;  // from a sum to the result that leaves
+  localparam int SUM = 4 + $clog2(LANES);  // cycles from an operand's address to the sum that it completes
+  localparam int WRITE = 10 + ACTIVATION;  // from a sum to the result that leaves
 
   // ---- Order.
 
@@ -183,8 +183,8 @@ module edgemoe_linear_core #(
   logic bias_half;
   logic [GROUP_BITS-1:0] bias_block;
   logic [OUTPUTS*BIAS_BITS-1:0] bias;
-  logic w0_half;
-  logic [GROUP_BITS-1:0] w0_block;
+  logic scale_half;
+  logic [GROUP_BITS-1:0] scale_block;
   logic [PARTS-1:0][LANES*SCALE_BITS-1:0] w1_scales;
 
   edgemoe_weight_buffer #(
@@ -226,8 +226,8 @@ module edgemoe_linear_core #(
       .bias_half(bias_half),
       .bias_block(bias_block),
       .bias(bias),
-      .scale_half(w0_half),
-      .scale_block(w0_block),
+      .scale_half(scale_half),
+      .scale_block(scale_block),
       .scales(w1_scales)
   );
 
@@ -289,13 +289,20 @@ module edgemoe_linear_core #(
       .any(w0_busy)
   );
   edgemoe_delay #(
-      .WIDTH(2 + TOKEN_BITS + OUT_WORD_BITS + GROUP_BITS + TILE_BITS + PART_BITS),
+      .WIDTH(1 + TOKEN_BITS + OUT_WORD_BITS + TILE_BITS + PART_BITS),
       .CYCLES(SUM)
   ) write_note_line (
       .ap_clk(ap_clk),
       .ce(ce),
-      .in({last_write, half, early_row, write_word, write_block, write_row, write_part}),
-      .out({old_last, w0_half, old_row, old_word, w0_block, w0_row, w0_part})
+      .in({last_write, early_row, write_word, write_row, write_part}),
+      .out({old_last, old_row, old_word, w0_row, w0_part})
+  );
+  // The records are asked for a cycle earlier, as they take two.
+  edgemoe_delay #(.WIDTH(1 + GROUP_BITS), .CYCLES(SUM - 1)) scale_line (
+      .ap_clk(ap_clk),
+      .ce(ce),
+      .in({half, write_block}),
+      .out({scale_half, scale_block})
   );
 
   // The word's sums; their multipliers and shifts come with them.
