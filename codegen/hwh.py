@@ -87,10 +87,20 @@ _CONTROL_REGISTERS: Final = (
 )
 
 
-def control_registers(arguments: Sequence[Argument]) -> list[Register]:
-    """The control interface as Vitis HLS lays it out: an argument takes its words and one more, outputs twice that."""
-    registers, offset = list(_CONTROL_REGISTERS), FIRST_ARGUMENT
+def argument_offsets(arguments: Sequence[Argument]) -> dict[str, int]:
+    """Byte offset of each argument's first word: it takes its words and one more, an output twice that."""
+    offsets, offset = {}, FIRST_ARGUMENT
     for argument in arguments:
+        offsets[argument.name] = offset
+        offset += 4 * (argument.bits // 32 + 1) * (2 if argument.output else 1)
+    return offsets
+
+
+def control_registers(arguments: Sequence[Argument]) -> list[Register]:
+    """The control interface as Vitis HLS lays it out."""
+    registers, offsets = list(_CONTROL_REGISTERS), argument_offsets(arguments)
+    for argument in arguments:
+        offset = offsets[argument.name]
         name = f"{argument.name}_r" if argument.name in RESERVED_NAMES else argument.name
         words = argument.bits // 32
         access = "read-only" if argument.output else "write-only"
@@ -105,7 +115,6 @@ def control_registers(arguments: Sequence[Argument]) -> list[Register]:
                 f"{name}_ctrl", offset + 4 * words, f"Control signal of {name}", "read-only", (valid,)
             )
             registers.append(control)
-        offset += 4 * (words + 1) * (2 if argument.output else 1)
     return registers
 
 

@@ -23,6 +23,7 @@ from enum import IntEnum
 from typing import Any, ClassVar, TypedDict, assert_never
 
 from codegen.architecture import HEADER, HEADER_BEATS, JOB_BYTES, Architecture, job_name, section_name
+from codegen.latency import router_interval
 from common.errors import InputError
 from pysim.arithmetic import Kind
 from pysim.program import (
@@ -39,7 +40,7 @@ from pysim.program import (
     name_of,
 )
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 """Version of the record of a job: a sequencer refuses every other."""
 
 
@@ -99,8 +100,7 @@ _LAYOUT = {
     **dict.fromkeys(("words", "out_words", "source_word", "destination_word"), "H"),
     **dict.fromkeys(("blocks", "group", "pairs", "settings_beats"), "H"),
     **dict.fromkeys(("first", "beats", "block_beats", "task_beats"), "I"),
-    **dict.fromkeys(("setting", "first_token", "mixed_words"), "H"),
-    "more padding": "2x",
+    **dict.fromkeys(("setting", "first_token", "mixed_words", "pace"), "H"),
 }
 """Fields of a record in their order, as `struct` spells their sizes."""
 _RECORD = struct.Struct("<" + "".join(_LAYOUT.values()))
@@ -141,9 +141,11 @@ class Job:
         first: first beat of its parameters in the weight image, what lies before them (`settings_beats`) included.
         settings_beats: beats of a layer's settings, or of the header, before its own parameters.
         beats: beats of its own parameters.
-        block_beats: beats of a block of outputs.
+        block_beats: beats of a block of outputs; of a router, beats of its records.
         task_beats: beats from one task's parameters to the next one's; 0 where tasks share them.
         setting: place of its first scalar setting among a layer's.
+        pace: of attention, cycles of a step; of a router in RTL, cycles of a token; of a norm, tokens that its results
+            lag behind.
         skips_if_empty: whether it is skipped where the queue of expert `index` is empty.
         scattered: whether row i belongs to token i of queue `index`, instead of being that of token i.
         weighted: whether results are multiplied by the gate's score, which the queue holds.
@@ -180,6 +182,7 @@ class Job:
     block_beats: int = 0
     task_beats: int = 0
     setting: int = 0
+    pace: int = 0
     skips_if_empty: bool = False
     scattered: bool = False
     weighted: bool = False
@@ -242,7 +245,7 @@ class Job:
         | 16-23 | rows, channels; 32 bits each |
         | 24-39 | words, out_words, source_word, destination_word, blocks, group, pairs, settings_beats; 16 bits each |
         | 40-55 | first, beats, block_beats, task_beats; 32 bits each |
-        | 56-63 | setting, first_token, mixed_words, 0; 16 bits each |
+        | 56-63 | setting, first_token, mixed_words, pace; 16 bits each |
 
         Flags, from the lowest bit: skips_if_empty, scattered, weighted, to_router, over_selected.
 
@@ -501,6 +504,7 @@ class _Maker:
             settings_beats=architecture.setting_beats if leads else 0,
             beats=architecture.norm_beats,
             setting=self._setting(f"{op.part}_shift", "norm_shift"),
+            pace=architecture.norm_lag,
             to_router=op.gate_output is not None,
             **self._places(Region.STREAM, Region.NORM),
         )
@@ -519,6 +523,7 @@ class _Maker:
             out_words=head_words,
             mixed_words=self.architecture.mixed_words,
             setting=self._setting("score_shift"),
+            pace=self.architecture.attention_step,
             **self._places(Region.HEADS, Region.MIXED),
         )
 
@@ -538,8 +543,16 @@ class _Maker:
             blocks=architecture.gate_groups,
             first=self.sections[op.name],
             beats=architecture.gate_beats,
+            block_beats=architecture.gate_record_beats,
             task_beats=architecture.gate_beats,
             setting=self._setting("hidden_multiplier_0", "align"),
+            pace=router_interval(
+                architecture.token_words,
+                architecture.gate_groups,
+                architecture.router_lanes,
+                op.top_k,
+                op.kind.over_selected,
+            ),
             over_selected=op.kind.over_selected,
             **self._places(Region.GATE_INPUT, Region.QUEUES),
         )

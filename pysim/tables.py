@@ -2,7 +2,7 @@
 
 Every function unit of the accelerator is a table of base values and slopes, read at an address made of the
 input's upper bits and interpolated with its lower bits. The integers here are the only ones: generated C++
-and SystemVerilog print them as literals. `docs/numerics.md` lists each table's domain and its worst error.
+and SystemVerilog print them as literals. `docs/arithmetic.md` lists each table's domain and its worst error.
 """
 
 from __future__ import annotations

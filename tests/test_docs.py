@@ -1,4 +1,4 @@
-"""Keeps docs/numerics.md honest: a table behind a `<!-- check: name -->` mark is what the code computes."""
+"""Keeps the pages of numbers honest: a table behind a `<!-- check: name -->` mark is what the code computes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ from pysim.scaling import multiplier_and_shift
 IntArray = NDArray[np.int64]
 Check = Callable[[Rows], None]
 
-PAGE = read_page("numerics.md")
+PAGES = {name: read_page(f"{name}.md") for name in ("arithmetic", "quantisation", "original-arithmetic")}
+PAGE = "\n".join(PAGES.values())
 PROSE = " ".join(PAGE.split())
 CHECKS: dict[str, Check] = {}
 
@@ -72,12 +73,13 @@ def test_every_mark_has_a_table_and_a_check() -> None:
     assert all(TABLES.values())
 
 
-def test_links_lead_to_headings() -> None:
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_links_lead_to_headings(page: str) -> None:
     headings = {
         re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
-        for title in re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE)
+        for title in re.findall(r"^#+ (.*)$", page, re.MULTILINE)
     }
-    assert set(re.findall(r"\]\(#([^)]*)\)", PAGE)) <= headings
+    assert set(re.findall(r"\]\(#([^)]*)\)", page)) <= headings
 
 
 @pytest.mark.parametrize("name", sorted(TABLES))
@@ -368,7 +370,7 @@ def iccad23_scale(rows: Rows) -> None:
 
 
 def test_learned_rounding() -> None:
-    """The loop of section 12, on inputs of no special kind."""
+    """The loop of the page, on inputs of no special kind."""
     rng = np.random.default_rng(0)
     x, weight, scale = rng.normal(size=(50, 12)) @ rng.normal(size=(12, 12)), rng.normal(size=12), 0.02
     energy = x.T @ x

@@ -22,13 +22,13 @@ import rtl_backend as rtl
 from backends import expected
 from blank import on_hardware
 from cases import CASES, Case
+from codegen.latency import UNIT_LATENCY
 from codegen.rtl import simulation
 from codegen.rtl.kernels import kernels_of
 from codegen.rtl.kernels.base import Call, Kernel, Result
 from codegen.rtl.render import render
 from codegen.rtl.simulation import Scenario, play
 from codegen.rtl.streams import Field, Register, Stream, register_map
-from codegen.rtl.timing import UNIT_LATENCY
 from common.errors import CheckError, InputError
 from pysim.model import Model
 

@@ -16,12 +16,12 @@ import edgemoe
 from boards import load_board
 from codegen.build import Build
 from codegen.hardware import Hardware
+from codegen.latency import UNIT_LATENCY
 from codegen.project import generate
 from codegen.rtl import verify as module
 from codegen.rtl.blackbox import BLACKBOXES
 from codegen.rtl.blackbox_files import run_blackbox
 from codegen.rtl.kernels import kernels_of
-from codegen.rtl.timing import UNIT_LATENCY
 from codegen.rtl.verify import RtlResult, verify_rtl
 from common.errors import InputError
 from edgemoe.cli import main

@@ -103,7 +103,7 @@ FIELDS = {each.name: each for each in dataclasses.fields(Job) if each.compare}
 WIDTHS = {
     BYTE: ("top_k", "half"),
     SHORT: ("index", "count", "words", "out_words", "mixed_words", "source_word", "destination_word"),
-    SHORT - 1: ("blocks", "group", "pairs", "settings_beats", "setting", "first_token"),
+    SHORT - 1: ("blocks", "group", "pairs", "settings_beats", "setting", "first_token", "pace"),
     LONG: ("rows", "channels", "first", "beats", "block_beats", "task_beats"),
 }
 NUMBERS = {name: st.integers(0, most) for most, names in WIDTHS.items() for name in names}
@@ -163,19 +163,20 @@ def test_a_record_as_bytes() -> None:
         setting=0x0102,
         first_token=5,
         mixed_words=0x0607,
+        pace=0x0809,
         skips_if_empty=True,
         weighted=True,
     )
     assert job.encode().hex(" ", 8) == " ".join(
         (
-            "0103090a05010000",
+            "0203090a05010000",
             "9000030007000000",
             "4433221100000000",
             "6655000000000000",
             "0900000000000000",
             "ddccbbaa00000000",
             "0000000002000000",
-            "0201050007060000",
+            "0201050007060908",
         )
     )
 
@@ -197,14 +198,13 @@ def test_the_layer_that_means_none_is_refused() -> None:
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (0, 2, "version 2, expected 1"),
+        (0, 1, "version 1, expected 2"),
         (1, len(Engine), "not a valid Engine"),
         (2, len(Region), "not a valid Region"),
         (3, 255, "not a valid Region"),
         (4, 1 << 5, "mean nothing"),
         (7, 1, "mean nothing"),
         (9, 1 << 7, "mean nothing"),
-        (63, 1, "mean nothing"),
     ],
 )
 def test_damaged_records_are_refused(place: int, value: int, message: str) -> None:

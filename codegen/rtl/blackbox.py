@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from codegen.architecture import Architecture
+from codegen.latency import UNIT_LATENCY
 from codegen.rtl.kernels import has_kernels
 from codegen.rtl.kernels.base import Source
 from codegen.rtl.kernels.units import (
@@ -17,7 +18,6 @@ from codegen.rtl.kernels.units import (
     activation_sources,
 )
 from codegen.rtl.streams import Field
-from codegen.rtl.timing import UNIT_LATENCY
 from common.errors import InputError
 from pysim.activations import ACTIVATIONS
 from pysim.datapath import EXPONENTIAL, GELU_INPUT, MANTISSA_FRAC, SCORE

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hls import TEMPLATES
 
-_FOLDERS = ("common", "accelerator")
+_FOLDERS = ("common", "accelerator", "engines")
 _PREFIX = "edgemoe_"
 _NAME = re.compile(rf"\b{_PREFIX}(\w+)")
 _COMMENT = re.compile(r"//[^\n]*")
@@ -21,6 +21,17 @@ LIBRARY_TOPS = (
     "edgemoe_axi_write",
     "edgemoe_weight_streamer",
     "edgemoe_scoreboard",
+    "edgemoe_job_memory",
+    "edgemoe_shared_memory",
+    "edgemoe_operand_memory",
+    "edgemoe_head_memory",
+    "edgemoe_queue_memory",
+    "edgemoe_parameter_loader",
+    "edgemoe_positions",
+    "edgemoe_pixels",
+    "edgemoe_patch_queue",
+    "edgemoe_gather",
+    "edgemoe_output",
 )
 """Modules that are checked by themselves; all others are parts of them."""
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from codegen.architecture import Architecture
 from codegen.context import Context
+from codegen.latency import LATENCY
 from codegen.rtl.kernels.base import Kernel
 from codegen.rtl.kernels.softmax import MAXIMUM_BITS
 from codegen.rtl.streams import Stream
-from codegen.rtl.timing import LATENCY
 from codegen.sources import Sources
 from hls import TEMPLATES
 from pysim.tables import EXP2, PiecewiseLinear

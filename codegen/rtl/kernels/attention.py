@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from codegen.architecture import SOFTMAX_CYCLES, Architecture, attention_steps, ceil_div
+from codegen.latency import ROUND_LATENCY, SOFTMAX_PASS_LATENCY, UNIT_LATENCY, tree_latency
 from codegen.rtl.kernels.base import MEMORY, Call, Kernel, Source, Values, address_bits, controlled, engines
 from codegen.rtl.kernels.softmax import PASS_SOURCE
 from codegen.rtl.kernels.units import EXP2_SOURCES, RECIPROCAL_SOURCES
 from codegen.rtl.streams import Field, IntArray, Register, Stream
-from codegen.rtl.timing import ROUND_LATENCY, SOFTMAX_PASS_LATENCY, UNIT_LATENCY, tree_latency
 from pysim.datapath import EXPONENTIAL, score_lift
 
 START_LATENCY = 2

@@ -39,7 +39,7 @@ def common(*names: str) -> tuple[Source, ...]:
 def controlled(kernel: str, *names: str) -> tuple[Source, ...]:
     """Files that a kernel with registers has beside its own and the common ones."""
     control = Source(f"edgemoe_{kernel}_control.sv", "common/control.sv")
-    return control, *common("frame_guard", *names)
+    return control, *common("axi_lite", "frame_guard", *names)
 
 
 def engines(*names: str) -> tuple[Source, ...]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from codegen.architecture import INDEX_BITS, NORM_LATENCY, Architecture, ceil_div, norm_lag
+from codegen.latency import LONG_PRODUCT_LATENCY, ROUND_LATENCY, SLICE_LATENCY, UNIT_LATENCY, tree_latency
 from codegen.rtl.kernels.base import Call, Kernel, Source, Values, controlled, engines
 from codegen.rtl.kernels.units import RSQRT_SOURCES
 from codegen.rtl.streams import Bytes, Field, IntArray, Register, Stream
-from codegen.rtl.timing import LONG_PRODUCT_LATENCY, ROUND_LATENCY, SLICE_LATENCY, UNIT_LATENCY, tree_latency
 from pysim.arithmetic import REQUANTISE
 
 NORMALISE_CYCLES = 2 + 2 + 3 + ROUND_LATENCY + 2 + ROUND_LATENCY

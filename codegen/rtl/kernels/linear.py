@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codegen.architecture import INDEX_BITS, Architecture, ceil_div
+from codegen.latency import ROUND_LATENCY, SLICE_LATENCY, UNIT_LATENCY, tree_latency
 from codegen.rtl.kernels.base import MEMORY, Call, Kernel, Source, Values, address_bits, controlled, engines
 from codegen.rtl.kernels.units import ACTIVATED_BITS, activation_sources
 from codegen.rtl.streams import Bytes, Field, IntArray, Register, Stream
-from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, UNIT_LATENCY, tree_latency
 from pysim.datapath import MULTIPLIER_WIDTH, PROBABILITY
 from pysim.program import Destination
 

@@ -5,11 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from codegen.architecture import INDEX_BITS, Architecture, ceil_div
+from codegen.latency import (
+    ROUND_LATENCY,
+    SLICE_LATENCY,
+    SOFTMAX_PASS_LATENCY,
+    UNIT_LATENCY,
+    router_interval,
+    tree_latency,
+)
 from codegen.rtl.kernels.base import MEMORY, Call, Kernel, Source, Values, address_bits, controlled, engines
 from codegen.rtl.kernels.softmax import PASS_SOURCE
 from codegen.rtl.kernels.units import EXP2_SOURCES, RECIPROCAL_SOURCES
 from codegen.rtl.streams import Bytes, Field, IntArray, Register, Stream
-from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, SOFTMAX_PASS_LATENCY, UNIT_LATENCY, tree_latency
 from pysim.datapath import PROBABILITY
 from pysim.kernels.router import Routing
 
@@ -28,16 +35,6 @@ def sum_cycles(lanes: int) -> int:
     return 3 + tree_latency(lanes)
 
 
-def _choice_cycles(top_k: int, over_selected: bool) -> int:
-    """Least cycles between the last logits of two tokens, so that no top-k is overwritten while it is in use."""
-    return 1 + (top_k if over_selected else 0) + SOFTMAX_PASS_LATENCY + UNIT_LATENCY["mantissa"] + top_k
-
-
-def interval(words: int, groups: int, router_lanes: int, top_k: int, over_selected: bool) -> int:
-    """Cycles a token takes: those of its logits, or those of its choice where these are more."""
-    return max(groups * max(words, router_lanes), _choice_cycles(top_k, over_selected))
-
-
 def router_kernel(architecture: Architecture, *, any_size: bool = False) -> Kernel:
     """The router of a Design; with `any_size`, of up to as many experts, ranks and words, told at run time."""
     spec, precision, lanes = architecture.spec, architecture.precision, architecture.lanes
@@ -46,7 +43,7 @@ def router_kernel(architecture: Architecture, *, any_size: bool = False) -> Kern
     over_selected = spec.moe.gate_kind.over_selected
     groups, tokens = architecture.gate_groups, architecture.max_tokens
     router_lanes = architecture.router_lanes
-    longest = interval(words, groups, router_lanes, top_k, True)
+    longest = router_interval(words, groups, router_lanes, top_k, True)
     expert_bits, rank_bits = experts.bit_length(), top_k.bit_length()
     step_bits = max(words, router_lanes).bit_length()
     streams = (
@@ -71,7 +68,7 @@ def router_kernel(architecture: Architecture, *, any_size: bool = False) -> Kern
         Register("top_k", rank_bits): top_k,
         Register("over_selected", 1): int(over_selected),
         Register("group_steps", step_bits): max(words, router_lanes),
-        Register("interval", longest.bit_length()): interval(
+        Register("interval", longest.bit_length()): router_interval(
             words, groups, router_lanes, top_k, over_selected
         ),
     }
@@ -120,7 +117,7 @@ def call(
             "top_k": top_k,
             "over_selected": int(over_selected),
             "group_steps": max(words, router_lanes),
-            "interval": interval(words, groups, router_lanes, top_k, over_selected),
+            "interval": router_interval(words, groups, router_lanes, top_k, over_selected),
         }
     inputs = {"gate": [gate], "x": [stream.pack(x=padded.reshape(-1, lanes))]}
     return Call(name, inputs, {"queues": 1, "active": 1}, registers)
@@ -169,7 +166,7 @@ def cycles(
     router_lanes = architecture.router_lanes
     last_group, lane = divmod(experts - 1, router_lanes)
     last_logit = last_group * max(words, router_lanes) + words + sum_cycles(architecture.lanes) + lane
-    each = interval(words, groups, router_lanes, top_k, over_selected)
+    each = router_interval(words, groups, router_lanes, top_k, over_selected)
     chosen = top_k if over_selected else 0
     statistics = SOFTMAX_PASS_LATENCY + UNIT_LATENCY["mantissa"]
     entered = (

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from codegen.architecture import Architecture
+from codegen.latency import ROUND_LATENCY, SLICE_LATENCY, SOFTMAX_PASS_LATENCY, UNIT_LATENCY
 from codegen.rtl.kernels.base import Call, Kernel, Source, address_bits, common
 from codegen.rtl.kernels.units import EXP2_SOURCES, RECIPROCAL_SOURCES
 from codegen.rtl.streams import Field, IntArray, Stream
-from codegen.rtl.timing import ROUND_LATENCY, SLICE_LATENCY, SOFTMAX_PASS_LATENCY, UNIT_LATENCY
 from pysim.datapath import PROBABILITY, SCORE
 
 MAXIMUM_BITS = SCORE.width - SCORE.frac + 1
@@ -41,7 +41,13 @@ def softmax_kernel(architecture: Architecture) -> Kernel:
         "second_pass_latency": SECOND_PASS_LATENCY,
     }
     own = Source("edgemoe_softmax.sv", "softmax.sv", names)
-    sources = (own, PASS_SOURCE, *EXP2_SOURCES, *RECIPROCAL_SOURCES, *common("adder_tree", "product", "round_saturate"))
+    sources = (
+        own,
+        PASS_SOURCE,
+        *EXP2_SOURCES,
+        *RECIPROCAL_SOURCES,
+        *common("adder_tree", "product", "round_saturate"),
+    )
     return Kernel("softmax", "Single-pass softmax", streams, sources, has_flag=True)
 
 

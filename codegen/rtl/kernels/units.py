@@ -7,9 +7,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from codegen.architecture import Architecture
+from codegen.latency import SLICE_LATENCY, UNIT_LATENCY
 from codegen.rtl.kernels.base import Call, Kernel, Source, common
 from codegen.rtl.streams import Field, Stream
-from codegen.rtl.timing import SLICE_LATENCY, UNIT_LATENCY
 from pysim.activations import Activation
 from pysim.datapath import EXPONENTIAL, GELU_INPUT, MANTISSA_FRAC, SCORE
 from pysim.kernels.gelu import GELU_FRAC

@@ -2,8 +2,10 @@
 // `codegen/schedule.py` writes the records and says what the fields mean.
 package edgemoe_job_pkg;
 
+  /* verilator lint_off UNUSEDPARAM */
   localparam int JOB_BITS = 512;
-  localparam logic [7:0] JOB_VERSION = 8'd1;
+  localparam logic [7:0] JOB_VERSION = 8'd2;
+  /* verilator lint_on UNUSEDPARAM */
 
   typedef enum logic [7:0] {
     POSITIONS = 8'd0,
@@ -42,7 +44,7 @@ package edgemoe_job_pkg;
   } job_flags_t;
 
   typedef struct packed {
-    logic [15:0] padding_56;
+    logic [15:0] pace;
     logic [15:0] mixed_words;
     logic [15:0] first_token;
     logic [15:0] setting;

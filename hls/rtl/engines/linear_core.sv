@@ -2,7 +2,7 @@
 //
 // `ce` halts everything but the loading of weights. Operands: a tile's word of each token is on `x` two cycles after
 // `x_address`. Results: when `old_enable` is high, `old` and `score` of row `old_row` and word `old_word` are taken in that very cycle;
-// `early` shows the row SUM cycles before, for those who must look up what it stands for. The result of
+// `early` shows them EARLY cycles before, for those who must look up what the row stands for. The result of
 // that row and word is on `results` WRITE cycles later.
 module edgemoe_linear_core #(
     parameter int LANES = 4,
@@ -38,6 +38,7 @@ module edgemoe_linear_core #(
     parameter int BLOCK_BITS = 4,
     parameter int X_ADDRESS_BITS = 8,
     parameter int STEP_BITS = 4,
+    parameter int EARLY = 4 + $clog2(LANES),  // at least SUM
     parameter WEIGHT_STYLE = "auto"
 ) (
     input  logic ap_clk,
@@ -70,11 +71,13 @@ module edgemoe_linear_core #(
     output logic beat_last,
 
     input  logic operands_valid,
+    output logic x_enable,
     output logic [X_ADDRESS_BITS-1:0] x_address,
     input  logic [TOKEN_TILE*LANES*X_BITS-1:0] x,
 
     output logic early_enable,
     output logic [TOKEN_BITS-1:0] early_row,
+    output logic [OUT_WORD_BITS-1:0] early_word,
     output logic old_enable,
     output logic [TOKEN_BITS-1:0] old_row,
     output logic [OUT_WORD_BITS-1:0] old_word,
@@ -112,7 +115,6 @@ module edgemoe_linear_core #(
   logic multiplies;
   logic first;
   logic round_over;
-  logic [OUT_WORD_BITS-1:0] write_word;
   logic [GROUP_BITS-1:0] write_block;
   logic [TILE_BITS-1:0] write_row;
   logic [PART_BITS-1:0] write_part;
@@ -156,12 +158,14 @@ module edgemoe_linear_core #(
       .round_over(round_over),
       .writes(early_enable),
       .write_token(early_row),
-      .write_word(write_word),
+      .write_word(early_word),
       .write_block(write_block),
       .write_row(write_row),
       .write_part(write_part),
       .last_write(last_write)
   );
+
+  assign x_enable = multiplies;
 
   // How the results of this layer leave.
   logic [1:0] way;
@@ -279,8 +283,10 @@ module edgemoe_linear_core #(
   logic [PART_BITS-1:0] w0_part;
   logic [PART_BITS-1:0] w1_part;
   logic [LANES*SUM_BITS-1:0] w1_sums;
+  logic [LANES*SUM_BITS-1:0] late_sums;
+  logic [LANES*SCALE_BITS-1:0] late_scales;
 
-  edgemoe_valid_delay #(.CYCLES(SUM)) write_line (
+  edgemoe_valid_delay #(.CYCLES(EARLY)) write_line (
       .ap_clk(ap_clk),
       .ap_rst_n(ap_rst_n),
       .ce(ce),
@@ -288,14 +294,11 @@ module edgemoe_linear_core #(
       .out(old_enable),
       .any(w0_busy)
   );
-  edgemoe_delay #(
-      .WIDTH(1 + TOKEN_BITS + OUT_WORD_BITS + TILE_BITS + PART_BITS),
-      .CYCLES(SUM)
-  ) write_note_line (
+  edgemoe_delay #(.WIDTH(TILE_BITS + PART_BITS), .CYCLES(SUM)) write_place_line (
       .ap_clk(ap_clk),
       .ce(ce),
-      .in({last_write, early_row, write_word, write_row, write_part}),
-      .out({old_last, old_row, old_word, w0_row, w0_part})
+      .in({write_row, write_part}),
+      .out({w0_row, w0_part})
   );
   // The records are asked for a cycle earlier, as they take two.
   edgemoe_delay #(.WIDTH(1 + GROUP_BITS), .CYCLES(SUM - 1)) scale_line (
@@ -304,6 +307,12 @@ module edgemoe_linear_core #(
       .in({half, write_block}),
       .out({scale_half, scale_block})
   );
+  edgemoe_delay #(.WIDTH(1 + TOKEN_BITS + OUT_WORD_BITS), .CYCLES(EARLY)) write_note_line (
+      .ap_clk(ap_clk),
+      .ce(ce),
+      .in({last_write, early_row, early_word}),
+      .out({old_last, old_row, old_word})
+  );
 
   // The word's sums; their multipliers and shifts come with them.
   always_ff @(posedge ap_clk)
@@ -311,6 +320,14 @@ module edgemoe_linear_core #(
       w1_sums <= sums[w0_row][w0_part];
       w1_part <= w0_part;
     end
+
+  // They wait for a value that takes longer to be looked up.
+  edgemoe_delay #(.WIDTH(LANES * (SUM_BITS + SCALE_BITS)), .CYCLES(EARLY - SUM)) late_line (
+      .ap_clk(ap_clk),
+      .ce(ce),
+      .in({w1_sums, w1_scales[w1_part]}),
+      .out({late_sums, late_scales})
+  );
 
   edgemoe_write_back #(
       .LANES(LANES),
@@ -335,8 +352,8 @@ module edgemoe_linear_core #(
       .hidden_zero(zero),
       .old(old),
       .score(score),
-      .sums(w1_sums),
-      .scales(w1_scales[w1_part]),
+      .sums(late_sums),
+      .scales(late_scales),
       .activation_x(activation_x),
       .activation_y(activation_y),
       .results(results)
@@ -376,6 +393,10 @@ module edgemoe_linear_core #(
       .in(half),
       .out(freed_half)
   );
+`ifndef SYNTHESIS
+  initial assert (EARLY >= SUM);
+`endif
+
   assign half_freed = freed && ce ? 2'b01 << freed_half : 2'b00;
 
 endmodule

@@ -29,3 +29,13 @@ LATENCY = UNIT_LATENCY | {"softmax_pass": SOFTMAX_PASS_LATENCY, "round": ROUND_L
 def tree_latency(terms: int) -> int:
     """Cycles of an adder tree, which adds two by two."""
     return (terms - 1).bit_length()
+
+
+def _choice_cycles(top_k: int, over_selected: bool) -> int:
+    """Least cycles between the last logits of two tokens, so that no top-k is overwritten while it is in use."""
+    return 1 + (top_k if over_selected else 0) + SOFTMAX_PASS_LATENCY + UNIT_LATENCY["mantissa"] + top_k
+
+
+def router_interval(words: int, groups: int, router_lanes: int, top_k: int, over_selected: bool) -> int:
+    """Cycles a token takes in the router: those of its logits, or those of its choice where these are more."""
+    return max(groups * max(words, router_lanes), _choice_cycles(top_k, over_selected))
