@@ -141,12 +141,13 @@ class _Netlist:
     outputs: dict[str, list[int]] = field(default_factory=dict)
 
 
-def read_timing(file: Path, top: str, *, memory_ports: Collection[str] = ()) -> Timing:
+def read_timing(file: Path, top: str, source: str, *, memory_ports: Collection[str] = ()) -> Timing:
     """Timing of a module in a netlist.
 
     Args:
         file: what Yosys's `write_json` wrote.
-        top: name of the module; it has no others in it.
+        top: name of the module in the file; it has no others in it.
+        source: name that it has in its SystemVerilog, and its file.
         memory_ports: inputs that come from a block RAM without output register. All others come from a flip-flop.
 
     Raises:
@@ -154,10 +155,14 @@ def read_timing(file: Path, top: str, *, memory_ports: Collection[str] = ()) -> 
     """
     try:
         module = json.loads(file.read_text())["modules"][top]
+        # Its name is that of its file, whatever parameters Yosys added to it.
+        if Path(module["attributes"]["src"].split(":")[0]).stem != source:
+            raise KeyError(f"it is one of {module['attributes']['src']}")
         netlist = _netlist(module)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{file}: not a netlist of {top}: {error}", hint="the output of Yosys's `write_json` is expected"
+            f"{file}: not a netlist of {source}: {error}",
+            hint="the output of Yosys's `write_json` is expected",
         ) from None
     return _Analysis(netlist, frozenset(memory_ports)).timing()
 

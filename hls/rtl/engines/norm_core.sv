@@ -305,6 +305,7 @@ module edgemoe_norm_core #(
   localparam int SCALED_BITS = SQUARE_BITS + DIM_BITS + 1;
   logic signed [SCALED_BITS-1:0] scaled_squares;
   logic signed [2*TOTAL_BITS-1:0] squared_total;
+  wire unused_squares = &{1'b0, scaled_squares, squared_total};
   logic [63:0] spread;
   logic [MANTISSA_BITS-1:0] mantissa;
   logic [5:0] position;
