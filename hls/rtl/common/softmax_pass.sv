@@ -35,7 +35,7 @@ module edgemoe_softmax_pass #(
   // 2: the maximum, and how far it moved. Only this far do scores depend on each other.
   logic signed [SCORE_BITS-1:0] score_2;
   logic signed [MAXIMUM_BITS-1:0] maximum_2;
-  logic signed [STEP_BITS-1:0] step;
+  logic [STEP_BITS-1:0] step;
   logic [STEP_BITS-1:0] step_2;
   logic moves;
   logic first_2;
@@ -44,7 +44,7 @@ module edgemoe_softmax_pass #(
   logic [SCORE_BITS:0] difference_3;
 
   assign step = STEP_BITS'(ceiling_1) - STEP_BITS'(maximum_2);
-  assign moves = first_1 || step > 0;
+  assign moves = first_1 || (!step[STEP_BITS-1] && |step);
 
   always_ff @(posedge ap_clk)
     if (!ap_rst_n) valid_1 <= 1'b0;
