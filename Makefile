@@ -64,8 +64,9 @@ lint: $(READY)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python scripts/lint_rtl.py
 
-# The documentation as a site, in build/site.
+# The documentation as a site, in build/site, with the reports that it shows: minutes the first time.
 docs: $(READY)
+	$(BIN)/python scripts/build_reports.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(READY)

@@ -15,6 +15,7 @@ from typing import Final, assert_never
 import numpy as np
 
 from codegen.hardware import Hardware, hardware_id
+from common.capacities import Capacities
 from common.errors import InputError
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic, Kind
 from pysim.datapath import EXPONENTIAL, MULTIPLIER_WIDTH, score_lift
@@ -206,6 +207,11 @@ _SETTINGS: dict[Arithmetic, Callable[[int], tuple[str, ...]]] = {
 }
 
 
+def setting_names(arithmetic: Arithmetic, experts: int) -> tuple[str, ...]:
+    """Names of a layer's scalar settings, in the order in which the weight image holds them."""
+    return _SETTINGS[arithmetic](experts)
+
+
 @dataclass(frozen=True)
 class Architecture:
     """Sizes that follow from a network's shape and precision, and a Hardware; weights have no part in them.
@@ -226,6 +232,7 @@ class Architecture:
         if self.checked:
             self._check_hardware()
             self._check_sizes()
+            self._check_capacities()
 
     def _check_hardware(self) -> None:
         """Refuse hardware that the templates cannot build: each rule is a `static_assert` of theirs."""
@@ -257,9 +264,9 @@ class Architecture:
         why = "the sum of a token's exponentials would wrap"
         if most_experts is None:
             most_experts, why = most, f"the router numbers them in {INDEX_BITS} bits"
-            if self.max_tokens > most:
+            if self.batch_tokens > most:
                 raise InputError(
-                    f"{self.max_tokens} tokens ({self.spec.tokens} an image, max_batch = "
+                    f"{self.batch_tokens} tokens ({self.spec.tokens} an image, max_batch = "
                     f"{self.hardware.max_batch}), expected at most {most}",
                     hint="choose smaller images, larger patches or a smaller max_batch",
                 )
@@ -275,22 +282,81 @@ class Architecture:
                     hint="choose a smaller network, a smaller max_batch or wider words (lanes, axi_width)",
                 )
 
+    def _check_capacities(self) -> None:
+        """Refuse a network that the given capacities do not hold, and capacities of what has none."""
+        hardware, given = self.hardware, self.hardware.given_capacities
+        if hardware.backend == "rtl":
+            if self.network.arithmetic is ICCAD23:
+                raise InputError(
+                    f"precision {self.precision.name}: the RTL accelerator has the arithmetic requantise, not iccad23",
+                    hint="choose another precision, or --backend hls",
+                )
+            if hardware.device.xrt:
+                raise InputError(
+                    f"backend = rtl: not for boards of the family {hardware.family}, whose kernels XRT runs",
+                    hint="choose --backend hls, or a board with a processor",
+                )
+            self.capacities.require(self.needs, self.spec.name)
+            if self.capacities.rows >= 1 << INDEX_BITS:
+                raise InputError(
+                    f"max_tokens = {self.capacities.max_tokens} with max_batch = {hardware.max_batch}: "
+                    f"{self.capacities.rows} tokens, expected fewer than {1 << INDEX_BITS}",
+                    hint="choose a smaller max_tokens or max_batch",
+                )
+            return
+        given.pop("max_batch", None)
+        if given:
+            raise InputError(
+                f"{', '.join(given)}: capacities of an RTL accelerator, but backend = hls, which has the sizes of "
+                "its network synthesised in",
+                hint="choose --backend rtl, or leave them out",
+            )
+
     @property
     def _counts(self) -> dict[str, int]:
         """Words, or beats, of the largest memories and of what lies in the board's memory."""
         tile = self.hardware.token_tile
         return {
             "weight image": self.sections["end"],
-            "operand memory": ceil_div(self.max_tokens, tile) * tile * self.regions["row"],
-            "memory of queries": self.max_tokens * self.mixed_words,
-            "batch of images": self.max_tokens * self.patch_words * self.pixel_beats,
-            "result": self.max_tokens * self.token_words * self.output_word_beats,
+            "operand memory": ceil_div(self.batch_tokens, tile) * tile * self.regions["row"],
+            "memory of queries": self.batch_tokens * self.mixed_words,
+            "batch of images": self.batch_tokens * self.patch_words * self.pixel_beats,
+            "result": self.batch_tokens * self.token_words * self.output_word_beats,
         }
+
+    @cached_property
+    def needs(self) -> Capacities:
+        """Needs of the network: the least capacities that hold it."""
+        moe = self.spec.moe if self.spec.moe_layers else None
+        return Capacities(
+            max_batch=self.hardware.max_batch,
+            max_tokens=self.spec.tokens,
+            max_token_words=self.token_words,
+            max_head_words=self.head_words,
+            max_mixed_words=self.mixed_words,
+            max_row_words=self.regions["row"],
+            max_experts=moe.experts if moe else 0,
+            max_top_k=moe.top_k if moe else 0,
+            max_tasks=len(self.spec.tasks),
+            max_jobs=job_count(self.program),
+            max_group=self.max_group,
+        )
+
+    @cached_property
+    def capacities(self) -> Capacities:
+        """The accelerator's capacities: those that the hardware gives, otherwise what the network needs."""
+        return Capacities(**(self.needs.as_dict() | self.hardware.given_capacities))
+
+    @property
+    def built_hardware(self) -> Hardware:
+        """The hardware as it is built, for this network or another: an RTL accelerator's has all its capacities."""
+        rtl = self.hardware.backend == "rtl"
+        return self.hardware.with_capacities(self.capacities) if rtl else self.hardware
 
     @property
     def hardware_id(self) -> str:
         """Identity of what is synthesised: the kernel reports it."""
-        return hardware_id(self.network, self.hardware)
+        return hardware_id(self.network, self.built_hardware)
 
     @property
     def spec(self) -> ModelSpec:
@@ -365,7 +431,7 @@ class Architecture:
         return starts | {"row": norm + gathered + shared}
 
     @property
-    def max_tokens(self) -> int:
+    def batch_tokens(self) -> int:
         """Tokens of a whole batch."""
         return self.spec.tokens * self.hardware.max_batch
 
@@ -437,8 +503,10 @@ class Architecture:
                 hint="raise weight_rows or lanes",
             )
         out_words = sum(self.value_words(value) for value in op.results)
-        blocks = ceil_div(out_words * self.lanes, self.outputs)
-        pairs = ceil_div(blocks, 2 * (rows // in_words))
+        blocks, most = ceil_div(out_words * self.lanes, self.outputs), rows // in_words
+        if self.hardware.max_group is not None:
+            most = smallest(most, self.hardware.max_group)
+        pairs = ceil_div(blocks, 2 * most)
         block_beats = self.record_beats + in_words * self.word_beats
         return LinearShape(in_words, blocks, ceil_div(blocks, 2 * pairs), pairs, block_beats, out_words)
 
@@ -502,6 +570,9 @@ class Architecture:
     def sum_bits(self) -> int:
         """Bits of a sum of products of any linear layer, without its bias."""
         terms = max(op.weight.shape[-1] for op in linears(self.program))
+        if self.hardware.backend == "rtl":
+            # Of the longest row that it holds, whatever this network's is.
+            terms = smallest(self.hardware.weight_rows, self.capacities.max_row_words) * self.lanes
         return self.operand_width + self.precision.weight_width + (terms - 1).bit_length()
 
     @property
@@ -531,7 +602,7 @@ class Architecture:
     @property
     def softmax_keys(self) -> int:
         """Scores of the longest row of a softmax: keys of an image, or experts."""
-        return max(self.spec.tokens, self.experts)
+        return max(self.capacities.max_tokens, self.capacities.max_experts)
 
     @property
     def softmax_sum_bits(self) -> int:
@@ -571,7 +642,7 @@ class Architecture:
     @property
     def settings(self) -> tuple[str, ...]:
         """Names of a layer's scalar settings, in the order in which the weight image holds them."""
-        return _SETTINGS[self.network.arithmetic](self.experts)
+        return setting_names(self.network.arithmetic, self.experts)
 
     @property
     def setting_beats(self) -> int:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from boards import FAMILIES, Board, Family, FamilyName
+from common.capacities import CAPACITIES, Capacities
+from common.contract import Backend
 from common.errors import InputError
 from common.toml import read_toml
 from pysim import datapath, tables
@@ -23,6 +25,7 @@ from pysim.kernels import iccad23
 from pysim.network import Network
 
 Power = Annotated[int, Field(ge=1, le=1024, strict=True)]
+Most = Annotated[int, Field(ge=1, le=65535, strict=True)]
 
 MemoryKind = Literal["lut", "block", "ultra"]
 """Kind of a memory: LUTs, block RAM or ultra RAM."""
@@ -37,10 +40,15 @@ CLOCK_MHZ = 300.0
 """Clock of the default hardware, on boards whose own default is no lower."""
 
 
+STREAM_KIB = 64
+"""Size of the buffer of an RTL accelerator's weight streamer where none is given."""
+
+
 class Hardware(BaseModel):
     """Sizes of the accelerator. Only `attention_rows` has any influence on results.
 
-    Which of them go together, and with which network, `Architecture` decides.
+    Which of them go together, and with which network, `Architecture` decides. Capacities (`max_tokens` and what follows
+    it, see `common.capacities`) are those of an RTL accelerator; where one is not given, it is what the network needs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -81,6 +89,32 @@ class Hardware(BaseModel):
     """Images that share each weight while it is on chip."""
     clock_mhz: Annotated[float, Field(ge=1, le=1000)] = CLOCK_MHZ
     """Clock of the accelerator."""
+    max_tokens: Most | None = None
+    """Most tokens of an image."""
+    max_token_words: Most | None = None
+    """Most words of a token of the residual stream."""
+    max_head_words: Most | None = None
+    """Most words of an attention head."""
+    max_mixed_words: Most | None = None
+    """Most words of a row of queries, keys or values: all heads."""
+    max_row_words: Most | None = None
+    """Most words of a row of operands: the regions of a token, one behind the other."""
+    max_experts: Annotated[int, Field(ge=0, le=65535, strict=True)] | None = None
+    """Most experts of a layer; 0 for an accelerator without a router."""
+    max_top_k: Annotated[int, Field(ge=0, le=255, strict=True)] | None = None
+    """Most experts that a token chooses."""
+    max_tasks: Annotated[int, Field(ge=1, le=256, strict=True)] | None = None
+    """Most tasks."""
+    max_jobs: Most | None = None
+    """Most jobs of a job table."""
+    max_group: Annotated[int, Field(ge=1, le=8192, strict=True)] | None = None
+    """Most blocks of outputs in each half of the weight buffer."""
+    stream_kib: Annotated[int, Field(ge=4, le=8192, strict=True)] | None = None
+    """KiB by which the weight streamer of an RTL accelerator may be ahead: a power of two, or the next one below."""
+    stream_memory: Literal["block", "ultra"] | None = None
+    """Kind of memory that these are; block RAM if nothing is given."""
+    backend: Backend = "hls"
+    """Language of the accelerator: `hls`, with its network synthesised in, or `rtl`, which reads it from memory."""
     family: FamilyName = "zynq-ultrascale+"
     """Family of devices, whose DSP slices decide what they can multiply: that of the board, always."""
 
@@ -96,6 +130,28 @@ class Hardware(BaseModel):
             InputError: no such field, or a value out of its range.
         """
         return _changed(self, changes, "hardware")
+
+    @model_serializer(mode="wrap")
+    def _given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The fields; capacities that are not given are left out, since TOML has no word for nothing."""
+        return {name: value for name, value in handler(self).items() if value is not None}
+
+    @property
+    def given_capacities(self) -> dict[str, int]:
+        """The capacities that are given, by name."""
+        values = {name: getattr(self, name) for name in CAPACITIES}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def stream_beats(self) -> int:
+        """Beats of the buffer of an RTL accelerator's weight streamer."""
+        beat_bytes = self.weight_ports * self.axi_width // 8
+        beats = 1024 * (self.stream_kib or STREAM_KIB) // beat_bytes
+        return 1 << (beats.bit_length() - 1)
+
+    def with_capacities(self, capacities: Capacities) -> Hardware:
+        """Hardware with all capacities given."""
+        return self.changed(**capacities.as_dict())
 
     def with_settings(self, settings: Sequence[str]) -> Hardware:
         """Hardware with the settings of a command line.
@@ -156,13 +212,19 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
 def settable() -> dict[str, str]:
     """Range of each field that a user chooses, by its name."""
     schema = Hardware.model_json_schema()["properties"]
+    # One that may be absent has its range in the first of two alternatives.
+    ranges = {name: field.get("anyOf", [field])[0] for name, field in schema.items()}
     return {
         name: ", ".join(map(str, field["enum"]))
         if "enum" in field
         else f"{field['minimum']} to {field['maximum']}"
-        for name, field in schema.items()
-        if name != "family"
+        for name, field in ranges.items()
+        if name not in _NOT_SET
     }
+
+
+_NOT_SET = ("backend", "family")
+"""Fields that follow from other options: `--backend` and `--board`."""
 
 
 def _keys() -> str:
@@ -246,12 +308,17 @@ def check_clock(board: Board, clock_mhz: float) -> None:
 
 
 def hardware_id(network: Network, hardware: Hardware) -> str:
-    """16 hexadecimal digits over everything that is synthesised; weights and clock are not part of it."""
+    """16 hexadecimal digits over everything that is synthesised; weights and clock are not part of it.
+
+    Of the network that is its shape, for an accelerator of C++. For an RTL accelerator, whose capacities must all be
+    given, it is precision and activation function alone: every network that may run on it has the same identity.
+    """
     deltas = [delta for delta in (network.activation.delta,) if delta is not None]
+    rtl = hardware.backend == "rtl"
     baked = {
         "version": VERSION,
         "weight_image": WEIGHT_IMAGE_VERSION,
-        "model": network.spec.shape(),
+        "model": {"activation": network.spec.activation} if rtl else network.spec.shape(),
         "precision": network.precision.model_dump(exclude={"name"}, mode="json"),
         "hardware": hardware.model_dump(exclude={"clock_mhz"}, mode="json"),
         "formats": {name: str(fmt) for name, fmt in datapath.FORMATS.items()},

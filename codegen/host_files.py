@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +15,13 @@ import common
 from boards import Board
 from codegen.architecture import Architecture
 from codegen.hwh import write_emulated_hwh
-from codegen.manifest import kernel_arguments, manifest
+from codegen.manifest import arguments_of, manifest
 from codegen.weight_image import pack_weights, port_images
 from common.contract import EMULATED_HWH, HEADS, MANIFEST, WEIGHTS
 from common.errors import InputError
 from pysim.design import Design
 from pysim.model import Model
+from pysim.spec import ModelSpec
 
 LEFT_BEHIND = ("toml",)
 """Modules of `common` that the driver does not import: boards have no `tomllib`."""
@@ -53,23 +55,35 @@ def write_host(
         board,
         (len(ports[0]), digest.hexdigest()),
         None if heads is None else hashlib.sha256(heads).hexdigest(),
+        _classes(design, model),
     )
     (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
     write_emulated_hwh(
-        kernel_arguments(architecture), folder / EMULATED_HWH, board, architecture.hardware.clock_mhz
+        arguments_of(architecture), folder / EMULATED_HWH, board, architecture.hardware.clock_mhz
     )
     _copy_driver(folder)
 
 
 def require_model_of(design: Design, model: Model) -> None:
     """Refuse a Model that a Design was not made from, as far as their shapes tell."""
-    ignored = {"name", "notes"}
-    if model.spec.model_dump(exclude=ignored) != design.spec.model_dump(exclude=ignored):
+    if _without_names(model.spec) != _without_names(design.spec):
         raise InputError(
             f"model {model.spec.name} has another shape, other tasks or other heads than the design "
             f"of {design.spec.name}",
             hint="give the Model folder that the design was quantised from",
         )
+
+
+def _without_names(spec: ModelSpec) -> dict[str, Any]:
+    """The fields of a network that decide what its tensors are."""
+    return spec.model_dump(exclude={"name": True, "notes": True, "task_heads": {"__all__": {"classes"}}})
+
+
+def _classes(design: Design, model: Model | None) -> dict[str, list[str]]:
+    """Names of the classes of each task: those of the Model, which may have got them later than the Design."""
+    specs = [design.spec] if model is None else [model.spec, design.spec]
+    named = {task: [spec.head(task).classes for spec in specs] for task in design.spec.tasks}
+    return {task: next(filter(None, found), []) for task, found in named.items()}
 
 
 def _heads(design: Design, model: Model) -> bytes | None:

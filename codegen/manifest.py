@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from boards import Board
 from codegen.architecture import Architecture
 from codegen.context import TOP
 from codegen.weight_image import image_layout, output_layout
-from common.contract import HEADS, RUNTIMES, VERSION, WEIGHTS, Argument
+from common.contract import HEADS, RUNTIMES, VERSION, WEIGHTS, Argument, kernel_arguments
 from pysim.design import Design
 
 
@@ -17,20 +18,10 @@ def runtime(architecture: Architecture) -> str:
     return RUNTIMES[architecture.hardware.device.xrt]
 
 
-def kernel_arguments(architecture: Architecture) -> list[Argument]:
-    """Arguments of the kernel that the host sets and reads, in the order of the C++.
-
-    A kernel of XRT has no cycle counter, and puts its outputs into memory.
-    """
-    cycles = () if architecture.hardware.device.xrt else (Argument("cycles", 64, output=True),)
-    ports = [f"weights_{port}" for port in range(architecture.hardware.weight_ports)]
-    return [
-        *(Argument(name, 64, output=False) for name in ("image", "output", *ports)),
-        *(Argument(name, 32, output=False) for name in ("batch", "task")),
-        Argument("hardware_id", 64, output=True),
-        *cycles,
-        *(Argument(name, 32, output=True) for name in ("max_batch", "status")),
-    ]
+def arguments_of(architecture: Architecture) -> list[Argument]:
+    """Arguments of the kernel that the host sets and reads, in the order of the C++."""
+    hardware = architecture.hardware
+    return kernel_arguments(hardware.weight_ports, xrt=hardware.device.xrt)
 
 
 def manifest(
@@ -39,6 +30,7 @@ def manifest(
     board: Board,
     weights: tuple[int, str],
     heads_sha256: str | None,
+    classes: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     """The manifest of a build, as JSON values.
 
@@ -48,6 +40,7 @@ def manifest(
         board: the board.
         weights: bytes of one port's share of the weight image, and the hash of the whole file.
         heads_sha256: hash of the file with the task heads; None where there is none.
+        classes: names of the classes of each task; none where they have none.
     """
     spec = design.spec
     images, fit = image_layout(architecture), spec.fit()
@@ -65,7 +58,7 @@ def manifest(
         "precision": design.precision.name,
         "runtime": runtime(architecture),
         "kernel": TOP,
-        "arguments": [argument._asdict() for argument in kernel_arguments(architecture)],
+        "arguments": [argument._asdict() for argument in arguments_of(architecture)],
         "max_batch": architecture.hardware.max_batch,
         "images": {
             "channels": channels,
@@ -77,7 +70,12 @@ def manifest(
         "output": output_layout(architecture)._asdict(),
         "frac": design.residual.frac,
         "tasks": [
-            {"name": task, "out_channels": spec.head(task).out_channels, **spec.decoder(task)._asdict()}
+            {
+                "name": task,
+                "out_channels": spec.head(task).out_channels,
+                **spec.decoder(task)._asdict(),
+                **({"classes": list(classes[task])} if classes[task] else {}),
+            }
             for task in spec.tasks
         ],
         "weights": {

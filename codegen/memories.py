@@ -187,7 +187,7 @@ class Widths:
             softmax_sum=architecture.softmax_sum_bits,
             weighted=EXPONENTIAL.width
             + precision.attention_width
-            + (architecture.spec.tokens - 1).bit_length()
+            + (architecture.capacities.max_tokens - 1).bit_length()
             + 1,
             divisor=MANTISSA_FRAC + 1 + 6,
             probability=PROBABILITY.width,
@@ -221,7 +221,7 @@ def engine_memories(architecture: Architecture, engine: str) -> list[Memory]:
 
 
 def _activations(architecture: Architecture) -> list[Memory]:
-    lanes, tokens = architecture.lanes, architecture.max_tokens
+    lanes, tokens = architecture.lanes, architecture.batch_tokens
     attention = lanes * Widths.of(architecture).attention
     words, bound = tokens * architecture.token_words, storage(architecture)
     residual = lanes * architecture.network.residual_width
@@ -255,7 +255,7 @@ def _linear(architecture: Architecture) -> list[Memory]:
     precision, widths, bound = architecture.precision, Widths.of(architecture), storage(architecture)
     weights = architecture.beat_bytes // architecture.weight_bytes
     record = ACCUMULATOR_LIMIT + 8 * RECORD_BYTES - architecture.bias_bits
-    rows = ceil_div(architecture.max_tokens, hardware.token_tile) * architecture.regions["row"]
+    rows = ceil_div(architecture.batch_tokens, hardware.token_tile) * architecture.regions["row"]
     return [
         Memory(
             "weight halves",
@@ -333,7 +333,7 @@ def _jobs(architecture: Architecture) -> list[Memory]:
 
 
 def _router(architecture: Architecture) -> list[Memory]:
-    lanes, tokens, experts = architecture.lanes, architecture.max_tokens, architecture.experts
+    lanes, tokens, experts = architecture.lanes, architecture.batch_tokens, architecture.experts
     words, moe = architecture.token_words, architecture.spec.moe
     if moe is None or not architecture.spec.moe_layers:
         return []

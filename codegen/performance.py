@@ -11,6 +11,7 @@ from codegen.estimate import LoopTotal, Scheduler, Stage, dram_bytes, loop_total
 from codegen.hardware import Hardware, default_hardware, hardware_on
 from codegen.memories import Memory, memories
 from codegen.resources import Resources, estimate_resources
+from codegen.rtl.timeline import moved_bytes, stages_of, timeline
 from pysim.network import Network
 
 
@@ -115,9 +116,15 @@ def evaluate(
     """The estimate of what `on_board` gave, as `estimate` describes it."""
     clock = architecture.hardware.clock_mhz * 1e6
     bandwidth = board.read_gb_s(architecture.hardware.clock_mhz)
-    stages = Scheduler(architecture, batch, beats_per_cycle(architecture, board)).run(queues)
+    rate = beats_per_cycle(architecture, board)
+    if architecture.hardware.backend == "rtl":
+        jobs = timeline(architecture, batch, rate, queues)
+        stages, moved = stages_of(jobs), moved_bytes(architecture, jobs, batch)
+    else:
+        stages = Scheduler(architecture, batch, rate).run(queues)
+        moved = dram_bytes(architecture, stages)
     cycles = sum(stage.cycles for stage in stages)
-    traffic = dram_bytes(architecture, stages) // batch
+    traffic = moved // batch
     seconds = cycles / clock / batch
     return Performance(
         stages,

@@ -28,6 +28,8 @@ from pysim.design import Design
 from pysim.files import new_folder, require_new
 from pysim.model import Model
 from pysim.program import macs
+from pysim.sensitivity import FILE as LOSSES
+from pysim.sensitivity import Sensitivity
 
 NETWORK_TEST_MACS = 2_000_000_000
 """Networks with more work than this an image are tested engine by engine only."""
@@ -47,6 +49,7 @@ def generate(
     must_fit: bool = True,
     model: Model | None = None,
     blackboxes: Sequence[str] = (),
+    sensitivity: Sensitivity | None = None,
     progress: Callable[[int, int], Any] | None = None,
 ) -> tuple[Build, Performance]:
     """Write the hardware of a Design for a board: HLS project, scripts and host files.
@@ -62,6 +65,7 @@ def generate(
         must_fit: refuse a design that the board has no room for; without it, the C++ can still be verified.
         model: the float network, whose task heads the host takes along to decode results.
         blackboxes: function units that the HLS project calls as RTL blackboxes.
+        sensitivity: losses of the Design's tensors, which the build's Design keeps.
         progress: called with steps done and in total.
 
     Raises:
@@ -109,7 +113,10 @@ def generate(
         if not write_block_design(architecture, temporary / "vivado", board):
             write_link(architecture, temporary / "vitis", board)
         report(3, STEPS)
-        design.save(temporary / "design")
+        losses = (
+            {} if sensitivity is None else {LOSSES: sensitivity.model_dump_json(indent=1, exclude_none=True)}
+        )
+        design.save(temporary / "design", losses)
         architecture.hardware.save(temporary / HARDWARE_FILE)
         (temporary / "build.toml").write_bytes(tomli_w.dumps(spec.model_dump()).encode())
         report(STEPS, STEPS)

@@ -18,6 +18,7 @@ from codegen.schedule import JobTable, job_table
 from codegen.sources import Sources, file_name, is_template
 from codegen.testdata import JobTest, job_tests
 from codegen.weight_image import image_layout, output_bytes
+from common.capacities import CAPACITIES
 from common.contract import REPORT_BYTES
 from common.errors import InputError
 from hls import TEMPLATES
@@ -60,6 +61,7 @@ def project_sources(architecture: Architecture) -> Sources:
     env.globals["weight_ports_data"] = lambda: ", ".join(
         f"weights_{port}_words.data()" for port in range(ports)
     )
+    env.globals["capacities_declared"] = lambda: ", ".join(f"int *{name}" for name in CAPACITIES[1:])
     env.globals["weight_ports_passed"] = lambda: ", ".join(f"weights_{port}" for port in range(ports))
     return sources
 
@@ -77,6 +79,7 @@ class ProjectContext:
         counters: engines whose trip counts are counted.
         jobs: the job table.
         job_tests: jobs that the test bench runs one by one.
+        capacities: those that have a register but `max_batch`, by name.
         image_depth: beats of the images of a batch.
         output_depth: beats of its result, and at least those of what a kernel of XRT says of a call.
         report_bits: bits of that.
@@ -86,6 +89,7 @@ class ProjectContext:
     counters: tuple[str, ...]
     jobs: JobTable
     job_tests: list[JobTest]
+    capacities: dict[str, int]
     image_depth: int
     output_depth: int
     report_bits: int
@@ -99,6 +103,7 @@ class ProjectContext:
             COUNTERS,
             job_table(architecture),
             job_tests(architecture),
+            {name: architecture.capacities.as_dict()[name] for name in CAPACITIES[1:]},
             batch * image_layout(architecture).image_bytes // port_bytes,
             max(output_bytes(architecture, batch), REPORT_BYTES) // port_bytes,
             8 * REPORT_BYTES,

@@ -233,7 +233,7 @@ def luts_by_engine(architecture: Architecture, style: Style | None = None) -> di
             + 60 * (spec.moe.top_k if spec.moe else 1)
             + 2 * (exp2 + SHIFTER_LUTS)
             + _mantissa_luts(RECIPROCAL)
-            + 2 * architecture.experts * architecture.max_tokens.bit_length()
+            + 2 * architecture.experts * architecture.batch_tokens.bit_length()
         )
     return engines
 

@@ -6,7 +6,9 @@ The control interface is that of Vitis HLS (UG1399, S_AXILITE Control Register M
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
+
+from common.capacities import CAPACITIES
 
 VERSION = 2
 """Version of the manifest's format."""
@@ -25,8 +27,9 @@ IDLE = 1 << 2
 READY = 1 << 3
 """Cleared when it is read."""
 
-STATUS_DONE, STATUS_BATCH, STATUS_TASK = range(3)
-"""Values of the kernel's register `status`: done, or refused for its batch or its task."""
+STATUS_DONE, STATUS_BATCH, STATUS_TASK, STATUS_TABLE, STATUS_MEMORY = range(5)
+"""Values of the kernel's register `status`: done, or refused for its batch or its task; of an RTL accelerator, too, for
+a job table that it could not read, or because memory refused an access."""
 
 
 REPORT: Final = ("hardware_id", "max_batch", "status")
@@ -36,6 +39,11 @@ REPORT_BYTES: Final = 64
 
 RUNTIMES: Final = ("pynq", "xrt")
 """Programs that load and run a kernel: PYNQ on a board, XRT on a card."""
+
+Backend = Literal["hls", "rtl"]
+"""Language of an accelerator: C++ for Vitis HLS, with its network synthesised in, or SystemVerilog, which reads the job
+table from memory."""
+BACKENDS: Final[tuple[Backend, ...]] = ("hls", "rtl")
 
 
 class Argument(NamedTuple):
@@ -50,3 +58,31 @@ class Argument(NamedTuple):
     name: str
     bits: int
     output: bool
+
+
+def kernel_arguments(ports: int, *, xrt: bool) -> list[Argument]:
+    """Arguments of the kernel that the host sets and reads, in their order: those of both backends.
+
+    The registers follow from it (`codegen.hwh.control_registers`). A call without images writes all outputs, so that
+    the host knows what the accelerator has room for before it lends it memory.
+
+    Args:
+        ports: weight ports.
+        xrt: whether XRT runs it. Such a kernel puts its outputs into memory, and has neither cycles nor capacities.
+    """
+    weights = [f"weights_{port}" for port in range(ports)]
+    inputs = [
+        *(Argument(name, 64, output=False) for name in ("image", "output", *weights)),
+        *(Argument(name, 32, output=False) for name in ("batch", "task")),
+    ]
+    if xrt:
+        return [
+            *inputs,
+            *(Argument(name, 64 if name == "hardware_id" else 32, output=True) for name in REPORT),
+        ]
+    counts = ("max_batch", "status", *CAPACITIES[1:])
+    return [
+        *inputs,
+        *(Argument(name, 64, output=True) for name in ("hardware_id", "cycles")),
+        *(Argument(name, 32, output=True) for name in counts),
+    ]

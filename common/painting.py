@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from common.decoded import class_name, guesses, is_direction
 from common.errors import InputError
 
 FloatArray = NDArray[np.float64]
@@ -36,9 +37,6 @@ _RAMP = np.array(
     [(48, 18, 59), (65, 125, 224), (40, 188, 170), (150, 220, 70), (250, 190, 60), (180, 30, 10)], float
 )
 """Colours of values from the least to the largest."""
-
-_VECTORS = ("normal",)
-"""Parts of names of tasks whose three channels are a direction, and not classes."""
 
 
 class Painted(NamedTuple):
@@ -106,7 +104,7 @@ def map_panel(
         colours = enlarged(ramp(values, low, high), height, width)
         shown = ramp(np.array([[value for _, value in ends]]), low, high)[0]
         return Painted(title, colours, tuple((name, _rgb(shown[i])) for i, (name, _) in enumerate(ends)))
-    if output.shape[-1] == 3 and any(part in task for part in _VECTORS):
+    if is_direction(task, output.shape[-1]):
         length = np.maximum(np.linalg.norm(output, axis=-1, keepdims=True), 1e-9)
         colours = np.rint(127.5 * (output / length + 1)).astype(np.uint8)
         return Painted(title, enlarged(colours, height, width))
@@ -114,11 +112,10 @@ def map_panel(
     table = palette(output.shape[-1])
     over = OVER * enlarged(table[chosen], height, width) + (1 - OVER) * image_panel(image).colours
     there = [int(number) for number in np.unique(chosen)]
-    names = [classes[number] if number < len(classes) else f"class {number}" for number in there]
     return Painted(
         title,
         np.rint(over).astype(np.uint8),
-        tuple((name, _rgb(table[number])) for name, number in zip(names, there, strict=True)),
+        tuple((class_name(classes, number), _rgb(table[number])) for number in there),
     )
 
 
@@ -148,23 +145,17 @@ def label_panel(
 ) -> Painted:
     """The classes of a whole image: the five likeliest as bars beside their names."""
     height, width = image.shape[1:]
-    powers = np.exp(scores - scores.max())
-    shares = powers / powers.sum()
-    best = np.argsort(-scores, kind="stable")[:5]
+    best = guesses("", scores, classes)
     colours = np.full((height, width, 3), 245, np.uint8)
     table = palette(len(scores))
     step = max(1, height // max(1, len(best)))
-    for place, number in enumerate(best):
+    for place, guess in enumerate(best):
         top = place * step
-        colours[top : top + max(1, step * 3 // 4), : max(1, round(width * shares[number]))] = table[number]
-    names = [classes[number] if number < len(classes) else f"class {number}" for number in best]
+        colours[top : top + max(1, step * 3 // 4), : max(1, round(width * guess.share))] = table[guess.number]
     return Painted(
         title,
         colours,
-        tuple(
-            (f"{name}: {100 * shares[number]:.1f} %", _rgb(table[number]))
-            for name, number in zip(names, best, strict=True)
-        ),
+        tuple((f"{guess.name}: {100 * guess.share:.1f} %", _rgb(table[guess.number])) for guess in best),
     )
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from common.errors import InputError
 from common.fits import RESIZES, Fit
 from common.printable import one_line
 from common.reading import require_file
+from common.video import CAMERA_FRAMES, Source, Video, is_video
 
 Pixels = NDArray[np.uint8]
 Shape = tuple[int, int, int]
@@ -92,18 +94,81 @@ def image_files(paths: Iterable[Path], say: Say | None = None) -> list[Path]:
     return files
 
 
-def load_pictures(path: Path, shape: Shape, *, fit: Fit | None = None, say: Say | None = None) -> Pixels:
-    """The images of one file as (images, channels, H, W) uint8: one, but for a batch in an `.npy` file.
+class Named(NamedTuple):
+    """One image.
+
+    Attributes:
+        name: its file, for people; with its number where the file holds several.
+        pixels: (channels, H, W) uint8.
+    """
+
+    name: str
+    pixels: Pixels
+
+
+def each_picture(
+    sources: Iterable[Source],
+    shape: Shape,
+    *,
+    fit: Fit | None = None,
+    say: Say | None = None,
+    frames: int | None = None,
+) -> Generator[Named, None, None]:
+    """Images one after the other, of pictures, batches, videos and cameras; a video is read as far as it is asked for.
 
     Args:
-        path: see `load_picture`.
+        sources: files, as `load_pictures` takes them, and numbers of cameras.
         shape: channels, height and width that the network takes.
         fit: how to make a picture fit; None refuses one of another size or other colours.
-        say: told of what was done beyond that: turned, the first of several frames.
+        say: told of what was done beyond that.
+        frames: of each video and camera at most; all of a video and 100 of a camera where it is not given.
 
     Raises:
         InputError: as of `load_picture`.
     """
+    for source in sources:
+        if is_video(source):
+            with Video(source) as video:
+                most = CAMERA_FRAMES if frames is None and isinstance(source, int) else frames
+                for number, frame in enumerate(islice(video, most)):
+                    yield Named(f"{video.name}[{number}]", _fitted_frame(video.name, frame, shape, fit))
+            continue
+        assert isinstance(source, Path)
+        pictures = load_pictures(source, shape, fit=fit, say=say)
+        for number, pixels in enumerate(pictures):
+            yield Named(f"{source}[{number}]" if len(pictures) > 1 else str(source), pixels)
+
+
+def _fitted_frame(name: str, frame: NDArray[np.uint8], shape: Shape, fit: Fit | None) -> Pixels:
+    """A frame (rows, columns, 3) as (channels, H, W)."""
+    mode = _mode(name, shape)
+    try:
+        from PIL import Image
+    except ModuleNotFoundError:
+        raise InputError(f"{name}: reading videos needs pillow", hint="pip install pillow") from None
+    return _fitted(name, Image.fromarray(frame), mode, shape, fit)
+
+
+def load_pictures(
+    path: Path, shape: Shape, *, fit: Fit | None = None, say: Say | None = None, frames: int | None = None
+) -> Pixels:
+    """The images of one file as (images, channels, H, W) uint8: one, but for a batch in an `.npy` file, or a video.
+
+    Args:
+        path: see `load_picture`; or a video.
+        shape: channels, height and width that the network takes.
+        fit: how to make a picture fit; None refuses one of another size or other colours.
+        say: told of what was done beyond that: turned, the first of several frames.
+        frames: of a video at most.
+
+    Raises:
+        InputError: as of `load_picture`.
+    """
+    if is_video(path):
+        found = [image.pixels for image in each_picture([path], shape, fit=fit, frames=frames)]
+        if not found:
+            raise InputError(f"{path}: no frame in this video")
+        return np.stack(found)
     require_file(path, missing="no such image")
     if path.suffix.lower() == ".npy":
         array = _load_array(path, shape)
@@ -126,6 +191,8 @@ def load_picture(path: Path, shape: Shape, *, fit: Fit | None = None, say: Say |
     Raises:
         InputError: an unreadable file, or one of another size or mode; colours that cannot be converted; a batch.
     """
+    if is_video(path):
+        raise InputError(f"{path}: a video, expected one image")
     pictures = load_pictures(path, shape, fit=fit, say=say)
     if len(pictures) != 1:
         raise InputError(f"{path}: {len(pictures)} images, expected one")
@@ -277,12 +344,9 @@ def _load_raw(path: Path, shape: Shape) -> Pixels:
 
 
 def _load_picture(path: Path, shape: Shape, fit: Fit | None, say: Say | None) -> Pixels:
-    channels, height, width = shape
-    mode = _MODES.get(channels)
-    if mode is None:
-        raise InputError(f"{path}: no picture has the {channels} channels of this network", hint="use .npy")
+    mode = _mode(path, shape)
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image
 
         if path.suffix.lower() in _HEIF:
             _register_heif(path)
@@ -290,16 +354,7 @@ def _load_picture(path: Path, shape: Shape, fit: Fit | None, say: Say | None) ->
             frames = getattr(picture, "n_frames", 1)
             if say is not None and frames > 1:
                 say(f"{path}: the first of {frames} frames")
-            if fit is not None:
-                return fit_picture(picture, shape, fit)
-            upright = ImageOps.exif_transpose(picture)
-            if upright.size != (width, height) or upright.mode != mode:
-                raise InputError(
-                    f"{path}: {upright.size[0]}x{upright.size[1]} pixels of mode {upright.mode}, "
-                    f"expected {width}x{height} of mode {mode}",
-                    hint=f"--resize {'|'.join(RESIZES)} resizes and converts",
-                )
-            return _channels_first(upright)
+            return _fitted(path, picture, mode, shape, fit)
     except InputError as error:
         if error.message.startswith(str(path)):
             raise
@@ -310,6 +365,31 @@ def _load_picture(path: Path, shape: Shape, fit: Fit | None, say: Say | None) ->
         ) from None
     except Exception as error:  # Pillow's decoders raise whatever they meet.
         raise InputError(f"{path}: not a readable image: {error}") from None
+
+
+def _mode(name: Path | str, shape: Shape) -> str:
+    """Pillow's name of the network's colours."""
+    mode = _MODES.get(shape[0])
+    if mode is None:
+        raise InputError(f"{name}: no picture has the {shape[0]} channels of this network", hint="use .npy")
+    return mode
+
+
+def _fitted(name: Path | str, picture: Any, mode: str, shape: Shape, fit: Fit | None) -> Pixels:
+    """A pillow image made to fit, or refused."""
+    from PIL import ImageOps
+
+    if fit is not None:
+        return fit_picture(picture, shape, fit)
+    _, height, width = shape
+    upright = ImageOps.exif_transpose(picture)
+    if upright.size != (width, height) or upright.mode != mode:
+        raise InputError(
+            f"{name}: {upright.size[0]}x{upright.size[1]} pixels of mode {upright.mode}, "
+            f"expected {width}x{height} of mode {mode}",
+            hint=f"--resize {'|'.join(RESIZES)} resizes and converts",
+        )
+    return _channels_first(upright)
 
 
 def _register_heif(path: Path) -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pysim.network import Network
     from pysim.precision import Precision
     from pysim.reference import ReferenceRun
-    from pysim.sensitivity import Loss
+    from pysim.sensitivity import Loss, Sensitivity
     from pysim.simulator import Simulation
 
 __all__ = [
@@ -142,16 +142,18 @@ def load_images(
     resize: str | None = None,
     fit: bool = False,
     say: Callable[[str], Any] | None = None,
+    frames: int | None = None,
 ) -> NDArray[np.uint8]:
     """Images as (images, channels, H, W) uint8 pixels.
 
     Args:
-        paths: image files, folders of them, or one of either.
+        paths: image files, videos, folders of images, or one of either.
         model: the network that is to read them.
         resize: how to make pictures of another size or other colours fit: `crop`, `stretch` or `pad`, or `own`, the
             network's own way; refused where it is not given.
         fit: the same as `resize="crop"`.
         say: told of what was done and left out.
+        frames: of each video at most.
     """
     from edgemoe.arguments import described, require_network
     from pysim import images
@@ -168,7 +170,7 @@ def load_images(
         resize = spec.fit().method
     elif resize is None and fit:
         resize = "crop"
-    return images.load_images([Path(path) for path in given], spec, resize=resize, say=say)
+    return images.load_images([Path(path) for path in given], spec, resize=resize, say=say, frames=frames)
 
 
 def random_images(model: Model | Design, count: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -344,6 +346,7 @@ def generate(
     must_fit: bool = True,
     model: Model | None = None,
     blackboxes: Sequence[str] = (),
+    sensitivity: Sensitivity | None = None,
     progress: Progress | None = None,
 ) -> Build:
     """Write the hardware of a Design for a board into a new folder: HLS project, scripts and host files.
@@ -359,6 +362,8 @@ def generate(
         must_fit: refuse a design that the board has no room for; without it, the C++ can still be verified.
         model: the float network, whose task heads the host takes along to decode results.
         blackboxes: function units that the HLS project calls as RTL blackboxes: exp2, gelu, reciprocal, rsqrt.
+        sensitivity: losses of the Design's tensors (`pysim.sensitivity.read_sensitivity` of its folder), for the
+            build's report.
         progress: called with steps done and in total.
     """
     from boards import load_board
@@ -382,6 +387,7 @@ def generate(
         must_fit=must_fit,
         model=model,
         blackboxes=blackboxes,
+        sensitivity=sensitivity,
         progress=progress,
     )
     return build

@@ -10,7 +10,7 @@ import typer
 import edgemoe
 from common.errors import InputError
 from edgemoe.console import Console
-from edgemoe.options import Json
+from edgemoe.options import Json, Out
 
 if TYPE_CHECKING:
     from codegen.build import Build
@@ -28,8 +28,18 @@ def run(
         Path, typer.Argument(metavar="BUILD", help="Build folder, its host folder, or a .bit with its files.")
     ],
     image: Annotated[
-        list[Path], typer.Option(metavar="PATH", help="Image, or a folder of them; repeatable.")
-    ],
+        list[Path] | None,
+        typer.Option(
+            "--image", "--images", metavar="PATH", help="Image, video, or folder of images; repeatable."
+        ),
+    ] = None,
+    camera: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Frames of this camera; 0 is the first.")
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(min=1, max=1_000_000, metavar="N", help="Frames at most; of a camera 100 if not given."),
+    ] = None,
     task: Annotated[
         str | None, typer.Option(metavar="TASK", help="Task, or `all`; the first if not given.")
     ] = None,
@@ -39,12 +49,13 @@ def run(
     timeout: Annotated[
         float | None, typer.Option(min=0.001, metavar="SECONDS", help="Longest that a call may take.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE.npz", help="Save tokens and decoded outputs.")
-    ] = None,
+    out: Out = None,
     save: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Save pictures of what the task heads make of the images."),
+        typer.Option(
+            metavar="DIR",
+            help="Save pictures of what the task heads make of the images; of several a GIF and MP4.",
+        ),
     ] = None,
     benchmark: Annotated[
         int | None,
@@ -55,31 +66,37 @@ def run(
     json: Json = False,
 ) -> None:
     """Run images on the accelerator: on a board with PYNQ, or on an emulated one."""
-    from host.cli import as_text, chosen_tasks, measured, run_files, save_runs, summary
+    from common.outputs import kind_of
+    from common.video import frame_rate
+    from host.cli import as_text, chosen_tasks, measured, run_files, save_runs, sources, summary
     from pysim.files import new_file, require_new
 
     console: Console = ctx.obj
     for path in (out, save):
         if path is not None:
             require_new(path)
+    kind = None if out is None else kind_of(out)
+    images = sources(image or [], camera)
+    rate = frame_rate(images)
     with console.progress("compiling the kernel") as progress:
         accelerator = edgemoe.Accelerator(build_dir, emulate=emulate, timeout=timeout, progress=progress)
     runs = []
     with accelerator:
-        for each in run_files(accelerator, image, chosen_tasks(accelerator, task)):
+        for each in run_files(accelerator, images, chosen_tasks(accelerator, task), frames):
             runs.append(each)
             console.show(as_text(each))
         results = summary(accelerator, runs)
         if benchmark is not None:
             results |= measured(accelerator, runs, benchmark, console.show)
-    if out is not None:
+    if out is not None and kind is not None:
         with new_file(out) as temporary:
-            save_runs(temporary, runs)
+            save_runs(temporary, kind, runs, results)
         console.show(f"saved {out}")
     if save is not None:
         from edgemoe.saving import run_sheets, save_sheets
 
-        console.show(f"saved {save}: {save_sheets(save, run_sheets(accelerator.manifest, runs))} picture(s)")
+        saved = save_sheets(save, run_sheets(runs), rate, console.note)
+        console.show(f"saved {save}: {saved}")
     console.result(results)
 
 

@@ -17,7 +17,19 @@ from common.tasks import chosen_tasks
 from edgemoe import board, evaluating, hardware, models
 from edgemoe.console import Console
 from edgemoe.doctor import doctor
-from edgemoe.options import FitFlag, Json, Resize, Resume, Scheduler, Workers, resizing
+from edgemoe.options import (
+    ClassNames,
+    FitFlag,
+    Frames,
+    Images,
+    Json,
+    Out,
+    Resize,
+    Resume,
+    Scheduler,
+    Workers,
+    resizing,
+)
 from edgemoe.reporting import report
 from pysim.extras import missing
 
@@ -28,6 +40,9 @@ _ASKING = {"-h", "--help", "--version"}
 """Arguments that are answered by text, with `--json` too, as is none at all."""
 
 _OWN_PACKAGES = {"boards", "codegen", "edgemoe", "frontend", "hls", "host", "pysim"}
+
+SHOWN_IMAGES = 16
+"""Images whose results `simulate` prints for people."""
 
 FEW_IMAGES = 8
 """Calibration on fewer images than this draws a warning."""
@@ -72,13 +87,14 @@ def init(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="A model.toml, or a name in the zoo.")],
     output: NewFolder,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random weights.")] = 0,
+    class_names: ClassNames = None,
     json: Json = False,
 ) -> None:
     """Make a Model with seeded random weights."""
     from pysim.files import require_new
 
     require_new(output)
-    model = edgemoe.init_model(config, seed)
+    model = models.with_class_names(edgemoe.init_model(config, seed), class_names or ())
     model.save(output)
     models.show_model(ctx.obj, model, output)
 
@@ -89,7 +105,13 @@ def quantize(
     model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="Model folder.")],
     output: NewFolder,
     images: Annotated[
-        list[Path], typer.Option(metavar="PATH", help="Calibration image, or a folder of them; repeatable.")
+        list[Path],
+        typer.Option(
+            "--images",
+            "--image",
+            metavar="PATH",
+            help="Calibration image, or a folder of them; repeatable.",
+        ),
     ],
     precision: Annotated[
         str,
@@ -103,6 +125,7 @@ def quantize(
         bool,
         typer.Option("--sensitivity", help="Write sensitivity.json: the loss that each tensor causes alone."),
     ] = False,
+    class_names: ClassNames = None,
     json: Json = False,
 ) -> None:
     """Calibrate on images and quantise a Model to a Design."""
@@ -120,7 +143,7 @@ def quantize(
     chosen = find_precision(precision)
     if sensitivity:
         require_sensitivity(chosen)
-    model = edgemoe.load_model(model_dir)
+    model = models.with_class_names(edgemoe.load_model(model_dir), class_names or ())
     if model.spec.notes:
         console.warn(model.spec.notes)
     pixels = edgemoe.load_images(images, model, resize=resizing(resize, fit), say=console.note)
@@ -169,24 +192,28 @@ def quantize(
 def simulate(
     ctx: typer.Context,
     design_dir: Annotated[Path, typer.Argument(metavar="DESIGN_DIR", help="Design folder.")],
-    image: Annotated[
-        list[Path], typer.Option(metavar="PATH", help="Image, or a folder of them; repeatable.")
-    ],
+    image: Images,
+    frames: Frames = None,
     task: Annotated[
         str | None, typer.Option(metavar="TASK", help="Task, or `all`; the first if not given.")
     ] = None,
+    model_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--model", metavar="MODEL_DIR", help="Decode results with the task heads of this float network."
+        ),
+    ] = None,
     trace: Annotated[bool, typer.Option("--trace", help="Keep and list every intermediate tensor.")] = False,
     reference: Annotated[
-        Path | None, typer.Option(metavar="MODEL_DIR", help="Compare with this float network, by stage.")
+        Path | None,
+        typer.Option(metavar="MODEL_DIR", help="Compare with this float network, by stage; --model too."),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE.npz", help="Save output, routing and trace.")
-    ] = None,
+    out: Out = None,
     save: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Save pictures: float, integer and difference; needs --reference, for its heads.",
+            help="Save pictures, and of several a GIF and MP4; needs --model, or --reference to show float beside.",
         ),
     ] = None,
     queues_out: Annotated[
@@ -202,9 +229,14 @@ def simulate(
 ) -> None:
     """Run images through a Design, bit by bit."""
     from codegen.queues import write_queues
+    from common.outputs import kind_of
+    from common.video import frame_rate
     from edgemoe.chunks import Places
+    from edgemoe.heads import Heads
     from edgemoe.runs import run_task, save_runs
+    from edgemoe.saving import save_sheets, simulated_sheets
     from pysim.files import require_new
+    from pysim.images import named_images
 
     places = Places(workers, scheduler, resume)
     if trace and places:
@@ -214,20 +246,28 @@ def simulate(
         )
 
     console: Console = ctx.obj
-    if save is not None and reference is None:
+    if save is not None and reference is None and model_dir is None:
         raise InputError(
-            "--save without --reference: a Design has no task heads",
-            hint="--reference MODEL_DIR: the Model has them",
+            "--save without --model or --reference: a Design has no task heads",
+            hint="--model MODEL_DIR: the Model has them; --reference MODEL_DIR shows the float network beside",
         )
     for path in (out, save, queues_out):
         if path is not None:
             require_new(path)
+    kind = None if out is None else kind_of(out)
+    if trace and kind in ("csv", "json"):
+        raise InputError(
+            f"--out {out} with --trace", hint="a trace is arrays: give a file that ends with .npz"
+        )
     design = edgemoe.load_design(design_dir)
     if design.spec.notes:
         console.warn(design.spec.notes)
     model = edgemoe.load_model(reference) if reference is not None else None
+    heads = Heads.of(design, model if model_dir is None else edgemoe.load_model(model_dir))
     tasks = chosen_tasks(design.spec.tasks, task)
-    pixels = edgemoe.load_images(image, design, resize=resizing(resize, fit), say=console.note)
+    names, pixels = named_images(
+        image, design.spec, resize=resizing(resize, fit), say=console.note, frames=frames
+    )
     runs = []
     for name in tasks:
         with console.progress(f"simulating {name}") as progress:
@@ -235,27 +275,37 @@ def simulate(
                 design, pixels, name, model=model, trace=trace, progress=progress, places=places.of(name)
             )
             runs.append(run)
-        _show_run(console, runs[-1], len(pixels))
-    if out is not None:
-        save_runs(out, runs, trace=trace)
+        heads.decode(name, run.simulation.tokens)
+        _show_run(console, run, len(pixels))
+        _show_outputs(console, heads.described(name), names)
+    results = [run.as_json() | heads.as_json(run.task, names) for run in runs]
+    if len(results) > 1:
+        seconds = sum(run.seconds for run in runs)
+        routing = [entry for result in results for entry in result["routing"]]
+        whole = {"images": len(pixels), "seconds": seconds, "routing": routing, "runs": results}
+    else:
+        whole = {"images": len(pixels)} | results[0]
+    console.result(whole)
+    if out is not None and kind is not None:
+        save_runs(out, kind, runs, heads, names, whole, trace=trace)
         console.show(f"saved {out}")
-    if save is not None and model is not None:
-        from edgemoe.saving import save_sheets, simulated_sheets
-
+    if save is not None and heads.model is not None:
         with console.progress("painting"):
-            count = save_sheets(save, simulated_sheets(model, pixels, runs))
-        console.show(f"saved {save}: {count} picture(s)")
+            sheets = simulated_sheets(heads.model, pixels, runs, heads.outputs, beside=model is not None)
+            saved = save_sheets(save, sheets, frame_rate(image), console.note)
+        console.show(f"saved {save}: {saved}")
     if queues_out is not None:
         tokens = {run.task: {layer.layer: layer.tokens for layer in run.usage} for run in runs}
         write_queues(queues_out, design.spec, len(pixels), tokens)
         console.show(f"saved {queues_out}")
-    results = [run.as_json() for run in runs]
-    if len(results) > 1:
-        seconds = sum(run.seconds for run in runs)
-        routing = [entry for result in results for entry in result["routing"]]
-        console.result({"images": len(pixels), "seconds": seconds, "routing": routing, "runs": results})
-    else:
-        console.result({"images": len(pixels)} | results[0])
+
+
+def _show_outputs(console: Console, lines: Sequence[str], names: Sequence[str]) -> None:
+    """Print the results of the first images."""
+    for name, line in list(zip(names, lines, strict=False))[:SHOWN_IMAGES]:
+        console.show(f"{name}: {line}")
+    if len(lines) > SHOWN_IMAGES:
+        console.show(f"... and {len(lines) - SHOWN_IMAGES:,} more: --json, or --out FILE.csv, has all")
 
 
 def _show_run(console: Console, run: TaskRun, images: int) -> None:

@@ -60,7 +60,7 @@ class Console:
             self._tell(error)
         try:
             if self.as_json:
-                print(json.dumps(_finite(self._result), indent=2, allow_nan=False))
+                print(json.dumps(finite(self._result), indent=2, allow_nan=False))
             sys.stdout.flush()
         except OSError:
             if error is not None and self.as_json:
@@ -92,7 +92,8 @@ class Console:
         from rich.progress import Progress, TimeElapsedColumn
 
         columns = (*Progress.get_default_columns(), TimeElapsedColumn())
-        hidden = not self._stderr.is_terminal
+        # A notebook asks for colours (FORCE_COLOR), but is no terminal that a bar could move on.
+        hidden = not (self._stderr.is_terminal and self._stderr.file.isatty())
         with Progress(*columns, console=self._stderr, transient=True, disable=hidden) as bars:
             bar = bars.add_task(printable(description), total=None)
             yield lambda done, total: bars.update(bar, completed=done, total=total)
@@ -125,12 +126,12 @@ def _rich_console(file: TextIO) -> rich.console.Console:
     return RichConsole(file=file, width=width, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The value with null for numbers that JSON does not have."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

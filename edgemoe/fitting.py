@@ -118,10 +118,11 @@ def fit(
 
 
 def _show(console: Console, best: Fitted, limits: Limits, advice: Advice) -> None:
+    from codegen.hardware import settable
     from edgemoe.tables import table
 
     performance = best.performance
-    sizes = [(name, str(value)) for name, value in best.hardware.model_dump().items() if name != "family"]
+    sizes = [(name, str(value)) for name, value in best.hardware.model_dump().items() if name in settable()]
     console.show(table("Fastest hardware", ("key", "value"), sizes, left=2))
     rows = [
         (

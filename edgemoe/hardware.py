@@ -164,10 +164,11 @@ def generate(
     from boards import load_board
     from edgemoe.sources import Source
     from pysim.files import require_new
+    from pysim.sensitivity import read_sensitivity
 
     console: Console = ctx.obj
     require_new(output)
-    design = edgemoe.load_design(design_dir)
+    design, losses = edgemoe.load_design(design_dir), read_sensitivity(design_dir)
     wish = Wish(hardware, settings or (), batch=batch)
     chosen = chosen_hardware(
         console, Source(design.network, design), load_board(board), wish, must_fit=not any_size
@@ -186,6 +187,7 @@ def generate(
             must_fit=not any_size,
             model=network,
             blackboxes=blackbox or (),
+            sensitivity=losses,
             progress=progress,
         )
     sources = sorted(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgemoe.console import Console
-from edgemoe.options import Heads, ImageSize, Json, Kind, TopK
+from edgemoe.options import ClassNames, Heads, ImageSize, Json, Kind, TopK
 
 if TYPE_CHECKING:
     from pysim.model import Model
@@ -60,6 +62,7 @@ def import_(
     fill_missing_experts: Annotated[
         int | None, typer.Option(min=0, metavar="SEED", help="Fill missing expert weights with random ones.")
     ] = None,
+    class_names: ClassNames = None,
     json: Json = False,
 ) -> None:
     """Make a Model from a checkpoint (M3ViT, Edge-MoE, timm, torchvision, Hugging Face) or an ONNX file."""
@@ -81,6 +84,7 @@ def import_(
         ignore=_names(ignore),
         outputs=_names(outputs),
         fill_missing_experts=fill_missing_experts,
+        class_names=None if class_names is None else tuple(class_names),
     )
     imported = import_model(source, options, kind)
     imported.save(output)
@@ -88,6 +92,13 @@ def import_(
         console.note(remark)
     console.result({"remarks": list(imported.remarks)})
     show_model(console, imported.model, output)
+
+
+def with_class_names(model: Model, options: Sequence[str]) -> Model:
+    """A Model whose heads have the names of files: see `frontend.class_names`."""
+    from frontend.class_names import with_class_names as named
+
+    return dataclasses.replace(model, spec=named(model.spec, options)) if options else model
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

@@ -58,6 +58,34 @@ QueuesTask = Annotated[
     str | None,
     typer.Option("--task", metavar="TASK", help="Task whose queues count; the first if not given."),
 ]
+Images = Annotated[
+    list[Path],
+    typer.Option(
+        "--image",
+        "--images",
+        metavar="PATH",
+        help="Image, video, or folder of images; repeatable.",
+    ),
+]
+Frames = Annotated[
+    int | None,
+    typer.Option(min=1, max=1_000_000, metavar="N", help="Frames of each video at most; all if not given."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Save results: .npz arrays, .csv a line for each image and task, .json as --json prints.",
+    ),
+]
+ClassNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class-names",
+        metavar="[TASK=]FILE",
+        help="Names of a task's classes: one a line, or JSON; repeatable.",
+    ),
+]
 Workers = Annotated[
     int,
     typer.Option(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path
@@ -13,8 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edgemoe
+from common.outputs import Kind, csv_text, flat
 from edgemoe.chunks import CHUNK_TOKENS, HERE, Arrays, Places, join, run_chunks
-from pysim.compare import Comparison, LayerUsage, StageError, Totals, as_json, expert_usage, totals
+from edgemoe.console import finite
+from edgemoe.heads import Heads
+from pysim.compare import (
+    Comparison,
+    LayerUsage,
+    StageError,
+    Totals,
+    as_json,
+    expert_usage,
+    totals,
+)
 from pysim.kernels.compiling import clock
 from pysim.kernels.router import Routing
 from pysim.simulator import Simulation
@@ -78,7 +90,7 @@ class TaskRun:
     @property
     def tokens_sha256(self) -> str:
         """Hash of the output integers as little-endian int64: equal hashes mean equal bits."""
-        return hashlib.sha256(self.simulation.integers.astype("<i8").tobytes()).hexdigest()
+        return tokens_sha256(self.simulation.integers)
 
     def as_json(self) -> dict[str, Any]:
         """The run under the key names that scripts rely on."""
@@ -144,6 +156,11 @@ def run_task(
         errors = edgemoe.compare(model, design, some, task, simulation=staged).stages
     covered = staged_images if staged.trace else 0
     return TaskRun(task, simulation, seconds, comparison, _stages(staged, errors), covered)
+
+
+def tokens_sha256(integers: NDArray[np.int64]) -> str:
+    """Hash of integers as little-endian int64."""
+    return hashlib.sha256(integers.astype("<i8").tobytes()).hexdigest()
 
 
 class Work(NamedTuple):
@@ -214,14 +231,56 @@ def _stages(simulation: Simulation, errors: list[StageError]) -> list[Stage]:
     ]
 
 
-def save_runs(path: Path, runs: list[TaskRun], *, trace: bool) -> None:
-    """Write the arrays of runs as `.npz`; with several tasks each name starts with the task's."""
+def save_runs(
+    path: Path,
+    kind: Kind,
+    runs: Sequence[TaskRun],
+    heads: Heads,
+    names: Sequence[str],
+    whole: Mapping[str, Any],
+    *,
+    trace: bool,
+) -> None:
+    """Write runs into a new file.
+
+    Args:
+        path: the file.
+        kind: arrays, whose names start with the task's where there are several; a line for each image and task; or
+            the results as JSON.
+        runs: one a task.
+        heads: what was decoded.
+        names: of the images.
+        whole: the results.
+        trace: write the integers of the trace, too.
+    """
     from pysim.files import new_file
 
-    arrays = {
-        f"{run.task}.{name}" if len(runs) > 1 else name: array
-        for run in runs
-        for name, array in run.arrays(trace).items()
-    }
-    with new_file(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+    with new_file(path) as temporary:
+        if kind == "json":
+            temporary.write_text(json.dumps(finite(whole), indent=2, allow_nan=False) + "\n")
+        elif kind == "csv":
+            temporary.write_bytes(csv_text(_rows(runs, heads, names)).encode())
+        else:
+            arrays = {
+                f"{run.task}.{name}" if len(runs) > 1 else name: array
+                for run in runs
+                for name, array in _arrays(run, heads, trace).items()
+            }
+            with temporary.open("wb") as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def _arrays(run: TaskRun, heads: Heads, trace: bool) -> dict[str, NDArray[Any]]:
+    arrays = run.arrays(trace)
+    return arrays | ({"output": heads.outputs[run.task]} if run.task in heads.outputs else {})
+
+
+def _rows(runs: Sequence[TaskRun], heads: Heads, names: Sequence[str]) -> list[dict[str, Any]]:
+    """A line for each image and task."""
+    rows = []
+    for run in runs:
+        outputs = heads.as_json(run.task, names).get("outputs", [{}] * len(names))
+        for name, integers, output in zip(names, run.simulation.integers, outputs, strict=True):
+            row = {"image": name, "task": run.task, "tokens_sha256": tokens_sha256(integers)}
+            rows.append(row | flat(output))
+    return rows

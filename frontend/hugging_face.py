@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common.fits import FILTERS, Fit
+from frontend.class_names import told_names
 from frontend.options import Options
 from frontend.pixels import Normalization
 from frontend.told import Check, Settings, Told, left_out, normalization_of, unknown_fit
@@ -250,6 +251,7 @@ def read_hugging_face(
         position,
         pictures=fit,
         remarks=(*left_out(settings, preparation), *remarks),
+        classes=told_names(settings.get("id2label")),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common.errors import InputError
 from frontend.checkpoint import is_shard_folder, read_state
+from frontend.class_names import with_class_names
 from frontend.edge_moe import SUFFIX as EDGE_MOE_SUFFIX
 from frontend.edge_moe import Geometry, import_edge_moe
 from frontend.hub_folder import ONNX_SUFFIX, read_folder
@@ -43,6 +44,14 @@ def import_model(source: Path, options: Options | None = None, kind: str | None 
         InputError: unreadable or unknown source, a network that does not fit, options that are missing or do not apply.
     """
     options = options or Options()
+    imported = _import(source, options, kind)
+    if options.class_names:
+        spec = with_class_names(imported.model.spec, options.class_names)
+        imported = dataclasses.replace(imported, model=dataclasses.replace(imported.model, spec=spec))
+    return imported
+
+
+def _import(source: Path, options: Options, kind: str | None) -> Imported:
     if kind is not None and kind not in KINDS:
         raise InputError(f"--kind {kind}: unknown", hint=f"this release imports {', '.join(KINDS)}")
     if not source.exists():

@@ -30,6 +30,7 @@ class Options:
         ignore: settings of the source's folder to leave out, by their names.
         outputs: names of the tensors of a graph that count as its outputs (ONNX only).
         fill_missing_experts: seed of random weights for experts that are missing (Edge-MoE's folder only).
+        class_names: files with the names of classes, `[TASK=]FILE` each: see `frontend.class_names`.
     """
 
     top_k: int | None = None
@@ -42,6 +43,7 @@ class Options:
     ignore: tuple[str, ...] | None = None
     outputs: tuple[str, ...] | None = None
     fill_missing_experts: int | None = None
+    class_names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any
 from common.errors import InputError
 from common.fits import FILTERS, Fit
 from common.printable import shown
+from frontend.class_names import in_order, told_names
 from frontend.options import Options
 from frontend.pixels import Normalization
 from frontend.told import Check, Settings, Told, left_out, normalization_of, unknown_fit
@@ -107,12 +108,9 @@ _PRETRAINED_WITHOUT_INFLUENCE = (
     "source",
     "tag",
     "url",
-    # Names of classes, and of layers that timm replaces for other numbers of them.
+    # Names of layers that timm replaces for other numbers of classes.
     "classifier",
     "first_conv",
-    "label_descriptions",
-    "label_names",
-    "labels",
     # Other sizes than the one that the network is taken at.
     "fixed_input_size",
     "min_input_size",
@@ -126,16 +124,15 @@ _PRETRAINED_WITHOUT_INFLUENCE = (
     "interpolation",
 )
 
+_LABELS = ("label_names", "labels", "label_descriptions", "id2label")
+"""Keys with names of classes."""
+
 _TOP_WITHOUT_INFLUENCE = (
-    "label_descriptions",
-    "label_names",
-    "labels",
     # Of transformers, which wraps networks of timm.
     "_name_or_path",
     "architectures",
     "do_pooling",
     "dtype",
-    "id2label",
     "initializer_range",
     "label2id",
     "model_type",
@@ -217,6 +214,7 @@ def read_timm(folder: Path, config: Mapping[str, Any], options: Options) -> Told
     pretrained.skip((*_PRETRAINED_WITHOUT_INFLUENCE, "mean", "std"))
     pretrained.forbid("label_offset", "classes are left out, which networks here do not do", allowed=(0,))
     position = _position(arguments)
+    classes = _classes(pretrained, top)
     for settings in (arguments, pretrained, top):
         settings.finish()
     fit = _fit(pretrained)
@@ -231,10 +229,28 @@ def read_timm(folder: Path, config: Mapping[str, Any], options: Options) -> Told
         usual_heads=_usual_heads(architecture),
         pictures=fit,
         remarks=(*left_out(top, pretrained, arguments), *remarks),
+        classes=classes,
     )
 
 
-_OUTER = ("architecture", "num_features", "num_classes", "global_pool", "model_args", *_TOP_WITHOUT_INFLUENCE)
+def _classes(pretrained: Settings, top: Settings) -> tuple[str, ...]:
+    """Names of classes: descriptions of their labels where there are any, else the labels."""
+    said = {key: pretrained.get(key) or top.get(key) for key in _LABELS[:-1]}
+    names, descriptions = in_order(said["label_names"] or said["labels"]) or [], said["label_descriptions"]
+    if isinstance(descriptions, dict):
+        names = [descriptions.get(name, name) for name in names]
+    return told_names(names) or told_names(top.get(_LABELS[-1]))
+
+
+_OUTER = (
+    "architecture",
+    "num_features",
+    "num_classes",
+    "global_pool",
+    "model_args",
+    *_TOP_WITHOUT_INFLUENCE,
+    *_LABELS,
+)
 
 
 def _fit(pretrained: Settings) -> Fit | None:

@@ -57,6 +57,7 @@ class Told:
         usual_heads: channels of a token, and the attention heads that networks of this name and so many channels have.
         pictures: how pictures of other sizes are made to fit, where that is said and can be done here.
         remarks: what was left out or assumed, for people.
+        classes: names of the classes of its classifier; none where they are not told.
     """
 
     options: Options
@@ -68,6 +69,7 @@ class Told:
     usual_heads: tuple[int, int] | None = None
     pictures: Fit | None = None
     remarks: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     def ask(self) -> None:
         """Refuse to go on without an option that nothing else can tell.

@@ -459,7 +459,14 @@ class _Vit:
         self.remarks.append(
             f"head: {'final norm and ' if norms else ''}classifier of {classes} classes on {reads}"
         )
+        names = self.told.classes
+        if names and len(names) != classes:
+            self.remarks.append(
+                f"left out: {len(names)} names of classes, of which the classifier has {classes}"
+            )
+            names = ()
         return {
+            "classes": list(names),
             "kind": kind,
             "out_channels": classes,
             "norm": "norm" in norms,

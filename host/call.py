@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from common.contract import DONE, IDLE, STATUS_BATCH, STATUS_DONE, STATUS_TASK
+from common.contract import DONE, IDLE, STATUS_BATCH, STATUS_DONE, STATUS_MEMORY, STATUS_TABLE, STATUS_TASK
 from host.board import Board
 from host.errors import AcceleratorError
 from host.hwh import Kernel
@@ -154,6 +154,8 @@ class Caller:
         reasons = {
             STATUS_BATCH: f"it takes 0 to {self.registers.get('max_batch')} images, not {batch}",
             STATUS_TASK: f"it has no task {task}",
+            STATUS_TABLE: "it cannot read the job table: the weights in memory are of another release or damaged",
+            STATUS_MEMORY: "memory refused an access: a pointer leads out of what the board's memory ports reach",
         }
         return reasons.get(status, f"status = {status}, which this driver does not know")
 

@@ -7,18 +7,23 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from common.decoded import decoded_json
 from common.errors import EdgeMoeError, InputError
-from common.pictures import image_files, load_picture
+from common.outputs import Kind, csv_text, flat, kind_of
+from common.pictures import each_picture, image_files
 from common.printable import one_line
 from common.process import run_program, system_error
 from common.tasks import chosen_tasks as by_option
+from common.video import Source
 from host.benchmark import as_lines, benchmark
 from host.board import Board
 from host.driver import Accelerator, locate
@@ -28,21 +33,49 @@ from host.result import Result
 
 
 class Run(NamedTuple):
-    """One image and task: what came out, the seconds from the image file to the result, and whether it was emulated."""
+    """One image and task.
 
-    image: Path
+    Attributes:
+        image: its file, for people; of a video with the number of the frame.
+        pixels: (channels, H, W) uint8.
+        result: what came out.
+        seconds: from the image file to the result.
+        emulated: whether there was no board.
+    """
+
+    image: str
+    pixels: NDArray[np.uint8]
     result: Result
     seconds: float
     emulated: bool
 
 
-def run_files(accelerator: Accelerator, images: Sequence[Path], tasks: Sequence[str]) -> Iterator[Run]:
-    """Run every task on every image file (and those of folders), image by image."""
-    for image in image_files(images):
-        for task in tasks:
-            start = time.perf_counter()
-            result = accelerator.run(image, task)
-            yield Run(image, result, time.perf_counter() - start, accelerator.emulated)
+def run_files(
+    accelerator: Accelerator,
+    images: Sequence[Source],
+    tasks: Sequence[str],
+    frames: int | None = None,
+) -> Iterator[Run]:
+    """Run every task on every image, one after the other.
+
+    Args:
+        accelerator: the accelerator.
+        images: image files, videos, folders of images, and numbers of cameras.
+        tasks: names of tasks.
+        frames: of each video and camera at most.
+    """
+    manifest = accelerator.manifest
+    sources = [
+        each for source in images for each in ([source] if isinstance(source, int) else image_files([source]))
+    ]
+    found = each_picture(sources, manifest.images.shape, fit=manifest.fit, frames=frames)
+    with closing(found):
+        start = time.perf_counter()
+        for name, pixels in found:
+            for task in tasks:
+                result = accelerator.run(pixels, task)
+                yield Run(name, pixels, result, time.perf_counter() - start, accelerator.emulated)
+                start = time.perf_counter()
 
 
 def chosen_tasks(accelerator: Accelerator, task: str | None) -> list[str]:
@@ -57,8 +90,9 @@ def as_json(run: Run) -> dict[str, Any]:
     if result.output is not None:
         kind = "label" if result.output.ndim == 1 else "map"
         decoded[kind] = result.label if kind == "label" else result.map.tolist()
+        decoded |= decoded_json(result.task, result.output, result.classes)
     return {
-        "image": str(run.image),
+        "image": run.image,
         "task": result.task,
         "tokens_sha256": hashlib.sha256(result.integers.astype("<i8").tobytes()).hexdigest(),
         "cycles": result.cycles,
@@ -76,34 +110,48 @@ def as_text(run: Run) -> str:
         clock = f"{run.seconds:.3f} s {'emulated' if run.emulated else 'with the host, no cycles counted'}"
     else:
         clock = f"{result.cycles:,} cycles, {result.latency_ms:.3f} ms"
-    if result.output is None:
-        decoded = f"{result.integers.shape[0]} tokens (no head in this build)"
-    elif result.output.ndim == 1:
-        decoded = f"class {result.label}"
+    return one_line(f"{run.image}: {result.task}: {result}; {clock}; tokens {digest}")
+
+
+def save_runs(path: Path, kind: Kind, runs: Sequence[Run], results: Mapping[str, Any]) -> None:
+    """Write runs into a new file.
+
+    Args:
+        path: the file.
+        kind: arrays, called `NUMBER.TASK.integers` and `NUMBER.TASK.output`; a line for each image and task; or the
+            results as JSON.
+        runs: all of them.
+        results: what `summary` makes of them.
+    """
+    if kind == "json":
+        with path.open("x", encoding="utf-8") as text:
+            text.write(json.dumps(results, indent=2) + "\n")
+    elif kind == "csv":
+        with path.open("x", encoding="utf-8", newline="") as text:
+            text.write(csv_text([as_row(run) for run in runs]))
     else:
-        values = result.map
-        decoded = f"map {values.shape[0]}x{values.shape[1]}, {values.min():.4g} to {values.max():.4g}"
-    return one_line(f"{run.image}: {result.task}: {decoded}; {clock}; tokens {digest}")
+        with path.open("xb") as file:
+            np.savez(file, **_arrays(runs))  # type: ignore[arg-type]
 
 
-def save_runs(path: Path, runs: Sequence[Run]) -> None:
-    """All tokens and decoded outputs as an `.npz`: arrays `NUMBER.TASK.integers` and `.output`."""
-    arrays = {}
-    for number, (image, group) in enumerate(_by_image(runs).items()):
-        arrays[f"{number}.image"] = np.array(str(image))
-        for run in group:
-            arrays[f"{number}.{run.result.task}.integers"] = run.result.integers
-            if run.result.output is not None:
-                arrays[f"{number}.{run.result.task}.output"] = run.result.output
-    with path.open("xb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+def as_row(run: Run) -> dict[str, Any]:
+    """A run as a line of a table."""
+    output, result = run.result.output, run.result
+    decoded = {} if output is None else flat(decoded_json(result.task, output, result.classes))
+    kept = ("image", "task", "tokens_sha256", "cycles", "latency_ms", "seconds")
+    return {name: value for name, value in as_json(run).items() if name in kept} | decoded
 
 
-def _by_image(runs: Sequence[Run]) -> dict[Path, list[Run]]:
-    grouped: dict[Path, list[Run]] = {}
+def _arrays(runs: Sequence[Run]) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {}
+    numbers: dict[str, int] = {}
     for run in runs:
-        grouped.setdefault(run.image, []).append(run)
-    return grouped
+        number = numbers.setdefault(run.image, len(numbers))
+        arrays[f"{number}.image"] = np.array(run.image)
+        arrays[f"{number}.{run.result.task}.integers"] = run.result.integers
+        if run.result.output is not None:
+            arrays[f"{number}.{run.result.task}.output"] = run.result.output
+    return arrays
 
 
 def emulated_board(build: Path, library: Path) -> Board:
@@ -131,11 +179,18 @@ def _main(arguments: Sequence[str] | None) -> int:
         "build", type=Path, nargs="?", default=Path(), help="folder with manifest.json, or the .bit"
     )
     parser.add_argument(
-        "--image", type=Path, action="append", required=True, help="image, or a folder; repeatable"
+        "--image",
+        "--images",
+        type=Path,
+        action="append",
+        default=[],
+        help="image, video, or a folder of images; repeatable",
     )
+    parser.add_argument("--camera", type=int, metavar="N", help="frames of this camera, 0 for the first")
+    parser.add_argument("--frames", type=int, metavar="N", help="frames of each video and camera at most")
     parser.add_argument("--task", help="task, or `all`; the first if not given")
     parser.add_argument("--timeout", type=float, help="seconds that a call may take")
-    parser.add_argument("--out", type=Path, help="save tokens and decoded outputs in this .npz")
+    parser.add_argument("--out", type=Path, help="save results in this .npz, .csv or .json")
     parser.add_argument(
         "--benchmark", type=int, metavar="N", help="measure latency, images a second and power with N runs"
     )
@@ -170,31 +225,46 @@ def _run(options: argparse.Namespace) -> None:
         raise InputError(
             f"{options.out}: exists already", hint="choose another output, or remove this one first"
         )
+    kind = None if options.out is None else kind_of(options.out)
+    images = sources(options.image, options.camera)
     board = None if options.emulate is None else emulated_board(options.build, options.emulate)
     runs = []
     with Accelerator(options.build, board=board, timeout=options.timeout) as accelerator:
-        for run in run_files(accelerator, options.image, chosen_tasks(accelerator, options.task)):
+        for run in run_files(accelerator, images, chosen_tasks(accelerator, options.task), options.frames):
             runs.append(run)
             if not options.json:
                 print(as_text(run), flush=True)
-        if options.out is not None:
-            save_runs(options.out, runs)
         results = summary(accelerator, runs)
         if options.benchmark is not None:
             show = (lambda line: None) if options.json else print
             results |= measured(accelerator, runs, options.benchmark, show)
+        if kind is not None:
+            save_runs(options.out, kind, runs, results)
         if options.json:
             print(json.dumps(results, indent=2))
+
+
+def sources(images: Sequence[Path], camera: int | None) -> list[Source]:
+    """Sources of images that options name.
+
+    Raises:
+        InputError: none, or a camera of a number below 0.
+    """
+    if camera is not None and camera < 0:
+        raise InputError(f"--camera {camera}, expected 0 for the first camera, 1 for the second, ...")
+    found: list[Source] = [*images, *([] if camera is None else [camera])]
+    if not found:
+        raise InputError("neither --image nor --camera: nothing to run")
+    return found
 
 
 def measured(
     accelerator: Accelerator, runs: Sequence[Run], count: int, show: Callable[[str], None]
 ) -> dict[str, Any]:
     """The benchmark of every task that was run, on the first image; shown line by line, and as JSON."""
-    image = load_picture(runs[0].image, accelerator.manifest.images.shape, fit=accelerator.manifest.fit)
     found = []
     for task in dict.fromkeys(run.result.task for run in runs):
-        found.append(benchmark(accelerator, image, task, count))
+        found.append(benchmark(accelerator, runs[0].pixels, task, count))
         for line in as_lines(found[-1]):
             show(line)
     return {"benchmark": [asdict(each) for each in found]}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.contract import MANIFEST, RUNTIMES, VERSION, Argument
+from common.contract import MANIFEST, RUNTIMES, VERSION, Argument, kernel_arguments
 from common.errors import InputError
 from common.fits import FILTERS, RESIZES, Fit
 from common.heads import HEAD_KINDS, LEAST_PREFIX, Head
@@ -32,6 +32,9 @@ _MOST_MEMORY = 1 << 40
 _MOST = 1 << 20
 """Limit of everything that is counted: what a network's shape may have as well."""
 _MOST_TASKS = 256
+_LONGEST_CLASS = 200
+_MANIFEST_BYTES = 8 << 20
+"""Limit of the file: room for the names of 50,000 classes."""
 _LEAST_CROP = 0.01
 _MOST_FRAC = 64
 _MOST_PORTS = 64
@@ -51,11 +54,12 @@ _FILE_NAME = (_NAME[0], "the plain name of a file in the same folder")
 
 @dataclass(frozen=True)
 class Task:
-    """A task: its name and what decodes its tokens."""
+    """A task: its name, what decodes its tokens, and the names of its classes, if they have any."""
 
     name: str
     head: Head
     out_channels: int | None
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,9 @@ class Manifest:
             InputError: unreadable, or a key is missing, of the wrong type, or at odds with another.
         """
         file = path / MANIFEST if path.is_dir() else path
-        data = read_json(file, missing_hint="`edgemoe generate` writes it into host/", hint=_COPY_AGAIN)
+        data = read_json(
+            file, _MANIFEST_BYTES, missing_hint="`edgemoe generate` writes it into host/", hint=_COPY_AGAIN
+        )
         reader = _Reader(file, data, "")
         version = reader.get("version", int)
         if version != VERSION:
@@ -249,14 +255,10 @@ class Manifest:
 
     def _check_arguments(self) -> None:
         """The kernel's arguments are those that this driver sets and reads."""
-        ports = [f"weights_{port}" for port in range(self.weights.ports)]
-        expected = {Argument(name, 64, False) for name in ("image", "output", *ports)}
-        expected |= {Argument(name, 32, False) for name in ("batch", "task")}
-        expected |= {Argument(name, 64, True) for name in ("hardware_id", *self.counters)}
-        expected |= {Argument(name, 32, True) for name in ("max_batch", "status")}
-        if len(self.arguments) == len(expected) and set(self.arguments) == expected:
+        expected = kernel_arguments(self.weights.ports, xrt=self.runtime == "xrt")
+        if len(self.arguments) == len(expected) and set(self.arguments) == set(expected):
             return
-        differ = sorted({argument.name for argument in expected.symmetric_difference(self.arguments)})
+        differ = sorted({argument.name for argument in set(expected).symmetric_difference(self.arguments)})
         raise InputError(
             f"{self.path}: arguments: {', '.join(differ)[:200] or 'one of them twice'}: not as this driver expects",
             hint="the driver and the build are of different releases: generate the build again",
@@ -365,7 +367,21 @@ def _task(reader: _Reader) -> Task:
     if head.prefix_tokens < least:
         raise reader.wrong("prefix_tokens", head.prefix_tokens, f"at least {least} for {kind}")
     given = kind != "none" or reader.data.get("out_channels") is not None
-    return Task(reader.text("name", _NAME), head, reader.count("out_channels") if given else None)
+    channels = reader.count("out_channels") if given else None
+    return Task(reader.text("name", _NAME), head, channels, _classes(reader, channels))
+
+
+def _classes(reader: _Reader, channels: int | None) -> tuple[str, ...]:
+    """Names of the classes; none in builds of older releases, and of heads whose classes have none."""
+    if "classes" not in reader.data:
+        return ()
+    names = reader.get("classes", list)
+    if len(names) != channels:
+        raise reader.wrong("classes", names, f"{channels or 'no'} names")
+    for name in names:
+        if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_CLASS or not name.isprintable():
+            raise reader.wrong("classes", name, f"names of 1 to {_LONGEST_CLASS} printable characters")
+    return tuple(names)
 
 
 def _image_layout(reader: _Reader) -> ImageLayout:

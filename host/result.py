@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.decoded import Guess, described, guesses
 from common.errors import InputError
 from common.heads import MEANS, on_grid, run_head
 from host.manifest import Task
@@ -65,6 +66,22 @@ class Result:
         """(rows, columns), one value a patch: the class, or where there is but one channel, its value."""
         output = self._of_kind("token-linear")
         return output[..., 0] if output.shape[-1] == 1 else output.argmax(-1)
+
+    @property
+    def guesses(self) -> list[Guess]:
+        """The likeliest classes of the image, or the most frequent of its patches, by name; none of values."""
+        return [] if self.output is None else guesses(self.task, self.output, self._task.classes)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the task's classes; none where the build has none."""
+        return self._task.classes
+
+    def __str__(self) -> str:
+        """Output of the head, in a few words."""
+        if self.output is None:
+            return f"{self.integers.shape[0]} tokens (no head in this build)"
+        return described(self.task, self.output, self.classes)
 
     def _of_kind(self, *kinds: str) -> NDArray[np.float64]:
         if self.output is None:

@@ -19,6 +19,10 @@ from pysim.gates import GATE_KINDS, GateKind
 
 Count = Annotated[int, Field(ge=1, le=1 << 20, strict=True)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+ClassName = Annotated[str, Field(min_length=1, max_length=200)]
+
+MOST_BYTES = 8 << 20
+"""Limit of a `model.toml`: room for the names of 50,000 classes."""
 
 
 class _Strict(BaseModel):
@@ -67,6 +71,16 @@ class HeadSpec(_Strict):
     """Epsilon of the head's LayerNorms, where it is not that of the blocks."""
     fc_norm: bool = False
     """A LayerNorm between a mean of tokens and the linear layer."""
+    classes: list[ClassName] = []
+    """Names of the output's channels, where they are classes and have names."""
+
+    @field_validator("classes")
+    @classmethod
+    def _classes_printable(cls, classes: list[str]) -> list[str]:
+        for name in classes:
+            if not name.isprintable():
+                raise ValueError(f"the name {name[:60]!r} has control characters")
+        return classes
 
     @model_validator(mode="after")
     def _channels_given(self) -> HeadSpec:
@@ -76,6 +90,10 @@ class HeadSpec(_Strict):
             raise ValueError(f"fc_norm is a norm of a mean of tokens, but kind = {self.kind!r} has none")
         if self.norm_eps is not None and not (self.norm or self.fc_norm):
             raise ValueError(f"norm_eps = {self.norm_eps:g} is given, but the head has no norm")
+        if self.classes and len(self.classes) != self.out_channels:
+            raise ValueError(
+                f"classes has {len(self.classes)} names, but out_channels = {self.out_channels or 'none'}"
+            )
         return self
 
 
@@ -242,6 +260,9 @@ class ModelSpec(_Strict):
         for name in ("moe", "task_heads", "notes"):
             if not data.get(name):
                 data.pop(name, None)
+        for head in data.get("task_heads", {}).values():
+            if not head["classes"]:
+                del head["classes"]
         data["image_size"] = list(data["image_size"])
         return {"model": data}
 
@@ -252,4 +273,4 @@ class _ModelFile(_Strict):
 
 def read_spec(path: Path) -> ModelSpec:
     """Read and validate a `model.toml`."""
-    return validate(_ModelFile, read_toml(path), path).model
+    return validate(_ModelFile, read_toml(path, MOST_BYTES), path).model

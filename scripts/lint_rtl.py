@@ -1,4 +1,4 @@
-"""Let Verilator and slang read all SystemVerilog: the kernels of some Designs, and the accelerator's library.
+"""Let Verilator and slang read all SystemVerilog: kernels and accelerator of some Designs, and the accelerator's library.
 
     python scripts/lint_rtl.py
 
@@ -14,7 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from codegen.architecture import Architecture
+from codegen.context import TOP
 from codegen.hardware import Hardware
+from codegen.rtl.accelerator import accelerator_files
 from codegen.rtl.kernels import kernels_of
 from codegen.rtl.library import LIBRARY_TOPS, write_library
 from codegen.rtl.render import render
@@ -39,6 +41,9 @@ def tops(folder: Path) -> Iterator[tuple[Sequence[Path], str]]:
             own = folder / precision / kernel.name
             own.mkdir(parents=True)
             yield render(architecture, [kernel], own), kernel.top
+        own = folder / precision / TOP
+        own.mkdir()
+        yield accelerator_files(architecture, own), TOP
     for top in LIBRARY_TOPS:
         own = folder / top
         own.mkdir()

@@ -63,7 +63,9 @@ class TestRun:
         assert "the host folder of a build, expected a build" in err and "give the whole build folder" in err
         assert not out.exists()
         text, _ = output(capsys, "run", built.host, *arguments)
-        assert re.search(r"00.png: depth: map 2x4, \S+ to \S+; \S+ s emulated; tokens [0-9a-f]{16}\n", text)
+        assert re.search(
+            r"00.png: depth: map 2x4, \S+ to \S+, mean \S+; \S+ s emulated; tokens [0-9a-f]{16}\n", text
+        )
         with np.load(out) as archive:
             assert set(archive.files) == {"0.image", "0.depth.integers", "0.depth.output"}
             assert archive["0.depth.integers"].shape == (9, 24)

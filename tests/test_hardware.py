@@ -43,7 +43,18 @@ ODD = Hardware(
     table_memory="lut",
     max_batch=2,
     clock_mhz=123.5,
+    backend="rtl",
     family="alveo",
+    max_tokens=99,
+    max_token_words=98,
+    max_head_words=97,
+    max_mixed_words=96,
+    max_row_words=95,
+    max_experts=9,
+    max_top_k=4,
+    max_tasks=3,
+    max_jobs=999,
+    max_group=1,
 )
 """Nothing as by default."""
 
@@ -51,6 +62,7 @@ ODD = Hardware(
 def test_reads_back_equal(tmp_path: Path) -> None:
     ODD.save(tmp_path / "hardware.toml")
     assert Hardware.load(tmp_path / "hardware.toml") == ODD
+    assert set(ODD.model_dump()) == set(Hardware.model_fields)
     assert not set(ODD.model_dump().items()) & set(Hardware().model_dump().items())
 
 
@@ -116,7 +128,7 @@ def test_wrong_settings(settings: list[str], message: str) -> None:
 
 def test_ranges_of_the_keys() -> None:
     ranges = settable()
-    assert set(ranges) == set(Hardware.model_fields) - {"family"}
+    assert set(ranges) == set(Hardware.model_fields) - {"family", "backend"}
     assert ranges["lanes"] == ranges["attention_rows"] == "1 to 1024"
     assert ranges["axi_width"] == "32, 64, 128, 256, 512"
 

@@ -27,7 +27,7 @@ from boards import load_board
 from codegen.build import Build
 from codegen.host_files import LEFT_BEHIND, write_host
 from codegen.hwh import control_registers
-from codegen.manifest import kernel_arguments
+from codegen.manifest import arguments_of
 from codegen.weight_image import pack_weights, port_images
 from common import contract
 from common.contract import EMULATED_HWH, Argument
@@ -544,7 +544,7 @@ class TestHwh:
         architecture = on_hardware(designs["w8a8"])
         write_host(designs["w8a8"], architecture, tmp_path / "host", load_board(board))
         kernel = read_hwh(tmp_path / "host" / EMULATED_HWH, "edgemoe_top")
-        arguments = kernel_arguments(architecture)
+        arguments = arguments_of(architecture)
         assert kernel.registers == {r.name: r.offset for r in control_registers(arguments)}
         assert kernel.interrupt and kernel.clock_mhz == architecture.hardware.clock_mhz
         assert kernel.vlnv == "edgemoe:hls:edgemoe_top:0.1"
@@ -649,6 +649,8 @@ class TestImports:
         assert {name.split(".")[0] for name in foreign} <= {
             "common",
             "host",
+            "imageio",
+            "imageio_ffmpeg",
             "numpy",
             "PIL",
             "pillow_heif",

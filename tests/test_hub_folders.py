@@ -620,6 +620,42 @@ def test_pictures_of_timm(hub: Hub, cfg: Content, fit: tuple[str, float, str] | 
 # Every public field
 
 
+NAMES = ["tench, Tinca", "goldfish", "shark", "ray", "cock"]
+SYNSETS = [f"n{number}" for number in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("timm", "config", "names"),
+    [
+        (False, {}, []),
+        (False, {"id2label": {str(label): name for label, name in enumerate(NAMES)}}, NAMES),
+        (True, {}, []),
+        (True, {"label_names": NAMES}, NAMES),
+        (True, {"pretrained_cfg": {"labels": NAMES}}, NAMES),
+        (
+            True,
+            {
+                "label_names": SYNSETS,
+                "label_descriptions": dict(zip(SYNSETS, NAMES, strict=True)) | {"n9": "cat"},
+            },
+            NAMES,
+        ),
+        (
+            True,
+            {"label_names": SYNSETS, "label_descriptions": {"n1": "goldfish"}},
+            ["n0", "goldfish", "n2", "n3", "n4"],
+        ),
+        (True, {"id2label": {str(label): name for label, name in enumerate(NAMES)}}, NAMES),
+        (True, {"label_names": NAMES[:3]}, []),
+    ],
+)
+def test_names_of_classes(hub: Hub, timm: bool, config: Content, names: list[str]) -> None:
+    imported = import_model(hub(config, timm=timm))
+    assert imported.model.spec.head("classify").classes == names
+    left_out = "left out: 3 names of classes, of which the classifier has 5"
+    assert (left_out in imported.remarks) == (config == {"label_names": NAMES[:3]})
+
+
 def test_every_field_of_transformers_has_an_answer(hub: Hub) -> None:
     """Fields of the configurations of `FAMILIES` and of their base class, release 5.24, as they are saved."""
     every: Content = dict.fromkeys(hugging_face._WITHOUT_INFLUENCE, 1) | dict.fromkeys(

@@ -87,7 +87,7 @@ def test_simulate_saves_pictures(folders: Path, tmp_path: Path, capsys: pytest.C
     image = str(folders / "images" / "00.png")
     common = ["simulate", str(folders / "w8a8"), "--image", image, "--task", "all"]
     assert main([*common, "--save", str(tmp_path / "none")]) == 2
-    assert "--save without --reference" in capsys.readouterr().err
+    assert "--save without --model or --reference" in capsys.readouterr().err
     assert main([*common, "--reference", str(folders / "model"), "--save", str(tmp_path / "saved")]) == 0
     names = sorted(path.name for path in (tmp_path / "saved").iterdir())
     assert names == ["0000.depth.png", "0000.semseg.png"]

@@ -23,7 +23,8 @@ from codegen import original
 from codegen.build import Build
 from codegen.csim import CsimResult
 from codegen.report.drawing import columns
-from codegen.report.facts import BINS, timeline
+from codegen.report.facts import timeline
+from codegen.report.losses import BINS
 from codegen.report.page import NO_IMAGES
 from codegen.verification import record
 from edgemoe.cli import main
@@ -89,10 +90,12 @@ def few(images: Pixels) -> Pixels:
 
 
 @pytest.fixture(scope="module")
-def verified(built: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A build with a check on record."""
+def verified(built: Build, micro: Model, few: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build with a check on record, and what each tensor costs alone."""
     folder = tmp_path_factory.mktemp("report") / "build"
     shutil.copytree(built.folder, folder)
+    losses = edgemoe.sensitivity(micro, built.design, few)
+    (folder / "design/sensitivity.json").write_text(losses_json(losses, built.design.spec.tasks[0]))
     record(Build.load(folder), "csim", CsimResult({"linear_heads": (12_345, 6)}), "1.0")
     return folder
 
@@ -177,23 +180,58 @@ def test_a_design_without_images(folders: Path, tmp_path: Path, capsys: pytest.C
 
 
 def test_sensitivity_of_a_design(folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    loss = {"kind": "weight", "sqnr_db": 41.25, "noise": 7.5e-5, "equal_choices": 0.995}
-    content = {
-        "task": "depth",
-        "layers": [loss | {"name": "blocks.1", "kind": "layer"}],
-        "tensors": [loss | {"name": "blocks.1.fc1"}, loss | {"name": "patch", "equal_choices": None}],
-    }
+    loss: dict[str, Any] = {"kind": "weight", "sqnr_db": 41.25, "noise": 7.5e-5, "equal_choices": 0.995}
+    tensors: list[dict[str, Any]] = [
+        loss | {"name": "blocks.1.fc1.weight"},
+        loss | {"name": "patch.weight", "equal_choices": None},
+        loss | {"name": "blocks.0.norm1", "kind": "activation"},
+        loss | {"name": "embed", "kind": "activation"},
+    ]
+    layers = [loss | {"name": "blocks.1", "kind": "layer"}]
+    content = {"task": "depth", "layers": layers, "tensors": tensors}
     design, target = tmp_path / "design", tmp_path / "report.html"
     shutil.copytree(folders / "w8a8", design)
     (design / "sensitivity.json").write_text(json.dumps(content))
     edgemoe.report(design, target)
     page = Page(target.read_text())
-    assert ["blocks.1.fc1", "weight", "41.2", "7.50e-05", "99.50"] in page.rows
-    assert ["patch", "weight", "41.2", "7.50e-05", ""] in page.rows
-    assert [each["name"] for each in page.payload["losses"]] == ["blocks.1.fc1", "patch"]
+    found = edgemoe.load_design(design)
+    reports = {report.name: report for report in found.reports}
+    experts = [reports[f"blocks.1.fc1.{expert}"] for expert in range(5)]
+    low, high = min(each.low for each in experts), max(each.high for each in experts)
+    rows = {row[0]: row for row in page.rows if row and row[-1:] != ["SQNR, dB"]}
+    clipped = f"{100 * max(each.clipped for each in experts):.3g}"
+    assert rows["blocks.1.fc1.weight"] == [
+        "blocks.1.fc1.weight", "weight", "41.2", "7.50e-05", "99.50", "8", f"{low:.4g}", f"{high:.4g}", clipped,
+    ]  # fmt: skip
+    assert rows["patch.weight"][4] == "" and rows["embed"][5:] == [""] * 4
+    assert rows["blocks.1"] == ["blocks.1", "layer", "41.2", "7.50e-05", "99.50"]
+    losses = {each["name"]: each for each in page.payload["losses"]}
+    assert list(losses) == [each["name"] for each in tensors]
+    for name in ("blocks.1.fc1.weight", "patch.weight"):
+        histogram, integers = losses[name]["histogram"], found.tensors[name]
+        assert sum(histogram["counts"]) == integers.size and len(histogram["counts"]) <= 64
+        assert histogram["low"] <= integers.min() and histogram["high"] >= integers.max()
+    assert losses["blocks.0.norm1"]["histogram"] is None
     (design / "sensitivity.json").write_text(json.dumps(content | {"layers": 3}))
     assert main(["report", str(design), "-o", str(tmp_path / "other.html")]) == 2
     assert "sensitivity.json: layers" in capsys.readouterr().err
+
+
+def test_a_build_keeps_the_sensitivity_of_its_design(
+    folders: Path, few: Pixels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    losses = [Loss("blocks.0", "layer", 40.0, 1e-4), Loss("blocks.0.norm1", "activation", 41.0, 8e-5, 0.5)]
+    design, build = tmp_path / "design", tmp_path / "build"
+    shutil.copytree(folders / "w8a8", design)
+    (design / "sensitivity.json").write_text(losses_json(losses, "depth"))
+    assert main(["generate", str(design), "-o", str(build), "--board", "zcu111"]) == 0
+    assert read_sensitivity(build / "design") == read_sensitivity(design)
+    edgemoe.report(build, tmp_path / "report.html", few)
+    (entry,) = Page((tmp_path / "report.html").read_text()).payload["losses"]
+    real = edgemoe.simulate(Build.load(build).design, few, "depth", trace=True).real["blocks.0.norm1"]
+    histogram = entry["histogram"]
+    assert sum(histogram["counts"]) == real.size
+    assert (histogram["low"], histogram["high"]) == (real.min(), real.max())
 
 
 def test_sensitivity_of_a_network_without_experts(tmp_path: Path) -> None:
@@ -281,7 +319,7 @@ def test_the_page_in_a_browser(browser: Any, page_file: Path, width: int, scheme
     page.goto(page_file.as_uri())
     page.wait_for_selector("html[data-ready=yes]")
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    for name in ("timeline", "shares", "stages", "histogram", "usage"):
+    for name in ("timeline", "shares", "stages", "histogram", "usage", "losses", "loss-histogram"):
         assert page.locator(f"#{name} .main-svg").first.is_visible()
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(255, 255, 255)") is (scheme == "light")
@@ -330,6 +368,11 @@ def test_choices_change_what_is_drawn(browser: Any, page_file: Path, built: Buil
     row = page.locator("#stage-table tbody tr", has_text="blocks.1.logits")
     row.press("Enter")
     assert "blocks.1.logits" in page.locator("#histogram .gtitle").text_content()
+    worst = page.locator("#loss-table tbody tr").first
+    named = worst.locator("td").first.text_content()
+    assert named in page.locator("#loss-histogram .gtitle").text_content()
+    page.locator("#loss-table tbody tr", has_text="blocks.1.qkv.weight").press("Enter")
+    assert "blocks.1.qkv.weight, weight" in page.locator("#loss-histogram .gtitle").text_content()
     page.locator("#accuracy-task").select_option(built.design.spec.tasks[1])
     assert page.locator("#stage-table tbody tr").count() > 20
     # Everything that is drawn has a name for those who do not see it.

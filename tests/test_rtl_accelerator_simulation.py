@@ -13,7 +13,7 @@ import pytest
 from codegen.rtl.accelerator_build import build_accelerator
 from codegen.rtl.kernels.base import Kernel
 from codegen.rtl.library import write_library
-from codegen.rtl.render import rtl_sources
+from codegen.rtl.render import AXI_LITE_SIGNALS, rtl_sources
 from codegen.rtl.streams import Register
 from codegen.schedule import Engine, Job
 from common.contract import DONE, IDLE, START
@@ -53,10 +53,17 @@ TABLE = b"".join(Job(engine=engine, layer=0).encode() for engine in (Engine.POSI
 
 def write_sources(folder: Path) -> list[Path]:
     files = write_library(
-        folder, "edgemoe_job_pkg", "edgemoe_memory", "edgemoe_axi_read", "edgemoe_axi_write"
+        folder,
+        "edgemoe_job_pkg",
+        "edgemoe_memory",
+        "edgemoe_axi_lite",
+        "edgemoe_axi_read",
+        "edgemoe_axi_write",
     )
     control = folder / "edgemoe_copier_control.sv"
-    control.write_text(rtl_sources().text("common/control.sv", {"kernel": COPIER}))
+    control.write_text(
+        rtl_sources().text("common/control.sv", {"kernel": COPIER, "axi_lite_signals": AXI_LITE_SIGNALS})
+    )
     return [*files, control, SOURCE, TOP_SOURCE]
 
 

@@ -1,7 +1,8 @@
-"""The documentation site: built with every warning as an error, complete, and with nothing loaded from elsewhere."""
+"""The documentation site: complete, versioned, with every warning as an error and nothing loaded from elsewhere."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -17,21 +18,49 @@ ROOT = Path(__file__).parents[1]
 LOADS = re.compile(
     r'<(?:script|img|iframe)[^>]* src="(https?:)?//|<link[^>]* href="https?:[^"]*"[^>]* rel="stylesheet"'
 )
+MIKE = "import sys; from mike.driver import main; sys.exit(main())"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site") / "site"
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(folder)]
-    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The branch of a new repository to which `mike` has deployed the site as version 0.2, the latest."""
+    folder = tmp_path_factory.mktemp("versions")
+    names = {
+        f"GIT_{role}_{key}": "docs@example.org"
+        for role in ("AUTHOR", "COMMITTER")
+        for key in ("NAME", "EMAIL")
+    }
+    scripts = Path(sys.executable).parent
+    environment = os.environ | names
+    environment |= {
+        "NO_MKDOCS_2_WARNING": "1",
+        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+        "SITE_DIR": str(folder / "site"),
+    }
+
+    def run(*command: str) -> None:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+    run("git", "init", "-q", "-b", "main")
+    run("git", "commit", "-q", "--allow-empty", "-m", "Empty")
+    deploy = ("deploy", "-F", str(ROOT / "mkdocs.yml"), "-b", "pages", "0.2", "latest")
+    run(sys.executable, "-c", MIKE, *deploy)
+    run("git", "checkout", "-q", "pages")
     return folder
+
+
+@pytest.fixture(scope="module")
+def site(versions: Path) -> Path:
+    return versions / "0.2"
 
 
 @pytest.mark.slow
 def test_every_document_is_a_page(site: Path) -> None:
-    documents = {path.relative_to(ROOT / "docs").with_suffix("") for path in (ROOT / "docs").rglob("*.md")}
+    sources = [path for suffix in ("md", "ipynb") for path in (ROOT / "docs").rglob(f"*.{suffix}")]
+    documents = {path.relative_to(ROOT / "docs").with_suffix("") for path in sources}
     pages = {path.parent.relative_to(site) for path in site.rglob("index.html")}
     assert {Path() if str(document) == "index" else document for document in documents} == pages
 
@@ -49,3 +78,19 @@ def test_the_reference_has_every_verb(site: Path) -> None:
 def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     loading = [path.name for path in site.rglob("*.html") if LOADS.search(path.read_text())]
     assert loading == []
+
+
+@pytest.mark.slow
+def test_formulas_are_drawn(site: Path) -> None:
+    page = (site / "arithmetic" / "index.html").read_text()
+    assert page.count("<math ") > 10
+    assert [path for path in site.rglob("*.html") if "arithmatex" in path.read_text()] == []
+
+
+@pytest.mark.slow
+def test_versions(versions: Path) -> None:
+    (listed,) = json.loads((versions / "versions.json").read_text())
+    assert (listed["version"], listed["aliases"]) == ("0.2", ["latest"])
+    assert (versions / "latest" / "index.html").is_file()
+    # The menu of versions is drawn by the theme, from what the page says of itself.
+    assert '"provider": "mike"' in (versions / "0.2" / "index.html").read_text()

@@ -32,5 +32,5 @@ def require_fit(architecture: Architecture, board: Board) -> Performance:
 
 def settings(hardware: Hardware) -> str:
     """Settings of a hardware, as the command line takes them."""
-    chosen = hardware.model_dump(exclude={"family", "clock_mhz", "max_batch"})
+    chosen = hardware.model_dump(exclude={"family", "clock_mhz", "max_batch", "backend"})
     return " ".join(f"--set {name}={value}" for name, value in chosen.items())

@@ -23,15 +23,13 @@ from codegen.estimate import Stage
 from codegen.fit import MARGINS
 from codegen.performance import Performance
 from codegen.report.drawing import Column, columns
+from codegen.report.losses import BINS, loss_entries
 from codegen.verification import Verification
 from pysim.compare import Comparison, StageError
 from pysim.design import Design
 from pysim.program import Attention, Value, of_type, values
 from pysim.sensitivity import Sensitivity
 from pysim.simulator import Simulation
-
-BINS = 64
-"""Bars of a histogram."""
 
 PICTURES = 4
 """Images that are shown, of those that were run."""
@@ -152,6 +150,11 @@ class Facts:
         """Every traced tensor of every task: range, error, histogram."""
         return [row for each in self.observations for row in stage_rows(each, self.design)]
 
+    @cached_property
+    def losses(self) -> list[dict[str, Any]]:
+        """Each tensor that was quantised alone: its loss, range and histogram."""
+        return [] if self.sensitivity is None else loss_entries(self.sensitivity, self.design, self.stages)
+
     @property
     def routing(self) -> list[dict[str, Any]]:
         """Every layer with experts of every task: tokens of each expert, choices of each patch of the pictures."""
@@ -241,10 +244,7 @@ class Facts:
             "attention": self.attention,
             "timeline": self.timeline,
             "resources": self.resources,
-            "losses": [
-                {"name": loss.name, "kind": loss.kind, "sqnr_db": loss.sqnr_db}
-                for loss in (self.sensitivity.tensors if self.sensitivity is not None else ())
-            ],
+            "losses": self.losses,
         }
 
 

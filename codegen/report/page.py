@@ -14,9 +14,9 @@ from codegen import original
 from codegen.estimate import part_totals
 from codegen.report.drawing import BOX_HEIGHT, BOX_WIDTH, MARGIN
 from codegen.report.facts import PICTURES, Built, Facts
+from codegen.report.losses import HEADS, loss_row
 from pysim.extras import require
 from pysim.program import macs
-from pysim.sensitivity import Loss
 
 _TEMPLATES = files(__package__) / "templates"
 
@@ -140,11 +140,6 @@ def _build(facts: Facts) -> dict[str, Any]:
         "compared": [(*texts, clock, f"{ms:.2f}") for *texts, clock, ms in compared],
         "payload": facts.payload
         | {
-            "losses": [_loss_row(loss) for loss in facts.sensitivity.tensors] if facts.sensitivity else [],
-            "loss_heads": ("name", "kind", "SQNR, dB", "noise", "equal choices, %"),
-            "layer_losses": [_loss_row(loss) for loss in facts.sensitivity.layers]
-            if facts.sensitivity
-            else [],
             "rivals": [{"label": f"{name}, {board}", "ms": ms} for name, board, *_, ms in compared],
         },
         "resources": [
@@ -248,15 +243,14 @@ def _runs(facts: Facts) -> dict[str, Any]:
             + f", head by head, in the first {PICTURES} pictures at most; the patch of strongest colour has the "
             "largest share of its head."
         ),
-        "losses": [_loss_row(loss) for loss in facts.sensitivity.tensors] if facts.sensitivity else [],
-        "loss_heads": ("name", "kind", "SQNR, dB", "noise", "equal choices, %"),
-        "layer_losses": [_loss_row(loss) for loss in facts.sensitivity.layers] if facts.sensitivity else [],
+        "loss_heads": HEADS,
+        "losses": (
+            [loss_row(*each) for each in zip(facts.sensitivity.tensors, facts.losses, strict=True)]
+            if facts.sensitivity
+            else []
+        ),
+        "layer_losses": [loss_row(loss) for loss in facts.sensitivity.layers] if facts.sensitivity else [],
     }
-
-
-def _loss_row(loss: Loss) -> tuple[str, ...]:
-    choices = "" if loss.equal_choices is None else f"{100 * loss.equal_choices:.2f}"
-    return loss.name, loss.kind, f"{loss.sqnr_db:.1f}", f"{loss.noise:.2e}", choices
 
 
 def _sections(facts: Facts) -> Sequence[tuple[str, str]]:

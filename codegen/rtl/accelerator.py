@@ -13,14 +13,14 @@ from codegen.architecture import (
     SHIFT_BITS,
     Architecture,
     ceil_div,
-    job_count,
     norm_lag,
+    setting_names,
 )
 from codegen.context import TOP
 from codegen.hardware import MemoryKind
 from codegen.hwh import argument_offsets, control_registers
 from codegen.latency import UNIT_LATENCY, router_interval
-from codegen.manifest import kernel_arguments
+from codegen.manifest import arguments_of
 from codegen.rtl.kernels.base import Source
 from codegen.rtl.kernels.softmax import MAXIMUM_BITS
 from codegen.rtl.kernels.units import (
@@ -37,9 +37,6 @@ from pysim.arithmetic import REQUANTISE
 
 MODULE: Final = "edgemoe_accelerator"
 """Library module that the generated top instantiates."""
-
-RING_BYTES: Final = 1 << 16
-"""Least size of the buffer of the weight streamer."""
 
 STYLES: Final[Mapping[MemoryKind, str]] = {"lut": "distributed", "block": "block", "ultra": "ultra"}
 """Kinds of memory, as Vivado spells them in the attribute `ram_style` (UG901)."""
@@ -77,55 +74,51 @@ def _parallelism(architecture: Architecture) -> dict[str, Parameter]:
         "LANES": hardware.lanes,
         "OUTPUTS": hardware.outputs,
         "TOKEN_TILE": hardware.token_tile,
-        "ATTENTION_ROWS": min(hardware.attention_rows, architecture.spec.tokens),
+        "ATTENTION_ROWS": min(hardware.attention_rows, architecture.capacities.max_tokens),
         "ROUTER_LANES": hardware.router_lanes,
         "PORTS": hardware.weight_ports,
         "PORT_BITS": hardware.axi_width,
-        "RING_BEATS": RING_BYTES // architecture.beat_bytes,
+        "RING_BEATS": hardware.stream_beats,
     }
 
 
 def _capacities(architecture: Architecture) -> dict[str, Parameter]:
-    hardware, lanes = architecture.hardware, architecture.lanes
-    words, row_words, mixed_words = (
-        architecture.token_words,
-        architecture.regions["row"],
-        architecture.mixed_words,
-    )
-    parts = hardware.outputs // lanes
-    blocks = ceil_div(max(3 * mixed_words, row_words, words), parts)
-    groups = ceil_div(architecture.experts, hardware.router_lanes)
+    hardware, most = architecture.hardware, architecture.capacities
+    words, experts, ranks = most.max_token_words, max(most.max_experts, 1), max(most.max_top_k, 1)
+    parts = hardware.outputs // hardware.lanes
+    # The longest results of a linear layer are queries, keys and values, or values between two layers.
+    blocks = ceil_div(max(3 * most.max_mixed_words, most.max_row_words), parts)
+    groups = ceil_div(experts, hardware.router_lanes)
     lags = [norm_lag(count, NORM_LATENCY[REQUANTISE]) for count in range(1, words + 1)]
+    interval = router_interval(words, groups, hardware.router_lanes, ranks, True)
     return {
-        "JOBS": job_count(architecture.program),
-        "MAX_BATCH": hardware.max_batch,
-        "MAX_TOKENS": architecture.max_tokens,
-        "IMAGE_TOKENS": architecture.spec.tokens,
-        "DIM": words * lanes,
+        "JOBS": most.max_jobs,
+        "MAX_BATCH": most.max_batch,
+        "MAX_TOKENS": most.rows,
+        "IMAGE_TOKENS": most.max_tokens,
+        "DIM": words * hardware.lanes,
         "TOKEN_WORDS": words,
-        "ROW_WORDS": row_words,
-        "HEAD_WORDS": architecture.head_words,
-        "MIXED_WORDS": mixed_words,
-        "IN_WORDS": min(hardware.weight_rows, row_words),
+        "ROW_WORDS": most.max_row_words,
+        "HEAD_WORDS": most.max_head_words,
+        "MIXED_WORDS": most.max_mixed_words,
+        "IN_WORDS": min(hardware.weight_rows, most.max_row_words),
         "OUT_WORDS": blocks * parts,
         "BLOCKS": blocks,
-        "MAX_GROUP": architecture.max_group,
+        "MAX_GROUP": most.max_group,
         "WEIGHT_ROWS": hardware.weight_rows,
-        "EXPERTS": architecture.experts,
-        "RANKS": architecture.top_k,
+        "EXPERTS": experts,
+        "RANKS": ranks,
         "GATE_GROUPS": groups,
-        "SETTINGS": len(architecture.settings),
-        "INTERVAL_BITS": router_interval(
-            words, groups, hardware.router_lanes, architecture.top_k, True
-        ).bit_length(),
+        "GATE_RECORD_BEATS": ceil_div(groups * hardware.router_lanes * RECORD_BYTES, architecture.beat_bytes),
+        "SETTINGS": len(setting_names(REQUANTISE, experts)),
+        "INTERVAL_BITS": interval.bit_length(),
         "LAG_BITS": max(lags).bit_length(),
         "WAIT_BITS": max(lag * count for count, lag in enumerate(lags, 1)).bit_length(),
     }
 
 
 def _numbers(architecture: Architecture) -> dict[str, Parameter]:
-    precision, lift = architecture.precision, architecture.score_lift
-    keys = architecture.softmax_keys
+    precision = architecture.precision
     return {
         "X_BITS": architecture.operand_width,
         "W_BITS": precision.weight_width,
@@ -148,12 +141,12 @@ def _numbers(architecture: Architecture) -> dict[str, Parameter]:
         "GATE_STORED": 8 * architecture.gate_bytes,
         "SCORE_BITS": datapath.SCORE.width,
         "SCORE_FRAC": datapath.SCORE.frac,
-        "SCORE_LIFT": lift,
+        "SCORE_LIFT": architecture.score_lift,
         "MAXIMUM_BITS": MAXIMUM_BITS,
         "EXP_BITS": datapath.EXPONENTIAL.width,
         "EXP_FRAC": datapath.EXPONENTIAL.frac,
         "EXP_SUM_BITS": architecture.softmax_sum_bits,
-        "WEIGHTED_BITS": datapath.EXPONENTIAL.width + precision.attention_width + keys.bit_length(),
+        "WEIGHTED_BITS": architecture.softmax_sum_bits + precision.attention_width,
         "MANTISSA_FRAC": datapath.MANTISSA_FRAC,
         "NORMALIZED_BITS": datapath.NORMALIZED.width,
         "NORMALIZED_FRAC": datapath.NORMALIZED.frac,
@@ -170,7 +163,6 @@ def _layout(architecture: Architecture) -> dict[str, Parameter]:
     return {
         "RECORD_BEATS": architecture.record_beats,
         "WORD_BEATS": architecture.word_beats,
-        "GATE_RECORD_BEATS": architecture.gate_record_beats,
         "GATE_WORD_BEATS": architecture.gate_word_beats,
         "NORM_WORD_BEATS": architecture.norm_word_beats,
         "POSITION_WORD_BEATS": architecture.position_word_beats,
@@ -186,6 +178,7 @@ def _styles(architecture: Architecture) -> dict[str, Parameter]:
         "RESIDUAL_STYLE": STYLES[hardware.residual_memory],
         "HEAD_STYLE": STYLES[hardware.head_memory],
         "GATE_STYLE": STYLES[hardware.gate_memory],
+        "RING_STYLE": STYLES[hardware.stream_memory or "block"],
     }
 
 
@@ -201,7 +194,7 @@ def accelerator_files(architecture: Architecture, folder: Path, name: str = TOP)
     sources, contexts = rtl_sources(), rtl_contexts(architecture)
     activation = architecture.network.activation
     generated = (*EXP2_SOURCES, *RECIPROCAL_SOURCES, *RSQRT_SOURCES, *activation_sources(activation))
-    arguments = kernel_arguments(architecture)
+    arguments = arguments_of(architecture)
     registers = control_registers(arguments)
     own = {
         "name": name,
@@ -209,8 +202,8 @@ def accelerator_files(architecture: Architecture, folder: Path, name: str = TOP)
         "arguments": arguments,
         "registers": registers,
         "offsets": argument_offsets(arguments),
-        "constants": {"max_batch": architecture.hardware.max_batch},
-        "tasks": architecture.gates,
+        "constants": architecture.capacities.as_dict(),
+        "tasks": architecture.capacities.max_tasks,
         "read_signals": READ_SIGNALS,
         "write_signals": WRITE_SIGNALS,
     }

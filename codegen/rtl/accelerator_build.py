@@ -39,8 +39,6 @@ VISIBLE = (
 )
 """Signals inside the module that the main program reads."""
 
-OPTIMISED = ("OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
-
 _PORT = re.compile(r"VL_(?:IN|OUT)\w*\(&(\w+),")
 _READ, _WRITE = (re.compile(rf"m_axi_(\w+)_{signal}") for signal in ("RDATA", "WDATA"))
 _CLOCK_COUNT = "clock_count"
@@ -64,7 +62,7 @@ def build_accelerator(sources: Sequence[Path], top: str, *, waves: bool = False)
     tools = verilator_folder()
     find_compiler()
     main = sorted(MAIN.iterdir())
-    digest = hashlib.sha256(f"{top} {waves} {VISIBLE} {OPTIMISED} {RANDOM_STATE} {STRICT} {tools}".encode())
+    digest = hashlib.sha256(f"{top} {waves} {VISIBLE} {RANDOM_STATE} {STRICT} {tools}".encode())
     for file in (*sources, *main):
         digest.update(file.name.encode() + file.read_bytes())
     folder = cache_folder("rtl") / f"accelerator-{digest.hexdigest()[:32]}"
@@ -79,7 +77,7 @@ def build_accelerator(sources: Sequence[Path], top: str, *, waves: bool = False)
 
 
 def _compile(sources: Sequence[Path], top: str, folder: Path, tools: Path, waves: bool) -> None:
-    environment = os.environ | make_environment(tools, OPTIMISED)
+    environment = os.environ | make_environment(tools)
     command = [
         str(tools / "verilator"),
         *("--cc", "--exe", "-O3", STRICT, *RANDOM_STATE),

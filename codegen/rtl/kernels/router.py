@@ -41,7 +41,7 @@ def router_kernel(architecture: Architecture, *, any_size: bool = False) -> Kern
     assert spec.moe is not None
     words, experts, top_k = architecture.token_words, architecture.experts, spec.moe.top_k
     over_selected = spec.moe.gate_kind.over_selected
-    groups, tokens = architecture.gate_groups, architecture.max_tokens
+    groups, tokens = architecture.gate_groups, architecture.batch_tokens
     router_lanes = architecture.router_lanes
     longest = router_interval(words, groups, router_lanes, top_k, True)
     expert_bits, rank_bits = experts.bit_length(), top_k.bit_length()
@@ -163,7 +163,17 @@ def cycles(
     """
     tokens, words, groups = shape[0], architecture.words(shape[1]), architecture.gate_groups
     beats = architecture.gate_record_beats + groups * words * architecture.gate_word_beats
-    router_lanes = architecture.router_lanes
+    entered = entered_cycles(architecture, *shape, experts, top_k, over_selected)
+    sent = 1 + last_active + 1 + tokens * top_k
+    return beats + entered + sent + SLICE_LATENCY
+
+
+def entered_cycles(
+    architecture: Architecture, tokens: int, channels: int, experts: int, top_k: int, over_selected: bool
+) -> int:
+    """Cycles from the gate in memory to the last entry in a queue."""
+    words, router_lanes = architecture.words(channels), architecture.router_lanes
+    groups = ceil_div(experts, router_lanes)
     last_group, lane = divmod(experts - 1, router_lanes)
     last_logit = last_group * max(words, router_lanes) + words + sum_cycles(architecture.lanes) + lane
     each = router_interval(words, groups, router_lanes, top_k, over_selected)
@@ -172,5 +182,4 @@ def cycles(
     entered = (
         START_LATENCY + (tokens - 1) * each + last_logit + REQUANTISE_CYCLES + chosen + statistics + top_k
     )
-    sent = 1 + last_active + 1 + tokens * top_k
-    return beats + entered + SCORE_CYCLES + sent + SLICE_LATENCY
+    return entered + SCORE_CYCLES

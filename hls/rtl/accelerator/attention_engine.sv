@@ -135,7 +135,7 @@ module edgemoe_attention_engine
       .ap_clk(ap_clk),
       .ap_rst_n(ap_rst_n),
       .ce(1'b1),
-      .in(core_done && last_image),
+      .in(state == RUN && core_done && last_image),
       .out(done),
       .any(unused_settling)
   );

@@ -166,7 +166,7 @@ module edgemoe_linear_engine
       .ap_clk(ap_clk),
       .ap_rst_n(ap_rst_n),
       .ce(1'b1),
-      .in(core_done || (state == CHOOSE && empty)),
+      .in((state == RUN && core_done) || (state == CHOOSE && empty)),
       .out(done),
       .any(unused_settling)
   );

@@ -118,7 +118,7 @@ module edgemoe_norm_engine
       .ap_clk(ap_clk),
       .ap_rst_n(ap_rst_n),
       .ce(1'b1),
-      .in(core_done),
+      .in(state == RUN && core_done),
       .out(done),
       .any(unused_settling)
   );

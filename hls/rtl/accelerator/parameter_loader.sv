@@ -98,7 +98,11 @@ module edgemoe_parameter_loader
   logic takes;
   logic settles;
   logic settings_ready;
-  logic has_load;
+  logic of_linear;  // whose job `now` is
+  logic of_norm;
+  logic of_router;
+  logic of_positions;
+  logic of_table;
   logic load_taken;
 
   edgemoe_register_slice #(.WIDTH(BEAT_BITS + 1)) slice (
@@ -113,18 +117,17 @@ module edgemoe_parameter_loader
   );
 
   assign load_ready = state == TAKE;
-  assign has_load = now.engine == LINEAR || now.engine == NORM || now.engine == ROUTER;
-  assign linear_load_valid = state == HAND_ON && now.engine == LINEAR;
-  assign norm_load_valid = state == HAND_ON && now.engine == NORM;
-  assign router_load_valid = state == HAND_ON && now.engine == ROUTER;
+  assign linear_load_valid = state == HAND_ON && of_linear;
+  assign norm_load_valid = state == HAND_ON && of_norm;
+  assign router_load_valid = state == HAND_ON && of_router;
   assign load_taken = (linear_load_valid && linear_load_ready) || (norm_load_valid && norm_load_ready)
       || (router_load_valid && router_load_ready);
 
-  assign linear_beat_valid = state == PASS && beat_valid && now.engine == LINEAR;
-  assign norm_beat_valid = state == PASS && beat_valid && now.engine == NORM;
-  assign router_beat_valid = state == PASS && beat_valid && now.engine == ROUTER;
-  assign positions_beat_valid = state == PASS && beat_valid && now.engine == POSITIONS;
-  assign table_beat_valid = state == PASS && beat_valid && now.engine == OUTPUT;
+  assign linear_beat_valid = state == PASS && beat_valid && of_linear;
+  assign norm_beat_valid = state == PASS && beat_valid && of_norm;
+  assign router_beat_valid = state == PASS && beat_valid && of_router;
+  assign positions_beat_valid = state == PASS && beat_valid && of_positions;
+  assign table_beat_valid = state == PASS && beat_valid && of_table;
   assign takes = (linear_beat_valid && linear_beat_ready) || (norm_beat_valid && norm_beat_ready)
       || (router_beat_valid && router_beat_ready) || (positions_beat_valid && positions_beat_ready)
       || (table_beat_valid && table_beat_ready);
@@ -139,7 +142,7 @@ module edgemoe_parameter_loader
         TAKE: if (load_valid) state <= SETTLE;
         SETTLE:
         if (settles && beat_last) state <= TAKE;
-        else if (settings_left == '0) state <= has_load ? HAND_ON : PASS;
+        else if (settings_left == '0) state <= of_linear || of_norm || of_router ? HAND_ON : PASS;
         HAND_ON: if (load_taken) state <= PASS;
         default: if (takes && beat_last) state <= TAKE;
       endcase
@@ -148,12 +151,17 @@ module edgemoe_parameter_loader
   always_ff @(posedge ap_clk)
     if (state == TAKE) begin
       now <= load_job;
+      of_linear <= load_job.engine == LINEAR;
+      of_norm <= load_job.engine == NORM;
+      of_router <= load_job.engine == ROUTER;
+      of_positions <= load_job.engine == POSITIONS;
+      of_table <= load_job.engine == OUTPUT;
       settings_left <= load_job.settings_beats;
     end else if (settles) begin
       settings_left <= settings_left - 1'b1;
     end
 
-  always_ff @(posedge ap_clk) if (settles && now.engine == POSITIONS) epsilon <= beat[63:0];
+  always_ff @(posedge ap_clk) if (settles && of_positions) epsilon <= beat[63:0];
 
   // ---- What a core must know of its parameters.
 
@@ -181,7 +189,7 @@ module edgemoe_parameter_loader
       .ap_clk(ap_clk),
       .ap_rst_n(ap_rst_n),
       .restart(restart),
-      .beat_valid(settles && now.engine == NORM),
+      .beat_valid(settles && of_norm),
       .beat_ready(settings_ready),
       .beat(beat),
       .beat_layer(now.layer),

@@ -50,7 +50,6 @@ module edgemoe_positions
   wire unused_bits = &{1'b0, start_job, word};
 
   assign start_ready = !busy;
-  assign next_image = {1'b0, write_token} + {1'b0, rows};
   assign last_image = next_image >= {1'b0, all_rows};
   assign beat_ready = taking && (!holds || last_image);
   assign last_word = token_word == words - 1'b1;
@@ -98,8 +97,10 @@ module edgemoe_positions
     if (complete) begin
       write_token <= token;
       write_word  <= token_word;
+      next_image  <= {1'b0, token} + {1'b0, rows};
     end else begin
       write_token <= next_image[TOKEN_BITS-1:0];
+      next_image  <= next_image + {1'b0, rows};
     end
   for (genvar lane = 0; lane < LANES; lane++) begin : g_lane
     always_ff @(posedge ap_clk)

@@ -66,7 +66,10 @@ class Accelerator {
     model_->s_axi_control_AWVALID = model_->s_axi_control_WVALID = model_->s_axi_control_ARVALID = 0;
     model_->s_axi_control_BREADY = model_->s_axi_control_RREADY = 0;
     model_->ap_rst_n = 0;
+    // What no reset has set yet may be anything.
+    model_->contextp()->assertOn(false);
     for (int count = 0; count < RESET_CYCLES; ++count) edge();
+    model_->contextp()->assertOn(true);
     model_->ap_rst_n = 1;
     watch.restart();
     last_ = cycle_;
@@ -248,7 +251,9 @@ class Session {
       try {
         answer(name, words);
       } catch (const Violation& violation) {
-        say(std::string("error ") + violation.what());
+        const std::string text = violation.what();
+        const bool dated = text.find("cycle ") != std::string::npos;
+        say("error " + text + (dated ? "" : ", cycle " + std::to_string(accelerator_->cycle())));
       }
       std::fflush(answers_);
     }

@@ -9,6 +9,7 @@
 #include <cinttypes>
 #include <cstdint>
 #include <cstring>
+#include <deque>
 #include <string>
 #include <vector>
 
@@ -78,6 +79,7 @@ class JobWatch {
     words_.clear();
     table_.clear();
     plans_.clear();
+    pending_.clear();
     kept_.clear();
   }
 
@@ -109,16 +111,18 @@ class JobWatch {
     return true;
   }
 
-  // After the edge: the last values are in their memories.
+  // After the edge. What a job wrote is on its way for some cycles more: a later job could not read it
+  // before.
   void collect(uint64_t cycle) {
-    if (!ending_) return;
-    for (unsigned engine = 0; engine < engines_; ++engine)
-      if (ending_ >> engine & 1) note(cycle, engine);
+    for (unsigned engine = 0; ending_ && engine < engines_; ++engine)
+      if (ending_ >> engine & 1) begin_note(cycle, engine);
     ending_ = 0;
+    while (!pending_.empty() && pending_.front().end + SETTLE <= int64_t(cycle)) end_note();
   }
 
   // For each job that ended: header, and the rows of its plans.
   std::vector<uint8_t> take() {
+    while (!pending_.empty()) end_note();
     std::vector<uint8_t> taken;
     taken.swap(kept_);
     return taken;
@@ -136,6 +140,7 @@ class JobWatch {
 
  private:
   static constexpr size_t ROWS_AT = 16;
+  static constexpr int64_t SETTLE = 4;  // cycles from the end of a job to its last value in memory, at most
   struct Header {
     int32_t job, engine;
     int64_t start, end;
@@ -187,19 +192,25 @@ class JobWatch {
              engine, next_[engine], text.c_str(), cycle);
   }
 
-  void note(uint64_t cycle, unsigned engine) {
+  void begin_note(uint64_t cycle, unsigned engine) {
     const Record& record = ended_[engine];
     Header header{-1, int32_t(engine), began_[engine], int64_t(cycle), 0, 0};
     std::memcpy(&header.rows, &record[ROWS_AT], sizeof header.rows);
     if (!table_.empty()) header.job = int32_t(number_of(cycle, engine, record));
+    began_[engine] = -1;
+    pending_.push_back(header);
+  }
+
+  void end_note() {
+    Header header = pending_.front();
+    pending_.pop_front();
     const size_t at = kept_.size();
     kept_.resize(at + sizeof header);
     if (keep && header.job >= 0)
       for (const Plan& plan : plans_[size_t(header.job)])
-        copy(plan, plan.rows < 0 ? header.rows : uint32_t(plan.rows), cycle);
+        copy(plan, plan.rows < 0 ? header.rows : uint32_t(plan.rows), uint64_t(header.end));
     header.bytes = uint32_t(kept_.size() - at - sizeof header);
     std::memcpy(&kept_[at], &header, sizeof header);
-    began_[engine] = -1;
   }
 
   void copy(const Plan& plan, uint32_t rows, uint64_t cycle) {
@@ -227,6 +238,7 @@ class JobWatch {
   std::vector<Words> words_;
   std::vector<Record> table_;
   std::vector<std::vector<Plan>> plans_;
+  std::deque<Header> pending_;
   std::vector<uint8_t> kept_;
 };
 
