@@ -6,6 +6,8 @@ the estimate have in common is computed here and nowhere else.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
@@ -357,6 +359,12 @@ class Architecture:
     def hardware_id(self) -> str:
         """Identity of what is synthesised: the kernel reports it."""
         return hardware_id(self.network, self.built_hardware)
+
+    @property
+    def program_id(self) -> str:
+        """Identity of what is done with any weights of the network: the hardware, and the network's shape."""
+        shape = json.dumps(self.spec.shape(), sort_keys=True)
+        return hashlib.sha256(f"{self.hardware_id} {shape}".encode()).hexdigest()[:16]
 
     @property
     def spec(self) -> ModelSpec:

@@ -36,6 +36,9 @@ SHALLOW = 256
 WEIGHT_IMAGE_VERSION = 2
 """Version of the weight image's layout, whose offsets are baked into the generated C++."""
 
+QUANTISER_ONLY = {"name", "learned_rounding", "balanced"}
+"""Options of a precision that no hardware knows of."""
+
 CLOCK_MHZ = 300.0
 """Clock of the default hardware, on boards whose own default is no lower."""
 
@@ -312,6 +315,7 @@ def hardware_id(network: Network, hardware: Hardware) -> str:
 
     Of the network that is its shape, for an accelerator of C++. For an RTL accelerator, whose capacities must all be
     given, it is precision and activation function alone: every network that may run on it has the same identity.
+    LayerNorm's sums narrow the residual stream of very wide networks, which counts as precision.
     """
     deltas = [delta for delta in (network.activation.delta,) if delta is not None]
     rtl = hardware.backend == "rtl"
@@ -319,7 +323,8 @@ def hardware_id(network: Network, hardware: Hardware) -> str:
         "version": VERSION,
         "weight_image": WEIGHT_IMAGE_VERSION,
         "model": {"activation": network.spec.activation} if rtl else network.spec.shape(),
-        "precision": network.precision.model_dump(exclude={"name"}, mode="json"),
+        "precision": network.precision.model_dump(exclude=QUANTISER_ONLY, mode="json")
+        | {"residual_width": network.residual_width},
         "hardware": hardware.model_dump(exclude={"clock_mhz"}, mode="json"),
         "formats": {name: str(fmt) for name, fmt in datapath.FORMATS.items()},
         "tables": [

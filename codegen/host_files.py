@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,29 @@ def write_host(
         model: the float network, whose task heads go along; None leaves them out.
     """
     folder.mkdir()
+    write_program(design, architecture, folder, {"board": board.name, "pynq_name": board.pynq_name}, model)
+    write_emulated_hwh(
+        arguments_of(architecture), folder / EMULATED_HWH, board, architecture.hardware.clock_mhz
+    )
+    _copy_driver(folder)
+
+
+def write_program(
+    design: Design,
+    architecture: Architecture,
+    folder: Path,
+    board: Mapping[str, Any],
+    model: Model | None = None,
+) -> None:
+    """Write manifest, weights and task heads into a folder: all that an accelerator needs to run another network.
+
+    Args:
+        design: the Design whose weights go along, with the hardware's P.
+        architecture: of its network, on the hardware.
+        folder: where to.
+        board: its `board` and `pynq_name`, as the manifest has them.
+        model: the float network, whose task heads go along; None leaves them out.
+    """
     heads = None if model is None else _heads(design, model)
     if heads is not None:
         (folder / HEADS).write_bytes(heads)
@@ -58,10 +82,6 @@ def write_host(
         _classes(design, model),
     )
     (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
-    write_emulated_hwh(
-        arguments_of(architecture), folder / EMULATED_HWH, board, architecture.hardware.clock_mhz
-    )
-    _copy_driver(folder)
 
 
 def require_model_of(design: Design, model: Model) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from boards import Board
 from codegen.architecture import Architecture
 from codegen.context import TOP
+from codegen.schedule import job_table
 from codegen.weight_image import image_layout, output_layout
 from common.contract import HEADS, RUNTIMES, VERSION, WEIGHTS, Argument, kernel_arguments
 from pysim.design import Design
@@ -24,10 +24,15 @@ def arguments_of(architecture: Architecture) -> list[Argument]:
     return kernel_arguments(hardware.weight_ports, xrt=hardware.device.xrt)
 
 
+def job_names(architecture: Architecture) -> list[str]:
+    """Names of the jobs of the job table, in its order."""
+    return [job.name for job in job_table(architecture)]
+
+
 def manifest(
     design: Design,
     architecture: Architecture,
-    board: Board,
+    board: Mapping[str, Any],
     weights: tuple[int, str],
     heads_sha256: str | None,
     classes: Mapping[str, Sequence[str]],
@@ -37,7 +42,7 @@ def manifest(
     Args:
         design: the Design whose weights go along.
         architecture: of its network, on the hardware of the build.
-        board: the board.
+        board: its `board` and `pynq_name`.
         weights: bytes of one port's share of the weight image, and the hash of the whole file.
         heads_sha256: hash of the file with the task heads; None where there is none.
         classes: names of the classes of each task; none where they have none.
@@ -51,11 +56,16 @@ def manifest(
         "name": spec.name,
         "design_id": design.design_id,
         "hardware_id": architecture.hardware_id,
+        "program_id": architecture.program_id,
+        "backend": architecture.hardware.backend,
         "weights_sha256": design.weights_sha256,
-        "board": board.name,
-        "pynq_name": board.pynq_name,
+        "board": board["board"],
+        "pynq_name": board["pynq_name"],
         "clock_mhz": architecture.hardware.clock_mhz,
         "precision": design.precision.name,
+        "activation": spec.activation,
+        "needs": architecture.needs.as_dict(),
+        "jobs": job_names(architecture) if architecture.hardware.backend == "rtl" else None,
         "runtime": runtime(architecture),
         "kernel": TOP,
         "arguments": [argument._asdict() for argument in arguments_of(architecture)],

@@ -11,6 +11,7 @@ from codegen.estimate import LoopTotal, Scheduler, Stage, dram_bytes, loop_total
 from codegen.hardware import Hardware, default_hardware, hardware_on
 from codegen.memories import Memory, memories
 from codegen.resources import Resources, estimate_resources
+from codegen.rtl.accelerator_resources import accelerator_memories, accelerator_resources
 from codegen.rtl.timeline import moved_bytes, stages_of, timeline
 from pysim.network import Network
 
@@ -120,9 +121,11 @@ def evaluate(
     if architecture.hardware.backend == "rtl":
         jobs = timeline(architecture, batch, rate, queues)
         stages, moved = stages_of(jobs), moved_bytes(architecture, jobs, batch)
+        resources, held = accelerator_resources(architecture), accelerator_memories(architecture)
     else:
         stages = Scheduler(architecture, batch, rate).run(queues)
         moved = dram_bytes(architecture, stages)
+        resources, held = estimate_resources(architecture), memories(architecture)
     cycles = sum(stage.cycles for stage in stages)
     traffic = moved // batch
     seconds = cycles / clock / batch
@@ -133,9 +136,9 @@ def evaluate(
         batch,
         traffic,
         (traffic / seconds / 1e9, bandwidth),
-        _against(estimate_resources(architecture), board),
+        _against(resources, board),
         loop_totals(stages),
-        memories(architecture),
+        held,
     )
 
 

@@ -11,6 +11,7 @@ import tomli_w
 from numpy.typing import NDArray
 
 from boards import Board
+from codegen.architecture import Architecture
 from codegen.block_design import write_block_design
 from codegen.build import HARDWARE_FILE, VERSION, Build, BuildSpec
 from codegen.fit import require_fit
@@ -80,6 +81,8 @@ def generate(
         hardware or default_hardware(design.network, board, design.attention_rows),
         batch,
     )
+    # A program that is compiled for this build later must find all capacities said.
+    architecture = Architecture(design.network, architecture.built_hardware)
     design = design.with_attention_rows(architecture.hardware.attention_rows)
     performance = require_fit(architecture, board) if must_fit else evaluate(architecture, board)
     boxes = chosen(architecture, blackboxes)

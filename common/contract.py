@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 from common.capacities import CAPACITIES
 
-VERSION = 2
+VERSION = 3
 """Version of the manifest's format."""
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.bin"

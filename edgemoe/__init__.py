@@ -48,6 +48,7 @@ __all__ = [
     "InputError",
     "QuantizationWarning",
     "compare",
+    "compile_program",
     "default_hardware",
     "estimate",
     "evaluate",
@@ -391,6 +392,34 @@ def generate(
         progress=progress,
     )
     return build
+
+
+def compile_program(
+    design: Design, build: str | Path, folder: str | Path, *, model: Model | None = None
+) -> Design:
+    """The program of a Design for an accelerator that is built already, in a new folder for `Accelerator.load`.
+
+    Args:
+        design: the design.
+        build: the build folder of the accelerator. Where it is made of C++, whose network is synthesised in, the design
+            must be of the same shape and precision.
+        folder: to make: weights and manifest.
+        model: the float network, whose task heads go along.
+
+    Returns:
+        The Design to simulate and compare with: with the accelerator's attention rows.
+
+    Raises:
+        InputError: the accelerator does not hold it; the message names every reason.
+    """
+    from codegen.build import Build
+    from codegen.compiling import compile_program as run
+    from edgemoe.arguments import require_design, require_model
+
+    require_design(design)
+    if model is not None:
+        require_model(model)
+    return run(design, Build.load(Path(build)), Path(folder), model)[0]
 
 
 def verify(folder: str | Path, *, progress: Progress | None = None) -> CsimResult:

@@ -14,7 +14,7 @@ import edgemoe
 from common.errors import EdgeMoeError, InputError
 from common.process import BROKEN_PIPE, INTERRUPTED, run_program, system_error
 from common.tasks import chosen_tasks
-from edgemoe import board, evaluating, hardware, models
+from edgemoe import board, evaluating, hardware, models, programs
 from edgemoe.console import Console
 from edgemoe.doctor import doctor
 from edgemoe.options import (
@@ -370,6 +370,7 @@ def zoo(ctx: typer.Context, json: Json = False) -> None:
 models.register(app)
 evaluating.register(app)
 hardware.register(app)
+programs.register(app)
 board.register(app)
 app.command()(report)
 app.command()(doctor)

@@ -35,6 +35,8 @@ class Board(Bus, Protocol):
     """A board with the kernel on it; reading and writing are those of the kernel's registers."""
 
     emulated: bool
+    compiled: bool
+    """Whether the kernel is C++ compiled for this computer: its network is in it, and its cycles say nothing."""
     timeout: float
     """Seconds that a call may take unless the user says otherwise."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from common.capacities import CAPACITIES, Capacities, lacking_text
 from common.contract import DONE, IDLE, STATUS_BATCH, STATUS_DONE, STATUS_MEMORY, STATUS_TABLE, STATUS_TASK
 from host.board import Board
 from host.errors import AcceleratorError
@@ -42,11 +43,11 @@ class Caller:
         self._drain(time.monotonic() + timeout)
         self._prepare()
 
-    def identify(self) -> int:
+    def identify(self) -> tuple[int, Capacities | None]:
         """Ask the kernel which hardware it is, by a call without images, which touches no memory.
 
         Returns:
-            Images that it takes in one call at most.
+            Images that it takes in one call at most; and its capacities, where it has registers for them.
 
         Raises:
             AcceleratorError: another one than the manifest describes, or no answer.
@@ -60,7 +61,16 @@ class Caller:
                 f"but {self._manifest.path} says max_batch = {self._manifest.max_batch}",
                 hint="manifest.json was changed: copy the whole host folder of the build again",
             )
-        return most
+        if self._manifest.runtime == "xrt":
+            return most, None
+        found = Capacities(**{name: self.registers.get(name) for name in CAPACITIES})
+        lacking = found.lacking(self._manifest.needs)
+        if lacking:
+            raise AcceleratorError(
+                f"the accelerator on the board does not hold {self._manifest.name}: {lacking_text(lacking)}",
+                hint="manifest.json was changed: copy the whole host folder of the build again",
+            )
+        return most, found
 
     def start(self, arguments: Mapping[str, int]) -> None:
         """Start a call.

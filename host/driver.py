@@ -18,10 +18,11 @@ from common.contract import MANIFEST, XCLBIN
 from common.errors import InputError
 from common.packing import check_images, pack_images, unpack_tokens
 from common.pictures import load_picture
-from host.board import Board, Buffer
+from host.board import Board
 from host.call import Caller
 from host.errors import AcceleratorError
 from host.manifest import Manifest
+from host.program import Files, Program, Slot, require_program
 from host.result import Result
 from host.turns import Turns, seconds
 
@@ -34,18 +35,10 @@ CLOSE_PATIENCE = 5.0
 
 
 @dataclass(frozen=True)
-class _Slot:
-    """Memory of one call; there are two, so that one is filled while the kernel works on the other."""
-
-    image: Buffer
-    output: Buffer
-
-
-@dataclass(frozen=True)
 class _Job:
     """Images in a slot, ready to be started."""
 
-    slot: _Slot
+    slot: Slot
     images: int
     task: int
 
@@ -63,8 +56,8 @@ class Accelerator:
         ...     accelerator.run("photo.jpg", task="depth").map
 
     Attributes:
-        manifest: what the build says of the hardware.
         max_batch: images that the hardware takes in one call at most.
+        capacities: sizes of the largest network that the hardware takes; None on a card, which does not tell them.
         clock_mhz: what the cycles are counted at.
         emulated: whether there is no board.
     """
@@ -85,23 +78,54 @@ class Accelerator:
         """
         given = None if timeout is None else seconds(timeout, "timeout")
         manifest_file, bitfile = locate(Path(build))
-        self.manifest = Manifest.load(manifest_file)
-        weights, self._heads = self.manifest.read_weights(), self.manifest.read_heads()
+        manifest = Manifest.load(manifest_file)
+        files = Files(manifest)
         if board is None:
-            board = _real_board(bitfile, self.manifest)
-        self.emulated = board.emulated
-        self._buffers: list[Buffer] = []
+            board = _real_board(bitfile, manifest)
+        self._board, self.emulated = board, board.emulated
+        # The program that is loaded is the only one, but for the moment in which another takes its place.
+        self._programs: list[Program] = []
         with ExitStack() as stack:
             kernel = board.open()
             stack.callback(board.close)
-            self.clock_mhz = kernel.clock_mhz or self.manifest.clock_mhz
-            self._caller = Caller(board, kernel, self.manifest, board.timeout if given is None else given)
-            self.max_batch = self._caller.identify()
-            self._fixed = self._load(board, stack, weights)
-            self._slots = [self._slot(board, stack) for _ in range(2)]
+            self.clock_mhz = kernel.clock_mhz or manifest.clock_mhz
+            self._caller = Caller(board, kernel, manifest, board.timeout if given is None else given)
+            self.max_batch, self.capacities = self._caller.identify()
+            stack.callback(_free, self._programs)
+            self._programs.append(Program(board, files, self.max_batch))
             # Last in, first out: no buffer is freed under a running kernel.
             stack.callback(self._caller.settle)
             self._turns = Turns(weakref.finalize(self, stack.pop_all().close))
+
+    def load(self, program: str | os.PathLike[str], *, wait: bool | float = False) -> None:
+        """Run another network from now on: other weights, and on an RTL accelerator other jobs.
+
+        It takes the time of copying the weights. Until the new ones are in memory, the old program keeps its own: if
+        anything goes wrong, nothing has changed.
+
+        Args:
+            program: what `edgemoe compile` made, or another build folder or its `host` folder.
+            wait: in line where the accelerator is busy: True, or for so many seconds.
+
+        Raises:
+            InputError: a file is missing or damaged, or the accelerator cannot run it; the message names every reason.
+            AcceleratorError: the accelerator is busy or closed, or has no memory for a second program.
+        """
+        patience, manifest = self._patience(wait), Manifest.load(locate(Path(program))[0])
+        require_program(self.manifest, manifest, self.capacities, compiled=self._board.compiled)
+        files = Files(manifest)
+        with self._turns.turn("load", patience):
+            self._programs.append(Program(self._board, files, self.max_batch))
+            self._programs.pop(0).free()
+
+    @property
+    def _program(self) -> Program:
+        return self._programs[0]
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of the program that is loaded."""
+        return self._program.manifest
 
     def run(self, image: Image, task: str | int = 0, *, wait: bool | float = False) -> Result:
         """Run one image.
@@ -117,7 +141,7 @@ class Accelerator:
         """
         number, patience, pixels = self.manifest.task(task), self._patience(wait), self._prepare(image)
         with self._turns.turn("run", patience):
-            job = self._pack(self._slots[0], pixels[None], number)
+            job = self._pack(self._program.slots[0], pixels[None], number)
             self._start(job)
             return self._results(job, self._caller.wait())[0]
 
@@ -190,7 +214,7 @@ class Accelerator:
     @property
     def buffers(self) -> int:
         """Buffers that are allocated on the board."""
-        return len(self._buffers)
+        return sum(len(program.buffers) for program in self._programs)
 
     @property
     def argument_writes(self) -> int:
@@ -212,34 +236,6 @@ class Accelerator:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _allocate(self, board: Board, stack: ExitStack, nbytes: int, argument: str) -> Buffer:
-        buffer = board.allocate(nbytes, argument)
-        self._buffers.append(buffer)
-        stack.callback(_free, buffer, self._buffers)
-        return buffer
-
-    def _load(self, board: Board, stack: ExitStack, weights: NDArray[np.uint8]) -> dict[str, int]:
-        """Weights into memory, a buffer for every port; the pointers to them."""
-        pointers = {}
-        for port, words in enumerate(weights):
-            argument = f"weights_{port}"
-            buffer = self._allocate(board, stack, len(words), argument)
-            buffer.array[:] = words
-            buffer.flush()
-            pointers[argument] = buffer.address
-        return pointers
-
-    def _slot(self, board: Board, stack: ExitStack) -> _Slot:
-        images, output = self.manifest.images, self.manifest.output
-        slot = _Slot(
-            self._allocate(board, stack, self.max_batch * images.image_bytes, "image"),
-            self._allocate(board, stack, self.max_batch * output.image_bytes, "output"),
-        )
-        # Nothing of it may be left in the cache, to be written back over the kernel's results later on.
-        slot.output.array[:] = 0
-        slot.output.flush()
-        return slot
-
     def _prepare(self, image: Image) -> NDArray[np.uint8]:
         shape = self.manifest.images.shape
         pixels: Any = (
@@ -250,26 +246,26 @@ class Accelerator:
         check_images(pixels[None] if isinstance(pixels, np.ndarray) else pixels, shape)
         return np.asarray(pixels)
 
-    def _pack(self, slot: _Slot, images: NDArray[np.uint8], task: int) -> _Job:
+    def _pack(self, slot: Slot, images: NDArray[np.uint8], task: int) -> _Job:
         pack_images(images, self.manifest.images, slot.image.array)
         slot.image.flush()
         return _Job(slot, len(images), task)
 
     def _start(self, job: _Job) -> None:
         slot = {"image": job.slot.image.address, "output": job.slot.output.address}
-        self._caller.start(slot | self._fixed | {"batch": job.images, "task": job.task})
+        self._caller.start(slot | self._program.pointers | {"batch": job.images, "task": job.task})
 
     def _results(self, job: _Job, cycles: int | None) -> list[Result]:
         job.slot.output.invalidate()
-        manifest, layout = self.manifest, self.manifest.images
+        manifest, layout, heads = self.manifest, self.manifest.images, self._program.heads
         tokens = unpack_tokens(job.slot.output.array, job.images, manifest.output)
         grid = (layout.shape[1] // layout.patch_size, layout.shape[2] // layout.patch_size)
         task = manifest.tasks[job.task]
-        # What an emulated board counts says nothing of the hardware.
-        counted = None if self.emulated else cycles
+        # What C++ on this computer counts says nothing of the hardware.
+        counted = None if self._board.compiled else cycles
         ms = None if counted is None else counted / self.clock_mhz / 1e3
         return [
-            Result(task.name, integers, counted, job.images, ms, manifest.frac, grid, task, self._heads)
+            Result(task.name, integers, counted, job.images, ms, manifest.frac, grid, task, heads)
             for integers in tokens
         ]
 
@@ -283,7 +279,7 @@ class Accelerator:
         self, batches: Iterator[tuple[NDArray[np.uint8], int]]
     ) -> Generator[list[Result], None, None]:
         """Results of batch after batch; while the kernel works on one, the next is packed and the last unpacked."""
-        slots = cycle(self._slots)
+        slots = cycle(self._program.slots)
         running: _Job | None = None
         failure: Exception | None = None
         try:
@@ -327,9 +323,9 @@ def _real_board(bitfile: Path, manifest: Manifest) -> Board:
     return PynqBoard(bitfile, manifest.kernel)
 
 
-def _free(buffer: Buffer, buffers: list[Buffer]) -> None:
-    buffers.remove(buffer)
-    buffer.free()
+def _free(programs: list[Program]) -> None:
+    for program in programs:
+        program.free()
 
 
 def locate(build: Path) -> tuple[Path, Path]:

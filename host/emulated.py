@@ -11,8 +11,9 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -133,36 +134,31 @@ _library_locks: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 """A library has one set of on-chip memories, however many boards of this process it stands for."""
 
 
-class EmulatedKernel:
-    """The compiled kernel behind the registers of a `.hwh`.
+class EmulatedRegisters(ABC):
+    """The registers of a `.hwh`, and behind them a kernel that somebody else emulates.
 
     Attributes:
         kernel: the kernel's description, from the `.hwh`.
         fault: why the kernel is stuck; empty while it is not.
         interrupt: set when the interrupt rises.
-        calls: how often the compiled kernel ran to its end.
+        calls: how often the kernel ran to its end.
     """
 
-    def __init__(self, library: Path, manifest: Manifest, kernel: Kernel, memory: EmulatedMemory) -> None:
-        """Load a compiled kernel.
+    compiled = False
+    """Whether the kernel is C++ compiled for this computer."""
+
+    def __init__(self, manifest: Manifest, kernel: Kernel, memory: EmulatedMemory) -> None:
+        """Connect a kernel.
 
         Args:
-            library: shared library with the kernel's top function.
-            manifest: of the build that it was compiled from.
+            manifest: of the build that the kernel was made from.
             kernel: where its registers are.
             memory: what its pointers point into.
 
         Raises:
-            InputError: the library cannot be loaded, lacks the function, or a register is missing.
+            InputError: a register is missing.
         """
-        try:
-            self._function = getattr(ctypes.CDLL(str(library)), manifest.kernel)
-        except (OSError, AttributeError) as error:
-            raise InputError(f"{library}: not a compiled kernel: {error}") from None
-        self._function.restype = None
-        self._library_lock = _library_locks[library.resolve()]
         self.kernel, self._manifest, self._memory = kernel, manifest, memory
-        self._max_batch = self._call(self._scratch(), 0, 0)["max_batch"]
         self._names: dict[int, tuple[str, int]] = {}
         self._valid: dict[int, str] = {}
         self._connect(kernel)
@@ -171,6 +167,17 @@ class EmulatedKernel:
         self.interrupt = threading.Event()
         self.calls = 0
         self._clear()
+
+    @abstractmethod
+    def execute(self, arguments: dict[str, int]) -> dict[str, int] | None:
+        """Run a call.
+
+        Args:
+            arguments: value of every argument register.
+
+        Returns:
+            What it wrote to the output registers; None where it never ends.
+        """
 
     def _connect(self, kernel: Kernel) -> None:
         for argument in self._manifest.arguments:
@@ -259,15 +266,35 @@ class EmulatedKernel:
                 if self._global_enable:
                     self.interrupt.set()
 
-    def execute(self, arguments: dict[str, int]) -> dict[str, int] | None:
-        """Call the compiled kernel.
+
+class EmulatedKernel(EmulatedRegisters):
+    """The compiled kernel behind the registers of a `.hwh`."""
+
+    compiled = True
+
+    def __init__(self, library: Path, manifest: Manifest, kernel: Kernel, memory: EmulatedMemory) -> None:
+        """Load a compiled kernel.
 
         Args:
-            arguments: value of every argument register.
+            library: shared library with the kernel's top function.
+            manifest: of the build that it was compiled from.
+            kernel: where its registers are.
+            memory: what its pointers point into.
 
-        Returns:
-            What it wrote to the output registers; None where it never ends.
+        Raises:
+            InputError: the library cannot be loaded, lacks the function, or a register is missing.
         """
+        try:
+            self._function = getattr(ctypes.CDLL(str(library)), manifest.kernel)
+        except (OSError, AttributeError) as error:
+            raise InputError(f"{library}: not a compiled kernel: {error}") from None
+        self._function.restype = None
+        self._library_lock = _library_locks[library.resolve()]
+        super().__init__(manifest, kernel, memory)
+        self._max_batch = self._call(self._scratch(), 0, 0)["max_batch"]
+
+    def execute(self, arguments: dict[str, int]) -> dict[str, int] | None:
+        """Call the compiled kernel: see `EmulatedRegisters.execute`."""
         batch, task = (ctypes.c_int(arguments[name]).value for name in ("batch", "task"))
         if not 0 < batch <= self._max_batch:
             # A call without images touches no memory, nor does one that the kernel refuses.
@@ -327,6 +354,10 @@ class EmulatedKernel:
         return found
 
 
+Hardware = Callable[[Path, Manifest, Kernel, EmulatedMemory], EmulatedRegisters]
+"""Makers of the kernel behind the registers: `EmulatedKernel`, of a shared library."""
+
+
 class _Clock:
     """A counter that goes up with the wall clock, at the frequency of the design, while the kernel runs."""
 
@@ -361,19 +392,18 @@ class EmulatedBoard:
     emulated = True
     timeout = TIMEOUT
 
-    def __init__(
-        self, manifest: Manifest, library: Path, hardware: type[EmulatedKernel] = EmulatedKernel
-    ) -> None:
+    def __init__(self, manifest: Manifest, library: Path, hardware: Hardware = EmulatedKernel) -> None:
         """A board for a build.
 
         Args:
             manifest: of the build.
             library: its kernel, compiled for this computer.
-            hardware: what stands behind the registers.
+            hardware: what makes of it the kernel behind the registers.
         """
         self.kernel = read_hwh(manifest.path.parent / EMULATED_HWH, manifest.kernel)
         self.memory = EmulatedMemory()
         self.hardware = hardware(library, manifest, self.kernel, self.memory)
+        self.compiled = self.hardware.compiled
 
     def open(self) -> Kernel:
         """Take the board."""

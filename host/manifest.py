@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.contract import MANIFEST, RUNTIMES, VERSION, Argument, kernel_arguments
+from common.capacities import CAPACITIES, Capacities
+from common.contract import BACKENDS, MANIFEST, RUNTIMES, VERSION, Argument, kernel_arguments
 from common.errors import InputError
 from common.fits import FILTERS, RESIZES, Fit
 from common.heads import HEAD_KINDS, LEAST_PREFIX, Head
@@ -47,6 +48,7 @@ _HEX_16 = (r"[0-9a-f]{16}", "16 hexadecimal digits")
 _HEX_64 = (r"[0-9a-f]{64}", "64 hexadecimal digits")
 _IDENTIFIER = (r"[A-Za-z_][A-Za-z0-9_]{0,127}", "a name in C++")
 _RUNTIME = ("|".join(RUNTIMES), " or ".join(RUNTIMES))
+_BACKEND = ("|".join(BACKENDS), " or ".join(BACKENDS))
 _NAME = (r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "letters, digits, '.', '_' and '-', 64 at most")
 # Nothing that leads out of the folder: neither separators nor dots alone.
 _FILE_NAME = (_NAME[0], "the plain name of a file in the same folder")
@@ -86,9 +88,14 @@ class Manifest:
         name: of the network.
         design_id: identity of the design: shape, precision, attention rows and weights.
         hardware_id: identity of the hardware, which the kernel reports too.
+        program_id: identity of what the kernel does with any weights of such a network: hardware, shape and precision.
+        backend: what the hardware is made of, `hls` or `rtl`.
         board: the board that the build is for.
         clock_mhz: the clock that the build is for.
         precision: name of its preset.
+        activation: name of its activation function.
+        needs: capacities that the hardware must have for it.
+        jobs: names of its jobs, in the order of the job table in its weights; None for `hls`, which does not read it.
         runtime: what loads and runs the kernel: `pynq`, or `xrt` on a card.
         kernel: name of the kernel's top function, which is also the name of its IP.
         arguments: those of the kernel's arguments that are registers, in its order.
@@ -106,9 +113,14 @@ class Manifest:
     name: str
     design_id: str
     hardware_id: str
+    program_id: str
+    backend: str
     board: str
     clock_mhz: float
     precision: str
+    activation: str
+    needs: Capacities
+    jobs: tuple[str, ...] | None
     runtime: str
     kernel: str
     arguments: tuple[Argument, ...]
@@ -148,9 +160,14 @@ class Manifest:
             name=reader.get("name", str),
             design_id=reader.text("design_id", _HEX_16),
             hardware_id=reader.text("hardware_id", _HEX_16),
+            program_id=reader.text("program_id", _HEX_16),
+            backend=reader.text("backend", _BACKEND),
             board=reader.get("board", str),
             clock_mhz=reader.number("clock_mhz", _MOST_MHZ),
             precision=reader.get("precision", str),
+            activation=reader.get("activation", str),
+            needs=_needs(reader.table("needs")),
+            jobs=_jobs(reader),
             runtime=reader.optional("runtime", _RUNTIME) or RUNTIMES[0],
             kernel=reader.text("kernel", _IDENTIFIER),
             arguments=tuple(map(_argument, reader.items("arguments"))),
@@ -247,6 +264,9 @@ class Manifest:
             ),
             "images.lanes and output.lanes": images.lanes == output.lanes,
             "images.patch_words and images.lanes": images.patch_words == -(-values // images.lanes),
+            "output.tokens and needs.max_tokens": output.tokens == self.needs.max_tokens,
+            "tasks and needs.max_tasks": len(self.tasks) == self.needs.max_tasks,
+            "backend and jobs": (self.backend == "rtl") == (self.jobs is not None),
             "output.token_words and output.lanes": output.token_words == -(-output.dim // output.lanes),
             # A word starts on a beat of its memory port: an output that is too small would be written over its end.
             "images.word_bytes, output.word_bytes and lanes": words
@@ -351,6 +371,20 @@ def _argument(reader: _Reader) -> Argument:
     if bits not in (32, 64):
         raise reader.wrong("bits", bits, "32 or 64")
     return Argument(reader.text("name", _IDENTIFIER), bits, reader.get("output", bool))
+
+
+def _needs(reader: _Reader) -> Capacities:
+    return Capacities(**{name: reader.integer(name, 0, _MOST) for name in CAPACITIES})
+
+
+def _jobs(reader: _Reader) -> tuple[str, ...] | None:
+    if reader.data.get("jobs") is None:
+        return None
+    names = reader.get("jobs", list)
+    for name in names:
+        if not isinstance(name, str):
+            raise reader.wrong("jobs", names, "a list of names")
+    return tuple(names)
 
 
 def _task(reader: _Reader) -> Task:

@@ -84,6 +84,7 @@ class PynqBoard:
                 ) from None
         self._device = device
         self.emulated = bool(getattr(device, "emulated", False))
+        self.compiled = bool(getattr(device, "compiled", False))
         self.timeout = float(getattr(device, "timeout", TIMEOUT))
         self._lock: IO[str] | None = None
 

@@ -16,7 +16,7 @@ from pynq.metadata.runtime_metadata_parser import RuntimeMetadataParser
 from pynqmetadata.frontends import Metadata
 
 from common.contract import EMULATED_HWH
-from host.emulated import TIMEOUT, EmulatedBuffer, EmulatedKernel, EmulatedMemory
+from host.emulated import TIMEOUT, EmulatedBuffer, EmulatedKernel, EmulatedMemory, Hardware
 from host.hwh import read_hwh
 from host.manifest import Manifest
 
@@ -70,9 +70,7 @@ class EmulatedDevice(Device):
     timeout = TIMEOUT
     capabilities: ClassVar[dict[str, bool]] = {"REGISTER_RW": True}
 
-    def __init__(
-        self, manifest: Manifest, library: Path, hardware: type[EmulatedKernel] = EmulatedKernel
-    ) -> None:
+    def __init__(self, manifest: Manifest, library: Path, hardware: Hardware = EmulatedKernel) -> None:
         """A device for a build: see `host.emulated.EmulatedBoard`."""
         super().__init__("edgemoe-emulated")
         self.hwh = manifest.path.parent / EMULATED_HWH
@@ -82,6 +80,11 @@ class EmulatedDevice(Device):
         self.hardware = hardware(library, manifest, self._kernel, self.memory)
         self.timestamp = ""
         self.bitfile_name = ""
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the kernel is C++ compiled for this computer."""
+        return self.hardware.compiled
 
     @property
     def fault(self) -> str:

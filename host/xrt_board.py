@@ -82,7 +82,7 @@ class XrtBuffer:
 class XrtBoard:
     """The card that XRT finds."""
 
-    emulated = False
+    emulated = compiled = False
     timeout = TIMEOUT
 
     def __init__(self, xclbin: Path, manifest: Manifest, device: int = 0) -> None:

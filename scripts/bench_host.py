@@ -39,7 +39,7 @@ def median_ms(action: Callable[[], Any], repeats: int) -> float:
 
 def measure(accelerator: Accelerator, image: np.ndarray[Any, Any], repeats: int) -> dict[str, float]:
     """Milliseconds an image of every part of the host's work, the kernel left out."""
-    slot = accelerator._slots[0]
+    slot = accelerator._program.slots[0]
     task = accelerator.manifest.task(accelerator.tasks[0])
     accelerator.run(image, task)
     job = accelerator._pack(slot, accelerator._prepare(image)[None], task)

@@ -100,7 +100,7 @@ def main() -> None:
             thread.join()
         accelerator._caller.start({"batch": 99})
         facts["refused"] = refused(accelerator._caller.wait)
-        accelerator.emulated = False  # the driver's own reading of the counter, for comparison
+        accelerator._board.compiled = False  # the driver's own reading of the counter, for comparison
         overlay = pynq.Overlay(str(device.hwh), download=False)
         ip = overlay.edgemoe_top_0
         facts["idle"] = int(ip.register_map.CTRL.AP_IDLE)

@@ -109,10 +109,10 @@ class TestResults:
         assert order == ["read 0", "read 1", "result 0", "read 2", "result 1", "result 2"]
 
     def test_cycles_are_those_of_the_hardware(
-        self, accelerator: Accelerator, kernel: FaultyKernel, images: Pixels
+        self, accelerator: Accelerator, board: EmulatedBoard, kernel: FaultyKernel, images: Pixels
     ) -> None:
         assert accelerator.run(images[0]).cycles is accelerator.run(images[0]).latency_ms is None
-        accelerator.emulated = False
+        board.compiled = False
         result = accelerator.run(images[0])
         registers = kernel.kernel.registers
         low, high = (kernel.read(registers[f"cycles_{word}"]) for word in (1, 2))
@@ -375,7 +375,7 @@ class TestFaults:
         self, accelerator: Accelerator, board: EmulatedBoard, images: Pixels
     ) -> None:
         accelerator._caller.timeout = 0.3
-        accelerator._fixed["weights_1"] += 1 << 33
+        accelerator._program.pointers["weights_1"] += 1 << 33
         with pytest.raises(AcceleratorError, match=r"weights_1 = 0xa.*no buffer holds"):
             accelerator.run(images[0])
 

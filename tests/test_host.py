@@ -123,7 +123,7 @@ class TestManifest:
     @pytest.mark.parametrize(
         ("key", "value", "reason"),
         [
-            ("version", 3, "version 3, expected 2"),
+            ("version", 2, "version 2, expected 3"),
             ("version", None, "version is missing"),
             ("design_id", 7, "design_id is 7, expected str"),
             ("clock_mhz", "fast", "clock_mhz is 'fast', expected float"),

@@ -14,8 +14,8 @@ import edgemoe
 ROOT = Path(__file__).parents[1]
 PUBLIC = """
     Accelerator CheckError EdgeMoeError InputError QuantizationWarning
-    compare default_hardware estimate evaluate export_onnx fit generate import_model init_model load_design load_images
-    load_model quantize random_images reference report sensitivity simulate verify
+    compare compile_program default_hardware estimate evaluate export_onnx fit generate import_model init_model
+    load_design load_images load_model quantize random_images reference report sensitivity simulate verify
 """
 
 

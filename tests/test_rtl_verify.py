@@ -35,7 +35,7 @@ Pixels = NDArray[np.uint8]
 @pytest.fixture(scope="session")
 def rtl_build(tmp_path_factory: pytest.TempPathFactory, designs: dict[str, Design], images: Pixels) -> Build:
     """A build of little hardware, which Verilator builds quickly, with every blackbox: to read, not to change."""
-    hardware = Hardware(lanes=4, outputs=8, token_tile=2, attention_rows=3)
+    hardware = Hardware(lanes=4, outputs=8, token_tile=2, attention_rows=3, max_batch=2)
     folder = tmp_path_factory.mktemp("rtl") / "build"
     return generate(
         designs["w8a8"],
@@ -159,6 +159,14 @@ def test_command_line_prints_cycles_and_counts(
     assert result["values"] == sum(engine["values"] for engine in result["engines"].values())
     assert {"kernel", "stage", "values", "measured", "computed"} <= set(result["rtl_stages"][0])
     assert "HLS estimate" in captured.err
+    assert result["engines"]["rtl.accelerator"]["values"] > 10_000
+    counted = result["accelerator"]
+    stages = {stage["stage"]: stage for stage in counted["stages"]}
+    assert {"positions", "embed", "blocks.0.fc2", "blocks.1.experts", "output"} <= set(stages)
+    assert all(0 < stage["cycles"] < counted["cycles"] for stage in stages.values())
+    assert all(stage["values"] for stage in stages.values())
+    # Both tasks, and once more with stalls.
+    assert counted["calls"] == 3
 
 
 def test_command_line_fails_where_a_value_differs(

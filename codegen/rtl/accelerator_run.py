@@ -22,7 +22,6 @@ from common.errors import CheckError
 from common.packing import pack_images, unpack_tokens
 from common.rtl_process import JobEnd, RtlProcess
 from pysim.design import Design
-from pysim.simulator import simulate
 
 SCOPE: Final = f"{TOP}.accelerator"
 """Instance whose jobs and memories are watched."""
@@ -66,8 +65,9 @@ class Run:
         tokens: (images, tokens, dim) integers of the residual stream.
         cycles: what the register says: from the start to the last write.
         jobs: in the order in which they ended.
-        stages: values of every stage that were compared, where that was asked for, `output` among them.
+        stages: what was compared, by the names of values: the result (`output`), and the others where asked for.
         traffic: bytes that passed each port.
+        queues: length of each expert's queue, by layer.
     """
 
     tokens: NDArray[np.int32]
@@ -75,6 +75,7 @@ class Run:
     jobs: list[JobRun]
     stages: dict[str, StageResult] = field(default_factory=dict)
     traffic: dict[str, int] = field(default_factory=dict)
+    queues: dict[int, list[int]] = field(default_factory=dict)
 
     @property
     def values(self) -> int:
@@ -168,6 +169,18 @@ class RtlAccelerator:
         ]
         return sum(value << 32 * word for word, value in enumerate(words))
 
+    def reset(self) -> None:
+        """Pull the reset: memory keeps what it holds, and the registers get their values again."""
+        self.process.reset()
+        self._begin()
+        for name, address in self._addresses.items():
+            self.write(name, address)
+
+    def flip(self, buffer: str, offset: int, bits: int) -> None:
+        """Flip bits of a byte of a buffer (an argument's name), to see it found."""
+        address = self._addresses[buffer] + offset
+        self.process.write(address, self.process.read(address, 1) ^ np.uint8(bits))
+
     def call(self, batch: int, task: int) -> None:
         """Start with so many images and wait for the end.
 
@@ -196,12 +209,8 @@ class RtlAccelerator:
         """
         process, program = self.process, self.program
         batch, layout = len(images), output_layout(program)
-        watched = _Watched(
-            self,
-            stages(self.design, program, self.table, images, task, hardware=self.hardware)
-            if compare
-            else None,
-        )
+        wanted = stages(self.design, program, self.table, images, task, hardware=self.hardware)
+        watched = _Watched(self, wanted, compare)
         process.write(self._addresses["image"], pack_images(images, image_layout(program)))
         before, (_, started) = process.traffic(), process.run(0)
         process.begin_call(keep=compare)
@@ -212,40 +221,36 @@ class RtlAccelerator:
         status = self.read("status")
         if status != STATUS_DONE:
             raise CheckError(f"accelerator: status {status} after {batch} images of task {task}")
-        tokens = unpack_tokens(
-            process.read(self._addresses["output"], batch * layout.image_bytes), batch, layout
-        )
+        result = process.read(self._addresses["output"], batch * layout.image_bytes)
+        tokens = unpack_tokens(result, batch, layout)
         ended, after = process.jobs(), process.traffic()
-        run = Run(
+        compared = watched.compare(ended)
+        compared["output"] = StageResult("output", tokens.size, int((tokens != wanted.output).sum()))
+        return Run(
             tokens,
             self.read("cycles"),
             watched.timeline(ended, started),
-            watched.compare(ended),
+            compared,
             {name: value - before[name] for name, value in after.items()},
+            wanted.queues,
         )
-        expected = simulate(self.design, images, task).integers
-        run.stages["output"] = StageResult(expected.size, int((tokens != expected).sum()))
-        return run
 
 
 class _Watched:
     """The jobs of a call, and what is compared of them."""
 
-    def __init__(self, accelerator: RtlAccelerator, wanted: Stages | None) -> None:
+    def __init__(self, accelerator: RtlAccelerator, wanted: Stages, compare: bool) -> None:
         self.table, self.wanted, self.places = accelerator.table, wanted, accelerator.places
+        self._memories = wanted.memories if compare else []
         banks = [f"{SCOPE}.{bank}" for name in self._memories for bank in self.places[name].banks]
         process = accelerator.process
         self._depths = dict(zip(banks, process.watch(SCOPE, banks), strict=True))
-        plans = wanted.plans(self.places) if wanted else ()
+        plans = wanted.plans(self.places) if compare else ()
         process.set_table(b"".join(job.encode() for job in self.table), plans)
 
-    @property
-    def _memories(self) -> list[str]:
-        return self.wanted.memories if self.wanted else []
-
     def compare(self, ended: list[JobEnd]) -> dict[str, StageResult]:
-        """What the jobs left behind, stage by stage."""
-        if self.wanted is None:
+        """What the jobs left behind, value by value; nothing where nothing was to be compared."""
+        if not self._memories:
             return {}
         depths = {name: self._depths[f"{SCOPE}.{self.places[name].banks[0]}"] for name in self._memories}
         return self.wanted.compare(ended, self.places, depths)

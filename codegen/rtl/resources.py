@@ -98,14 +98,14 @@ def kernel_parts(architecture: Architecture, kernel: Kernel) -> dict[str, Resour
     return {
         "engine without memories": replace(estimate, bram36=0, uram=0, lut=estimate.lut - shallow),
         "memories": Resources(bram36=sum(m.bram18 for m in own) / 2, lut=sum(m.luts for m in own)),
-        "sums of products in fabric": Resources(lut=_tree_luts(architecture, kernel)),
+        "sums of products in fabric": Resources(lut=tree_luts(architecture, kernel)),
         "streams": Resources(lut=inputs + outputs, ff=2 * outputs),
         "registers": Resources(lut=LUTS_PER_REGISTER_BIT * registers, ff=registers + CONTROL_FF),
         "held words": Resources(ff=_held_bits(architecture, kernel)),
     }
 
 
-def _tree_luts(architecture: Architecture, kernel: Kernel) -> int:
+def tree_luts(architecture: Architecture, kernel: Kernel) -> int:
     """Adders of products in fabric, where the estimate sums them in the cascade of DSP slices."""
     lanes, hardware = architecture.lanes, architecture.hardware
     widths = Widths.of(architecture)

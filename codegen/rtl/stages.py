@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,14 +50,6 @@ class Place:
             numbers.append(bits[..., start : start + width] @ weights)
             start += width
         return np.stack(numbers, axis=-1)
-
-    def pack(self, numbers: IntArray, word_bytes: int) -> NDArray[np.uint8]:
-        """Words (..., bytes) of numbers (..., lanes): the inverse of `unpack`."""
-        parts = [(numbers[..., lane, None] >> np.arange(width)) & 1 for lane, width in enumerate(self.bits)]
-        bits = np.concatenate(parts, axis=-1).astype(np.uint8)
-        missing = 8 * word_bytes - bits.shape[-1]
-        padded = np.pad(bits, [(0, 0)] * (bits.ndim - 1) + [(0, missing)])
-        return np.packbits(padded, axis=-1, bitorder="little")
 
 
 Places = Mapping[str, Place]
@@ -148,14 +140,16 @@ class Difference:
 
 @dataclass
 class StageResult:
-    """Values of a stage that were compared.
+    """Values that were compared.
 
     Attributes:
+        stage: step of an estimate that left them.
         values: how many.
         mismatches: how many of them differed.
         first: the first that did.
     """
 
+    stage: str
     values: int = 0
     mismatches: int = 0
     first: Difference | None = None
@@ -168,12 +162,14 @@ class Stages:
     Attributes:
         table: jobs of the program.
         expected: in the order of the table.
-        lengths: of each layer's queues.
+        output: (images, tokens, dim) the result.
+        queues: length of each expert's queue, by layer.
     """
 
     table: JobTable
     expected: list[Expected]
-    lengths: dict[int, IntArray] = field(default_factory=dict)
+    output: IntArray
+    queues: dict[int, list[int]]
 
     @property
     def memories(self) -> list[str]:
@@ -216,7 +212,7 @@ class Stages:
         for number, wanted in of_job.items():
             end, at = contents.get(number), 0
             for expected in wanted:
-                result = results.setdefault(expected.name, StageResult())
+                result = results.setdefault(expected.name, StageResult(self.table[number].stage))
                 result.values += expected.values.size
                 if end is None:
                     result.mismatches += expected.values.size
@@ -271,8 +267,10 @@ def stages(
     """
     maker = _Maker(design, program, hardware or program, table, images, task)
     found = sorted(maker.all(), key=lambda expected: expected.job)
-    lengths = {layer: routing.lengths for layer, routing in maker.machine.routing.items()}
-    return Stages(table, found, lengths)
+    machine = maker.machine
+    output = machine[program.program[-1].outputs[-1]].reshape(len(images), program.spec.tokens, -1)
+    queues = {layer: routing.lengths.tolist() for layer, routing in machine.routing.items()}
+    return Stages(table, found, output, queues)
 
 
 class _One(Routing):
