@@ -68,6 +68,9 @@ module edgemoe_weight_buffer #(
   logic [ROW_BITS-1:0] load_row;  // in its half
   logic [ROW_BITS-1:0] rows_taken;  // of the half, by this block and those before it
   logic [WORD_BITS-1:0] words_left;  // of the block
+  logic full_here;  // the half that is to be filled
+  logic one_word;
+  logic ends_block;
   logic ends_layer;
   logic ends_group;
   logic [BEAT_BITS*RECORD_BEATS-1:0] record_row;
@@ -76,11 +79,13 @@ module edgemoe_weight_buffer #(
   logic row_complete;
   logic block_complete;
   logic group_complete;
+  logic [1:0] still_full;
 
+  assign still_full = half_full & ~half_freed;
   assign load_ready = !loading;
-  assign beat_ready = loading && !half_full[half];
+  assign beat_ready = loading && !full_here;
   assign taken = beat_valid && beat_ready;
-  assign block_complete = row_complete && words_left == WORD_BITS'(1);
+  assign block_complete = row_complete && ends_block;
   assign beat_last = block_complete && ends_layer;
   assign group_complete = block_complete && ends_group;
 
@@ -119,6 +124,7 @@ module edgemoe_weight_buffer #(
       block <= '0;
       load_row <= '0;
       half_full <= '0;
+      full_here <= 1'b0;
     end else begin
       if (load_valid && load_ready) loading <= 1'b1;
       else if (beat_last) loading <= 1'b0;
@@ -128,20 +134,25 @@ module edgemoe_weight_buffer #(
       if (block_complete) block <= group_complete ? '0 : block + 1'b1;
       if (group_complete) half <= !half;
       half_full <= (half_full & ~half_freed) | (group_complete ? 2'b01 << half : 2'b00);
+      full_here <= group_complete ? still_full[!half] : still_full[half];
     end
 
   always_ff @(posedge ap_clk) begin
     if (load_valid && load_ready) begin
       words <= load_words;
       words_left <= load_words;
+      one_word <= load_words == WORD_BITS'(1);
+      ends_block <= load_words == WORD_BITS'(1);
       left <= load_blocks;
       rows_taken <= ROW_BITS'(load_words);
     end else if (block_complete) begin
       words_left <= words;
+      ends_block <= one_word;
       left <= left - 1'b1;
       rows_taken <= group_complete ? ROW_BITS'(words) : rows_taken + ROW_BITS'(words);
     end else if (row_complete) begin
       words_left <= words_left - 1'b1;
+      ends_block <= words_left == WORD_BITS'(2);
     end
     if (group_complete && !half) half_blocks[0+:GROUP_BITS] <= block + 1'b1;
     if (group_complete && half) half_blocks[GROUP_BITS+:GROUP_BITS] <= block + 1'b1;
@@ -213,6 +224,7 @@ module edgemoe_weight_buffer #(
       if (load_valid && load_ready) assume (load_words != '0 && 32'(load_words) <= ROWS);
       /* verilator lint_on CMPCONST */
       assert ((half_freed & ~half_full) == '0);
+      assert (full_here == half_full[half]);
       if (group_complete) assert (!half_full[half]);
     end
 `endif
