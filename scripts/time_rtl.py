@@ -59,6 +59,17 @@ def too_much(timing: Timing) -> bool:
     return timing.worst.ns > LONGEST_NS or timing.widest[1] > MOST_ENABLED
 
 
+def shape_of(model: str, precision: str, hardware: Hardware) -> str:
+    """Name of a shape in the record."""
+    sizes = f"{hardware.lanes}x{hardware.outputs}x{hardware.token_tile}"
+    return f"{model} {precision} {sizes}, {hardware.attention_rows} attention rows"
+
+
+def supported_mhz(record: dict[str, dict[str, float | int | str]]) -> float:
+    """Clock at which the slowest recorded path of a shape is as long as a cycle."""
+    return 1e3 / max(float(kernel["ns"]) for kernel in record.values())
+
+
 def recorded(timings: dict[str, Timing]) -> dict[str, dict[str, float | int | str]]:
     """The worst of each kernel."""
     return {
@@ -102,8 +113,9 @@ def main(
         if hint := getattr(error, "hint", ""):
             console.print(f"hint: {hint}", markup=False, highlight=False)
         raise typer.Exit(2) from None
+    print(f"all: {supported_mhz(recorded(timings)):.0f} MHz by these delays")
     if record:
-        shape = f"{model} {precision} {lanes}x{outputs}x{token_tile} {attention_rows}"
+        shape = shape_of(model, precision, hardware)
         known = json.loads(RECORD.read_text()) if RECORD.exists() else {}
         known[shape] = known.get(shape, {}) | recorded(timings)
         RECORD.write_text(json.dumps(known, indent=2) + "\n")

@@ -9,16 +9,9 @@ from typing import Any
 
 import pytest
 
-from codegen.architecture import Architecture
-from codegen.hardware import Hardware
-from codegen.rtl.kernels import kernels_of
 from codegen.rtl.netlist_timing import NET, NET_PER_DOUBLING, Timing, read_timing
 from codegen.rtl.synthesis import CORES, script
 from common.errors import InputError
-from frontend.zoo import find_spec
-from pysim.network import Network
-from pysim.precision import preset
-from scripts import time_rtl
 
 Cells = dict[str, dict[str, Any]]
 
@@ -54,7 +47,8 @@ def found(timing: Timing, source: str, target: str) -> float:
 
 
 def ff(d: int, q: int, **ports: list[int | str]) -> dict[str, Any]:
-    return cell("FDRE", C=[99], D=[d], Q=[q], **{"CE": ["1"], "R": ["0"]} | ports)
+    controls: dict[str, list[int | str]] = {"CE": ["1"], "R": ["0"]}
+    return cell("FDRE", C=[99], D=[d], Q=[q], **controls | ports)
 
 
 def test_a_path_through_luts_is_the_sum_of_its_parts(tmp_path: Path) -> None:
@@ -154,20 +148,3 @@ def test_a_core_is_cut_out_of_its_kernel() -> None:
     assert "connect -nounset -set ce 1'1" in commands
     assert commands.count("-top core") == 3 and commands.endswith("write_json netlist.json")
     assert "ce" not in script(["a.sv"], "edgemoe_router", CORES["router"]).split()
-
-
-SMALL = Hardware(
-    lanes=4, outputs=4, token_tile=2, attention_rows=2, axi_width=64, weight_ports=2, weight_rows=64
-)
-TARGET = Hardware(lanes=16, outputs=16, token_tile=2, attention_rows=2)
-SHAPES = {"micro 4x4x2": ("micro", SMALL), "m3vit-tiny 16x16x2": ("m3vit-tiny", TARGET)}
-
-
-def check(shape: str, kernel: str, folder: Path) -> None:
-    """The worst path and the widest enable are no more than recorded."""
-    model, hardware = SHAPES[shape]
-    architecture = Architecture(Network(find_spec(model), preset("w8a8")), hardware)
-    result, _ = time_rtl.time_kernel(architecture, kernels_of(architecture)[kernel], folder / kernel)
-    record = json.loads(time_rtl.RECORD.read_text())[shape][kernel]
-    assert result.worst.ns <= record["ns"], f"{result.worst.text}; was {record['path']}"
-    assert result.widest[1] <= record["enabled"], result.widest

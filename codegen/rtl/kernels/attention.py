@@ -25,7 +25,7 @@ def stage_cycles(lanes: int) -> dict[str, int]:
     The second turn's distance is the only one at which each row's statistics are replaced after their last use
     and before their first, whatever the length of a step; see `docs/rtl.md`.
     """
-    dot = 3 + tree_latency(lanes)
+    dot = 4 + tree_latency(lanes)
     score = dot + 1 + ROUND_LATENCY
     distance = score + SOFTMAX_PASS_LATENCY - 1
     weight = 3 + UNIT_LATENCY["exp2"]
