@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -59,23 +60,57 @@ def too_much(timing: Timing) -> bool:
     return timing.worst.ns > LONGEST_NS or timing.widest[1] > MOST_ENABLED
 
 
-def shape_of(model: str, precision: str, hardware: Hardware) -> str:
-    """Name of a shape in the record."""
-    sizes = f"{hardware.lanes}x{hardware.outputs}x{hardware.token_tile}"
-    return f"{model} {precision} {sizes}, {hardware.attention_rows} attention rows"
+@dataclass(frozen=True)
+class Worst:
+    """Worst of a kernel on some hardware, as recorded.
+
+    Attributes:
+        model: zoo name.
+        precision: preset.
+        sizes: lanes, outputs, token tile, attention rows.
+        kernel: its name.
+        ns: of the slowest path.
+        path: which that is.
+        enabled: flip-flops that the widest enable drives.
+    """
+
+    model: str
+    precision: str
+    sizes: tuple[int, int, int, int]
+    kernel: str
+    ns: float
+    path: str
+    enabled: int
+
+    @property
+    def case(self) -> tuple[str, str, tuple[int, int, int, int], str]:
+        """What it is the worst of."""
+        return self.model, self.precision, self.sizes, self.kernel
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network on the hardware; paths do not depend on weights."""
+        return architecture_of(self.model, self.precision, self.sizes)
 
 
-def supported_mhz(record: dict[str, dict[str, float | int | str]]) -> float:
-    """Clock at which the slowest recorded path of a shape is as long as a cycle."""
-    return 1e3 / max(float(kernel["ns"]) for kernel in record.values())
+def architecture_of(model: str, precision: str, sizes: tuple[int, int, int, int]) -> Architecture:
+    """A network of the zoo on hardware of so many lanes, outputs, tokens and attention rows."""
+    lanes, outputs, token_tile, attention_rows = sizes
+    hardware = Hardware(lanes=lanes, outputs=outputs, token_tile=token_tile, attention_rows=attention_rows)
+    return Architecture(Network(find_spec(model), preset(precision)), hardware)
 
 
-def recorded(timings: dict[str, Timing]) -> dict[str, dict[str, float | int | str]]:
-    """The worst of each kernel."""
-    return {
-        name: {"ns": timing.worst.ns, "path": timing.worst.text, "enabled": timing.widest[1]}
-        for name, timing in timings.items()
-    }
+def read_record() -> list[Worst]:
+    """What is recorded."""
+    return [Worst(**entry | {"sizes": tuple(entry["sizes"])}) for entry in json.loads(RECORD.read_text())]
+
+
+def write_record(found: list[Worst]) -> None:
+    """Record the worst of some kernels, and keep what is recorded of others."""
+    known = {worst.case: worst for worst in (read_record() if RECORD.exists() else [])}
+    known |= {worst.case: worst for worst in found}
+    entries = [asdict(known[case]) for case in sorted(known)]
+    RECORD.write_text(json.dumps(entries, indent=2) + "\n")
 
 
 def main(
@@ -91,13 +126,10 @@ def main(
 ) -> None:
     """Rank the slowest paths of the RTL kernels' cores."""
     timings: dict[str, Timing] = {}
+    sizes = lanes, outputs, token_tile, attention_rows
     try:
         find_yosys()
-        hardware = Hardware(
-            lanes=lanes, outputs=outputs, token_tile=token_tile, attention_rows=attention_rows
-        )
-        # Paths do not depend on weights.
-        architecture = Architecture(Network(find_spec(model), preset(precision)), hardware)
+        architecture = architecture_of(model, precision, sizes)
         kernels = kernels_of(architecture)
         if unknown := sorted(set(kernel or []) - set(kernels)):
             raise InputError(f"no kernel {unknown[0]}", hint=f"there are {', '.join(kernels)}")
@@ -113,12 +145,15 @@ def main(
         if hint := getattr(error, "hint", ""):
             console.print(f"hint: {hint}", markup=False, highlight=False)
         raise typer.Exit(2) from None
-    print(f"all: {supported_mhz(recorded(timings)):.0f} MHz by these delays")
+    slowest = max(timing.worst.ns for timing in timings.values())
+    print(f"all: {1e3 / slowest:.0f} MHz by these delays")
     if record:
-        shape = shape_of(model, precision, hardware)
-        known = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-        known[shape] = known.get(shape, {}) | recorded(timings)
-        RECORD.write_text(json.dumps(known, indent=2) + "\n")
+        write_record(
+            [
+                Worst(model, precision, sizes, name, timing.worst.ns, timing.worst.text, timing.widest[1])
+                for name, timing in timings.items()
+            ]
+        )
     if any(map(too_much, timings.values())):
         raise typer.Exit(1)
 

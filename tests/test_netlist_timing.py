@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from codegen.rtl.kernels import kernels_of
 from codegen.rtl.netlist_timing import NET, NET_PER_DOUBLING, Timing, read_timing
 from codegen.rtl.synthesis import CORES, script
 from common.errors import InputError
+from scripts import time_rtl
 
 Cells = dict[str, dict[str, Any]]
 
@@ -148,3 +150,37 @@ def test_a_core_is_cut_out_of_its_kernel() -> None:
     assert "connect -nounset -set ce 1'1" in commands
     assert commands.count("-top core") == 3 and commands.endswith("write_json netlist.json")
     assert "ce" not in script(["a.sv"], "edgemoe_router", CORES["router"]).split()
+
+
+def check(worst: time_rtl.Worst, folder: Path) -> None:
+    """The worst path and the widest enable are no more than recorded."""
+    architecture = worst.architecture
+    result, _ = time_rtl.time_kernel(architecture, kernels_of(architecture)[worst.kernel], folder / "rtl")
+    assert result.worst.ns <= worst.ns, f"{result.worst.text}; it was {worst.path}"
+    assert result.widest[1] <= worst.enabled, result.widest
+
+
+RECORD = time_rtl.read_record()
+SMALL, LARGE = (
+    [pytest.param(worst, id=worst.kernel) for worst in RECORD if (worst.model == "micro") is small]
+    for small in (True, False)
+)
+
+
+@pytest.mark.rtl
+@pytest.mark.parametrize("worst", SMALL)
+def test_no_path_of_a_small_core_grows(worst: time_rtl.Worst, tmp_path: Path) -> None:
+    check(worst, tmp_path)
+
+
+@pytest.mark.rtl
+@pytest.mark.nightly
+@pytest.mark.parametrize("worst", LARGE)
+def test_no_path_of_a_core_grows(worst: time_rtl.Worst, tmp_path: Path) -> None:
+    check(worst, tmp_path)
+
+
+@pytest.mark.parametrize("worst", LARGE)
+def test_the_record_keeps_to_the_limits(worst: time_rtl.Worst) -> None:
+    assert worst.ns <= time_rtl.LONGEST_NS
+    assert worst.enabled <= time_rtl.MOST_ENABLED
