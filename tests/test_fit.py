@@ -14,6 +14,7 @@ import pytest
 
 import edgemoe
 from boards import Board, board_names, load_board
+from codegen.build import Build
 from codegen.fit import Limits, Search, advise, fit, limits_of, space
 from codegen.fit.search import OTHERS
 from codegen.fit.space import KINDS, ROUTER_LANES, Frame, buffers
@@ -289,6 +290,44 @@ def test_fit_writes_hardware_that_generate_takes(
         capsys, "generate", folders / "w8a8", "-o", tmp_path / "build", "--board", "kv260", "--hardware", file
     )
     assert build["fits"] and build["hardware"] == found["hardware"]
+
+
+def test_an_rtl_accelerator_fits_by_its_own_resources(
+    micro_w8a8: Network, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is searched for by those of the C++, and does not fit where only they do."""
+    file, board, arguments = (
+        tmp_path / "hardware.toml",
+        load_board("kv260"),
+        ["--backend", "rtl", "--board", "kv260"],
+    )
+    limits = limits_of(board, {"lut": 30})
+    found = fit(micro_w8a8, board, limits=limits, fixed={"backend": "rtl"})
+    for name, (used, _) in found.performance.resources.items():
+        assert used <= getattr(limits, name), name
+    plain = fit(micro_w8a8, board, limits=limits).hardware.changed(backend="rtl")
+    there = evaluate(on_board(micro_w8a8, board, plain), board).resources["lut"][0]
+    assert there > limits.lut, "it has to look for less than that of the C++"
+    assert found.hardware.backend == "rtl"
+    found.hardware.save(file)
+    same = printed(capsys, "estimate", "micro", "--precision", "w8a8", "--board", "kv260", "--hardware", file)
+    assert same["cycles"] == found.performance.cycles
+    # What is set stays, capacities too; a build says all of them.
+    small = ["--set", "lanes=4", "--set", "outputs=8", "--set", "max_tokens=20"]
+    build = printed(
+        capsys, "generate", folders / "w8a8", "-o", tmp_path / "build", *arguments, *small, "--any-size"
+    )
+    hardware = build["hardware"]
+    assert (hardware["lanes"], hardware["max_tokens"], hardware["max_experts"]) == (4, 20, 5)
+    assert "rtl/accelerator/edgemoe_top.sv" in build["accelerator"]
+    assert {"package.tcl", "edgemoe_ip.v"} <= {file.name for file in (tmp_path / "build/vivado").iterdir()}
+    assert Build.load(tmp_path / "build").architecture.hardware_id == build["hardware_id"]
+    # A file says what it is of; the option says otherwise.
+    other = printed(
+        capsys, "estimate", "micro", "--precision", "w8a8", "--hardware", file, "--backend", "hls"
+    )
+    assert other["hardware"]["backend"] == "hls" and other["cycles"] != found.performance.cycles
+    assert "backend 'vhdl': unknown" in printed(capsys, "fit", "micro", "--backend", "vhdl", code=2)["error"]
 
 
 def test_a_build_that_does_not_fit_says_so(

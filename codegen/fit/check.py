@@ -5,6 +5,7 @@ from __future__ import annotations
 from boards import Board
 from codegen.architecture import Architecture
 from codegen.fit.default import fitted
+from codegen.fit.space import NOT_SEARCHED
 from codegen.hardware import Hardware
 from codegen.performance import Performance, evaluate
 from common.errors import InputError
@@ -21,7 +22,13 @@ def require_fit(architecture: Architecture, board: Board) -> Performance:
         return performance
     hardware = architecture.hardware
     try:
-        found = fitted(architecture.network, board, clock_mhz=hardware.clock_mhz, batch=hardware.max_batch)
+        found = fitted(
+            architecture.network,
+            board,
+            clock_mhz=hardware.clock_mhz,
+            batch=hardware.max_batch,
+            fixed={name: value for name, value in hardware.model_dump().items() if name in NOT_SEARCHED},
+        )
         hint = (
             f"the fastest that fits takes {found.performance.ms:.2f} ms an image: {settings(found.hardware)}"
         )

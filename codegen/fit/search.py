@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, product
 from typing import Any, Final
 
 import numpy as np
@@ -24,6 +24,7 @@ from codegen.architecture import Architecture
 from codegen.fit.costs import Costs, costs_of
 from codegen.fit.space import (
     KINDS,
+    MARGINS,
     MOST_LANES,
     MOST_WEIGHT_ROWS,
     NOT_SEARCHED,
@@ -67,6 +68,12 @@ MIXES: Final = (
 
 NONE: Final = 1 << 60
 """Cycles of what does not fit."""
+
+STREAMS: Final = (128, 256, 512, 1024, 2048, 4096)
+"""KiB by which the weight streamer of an RTL accelerator may be ahead."""
+
+TRIES: Final = 12
+"""Searches for an RTL accelerator, each within tighter limits, after which none is taken to fit."""
 
 FEW: Final = 200
 """Linear engines of which a look at each is no more work than bounds of their resources."""
@@ -204,11 +211,51 @@ class Search:
     def run(self, limits: Limits, least_cycles: int = 0, progress: Progress | None = None) -> Fitted | None:
         """The fastest hardware within limits, or None.
 
+        Times and resources of many hardwares at once are known of the C++ only. An RTL accelerator is searched for by
+        those, within limits that are tightened until its own resources are within the given ones.
+
         Args:
             limits: the most that it may take.
             least_cycles: what no hardware within the limits beats, if such a bound is known.
             progress: called with the widths of words that are done, and in total.
         """
+        within = limits
+        for _ in range(TRIES):
+            found = self._run(within, least_cycles, progress)
+            if found is None or self.taken.get("backend") != "rtl":
+                return found
+            used = {name: found.performance.resources[name][0] for name in MARGINS}
+            over = _over(found.performance, limits)
+            if not over:
+                return self._streamed(found, limits)
+            known = self._known(found.hardware)
+            tighter = {name: known[name][0] * getattr(limits, name) / used[name] for name in over}
+            within = within.but(**{name: int(most) for name, most in tighter.items()})
+        return None
+
+    def _streamed(self, found: Fitted, limits: Limits) -> Fitted:
+        """The same with the weight streamer's buffer that makes it fastest, the smallest of those."""
+        if self.fixed.keys() & {"stream_kib", "stream_memory"}:
+            return found
+        best, kinds = found, ("block", "ultra") if self.board.uram else ("block",)
+        for kib, kind in product(STREAMS, kinds):
+            hardware = found.hardware.changed(stream_kib=kib, stream_memory=kind)
+            performance = evaluate(
+                on_board(self.network, self.board, hardware, self.batch), self.board, self.batch, self.queues
+            )
+            if performance.cycles < best.performance.cycles and not _over(performance, limits):
+                best = Fitted(hardware, performance)
+        return best
+
+    def _known(self, hardware: Hardware) -> Mapping[str, tuple[float, int]]:
+        """Resources of such hardware in C++, which the search goes by."""
+        searched = {name: value for name, value in hardware.model_dump().items() if name not in NOT_SEARCHED}
+        return evaluate(
+            on_board(self.network, self.board, Hardware(**searched), self.batch), self.board
+        ).resources
+
+    def _run(self, limits: Limits, least_cycles: int, progress: Progress | None) -> Fitted | None:
+        """The fastest of those that are known in closed form."""
         state = _State(self, limits, least_cycles)
         order = sorted(self.widths, key=lambda width: width.bound)
         for done, width in enumerate(order):
@@ -516,6 +563,11 @@ class _Frame:
                 **{name: kind[0] for name, kind in self.search.kinds.items()} | kinds | self.search.taken,
             )
             return
+
+
+def _over(performance: Performance, limits: Limits) -> list[str]:
+    """Resources of which it takes more than it may."""
+    return [name for name in MARGINS if performance.resources[name][0] > getattr(limits, name)]
 
 
 def _kinds(parts: Sequence[tuple[Costs, int]], limits: Integers) -> dict[str, MemoryKind] | None:
