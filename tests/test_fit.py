@@ -15,7 +15,7 @@ import pytest
 import edgemoe
 from boards import Board, board_names, load_board
 from codegen.build import Build
-from codegen.fit import Limits, Search, advise, fit, limits_of, space
+from codegen.fit import Limits, Search, advise, fit, limits_of, space, space_of
 from codegen.fit.search import OTHERS
 from codegen.fit.space import KINDS, ROUTER_LANES, Frame, buffers
 from codegen.hardware import Hardware
@@ -292,41 +292,31 @@ def test_fit_writes_hardware_that_generate_takes(
     assert build["fits"] and build["hardware"] == found["hardware"]
 
 
-def test_an_rtl_accelerator_fits_by_its_own_resources(
-    micro_w8a8: Network, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_backend_is_that_of_the_option_or_of_the_file(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is searched for by those of the C++, and does not fit where only they do."""
-    file, board, arguments = (
-        tmp_path / "hardware.toml",
-        load_board("kv260"),
-        ["--backend", "rtl", "--board", "kv260"],
-    )
-    limits = limits_of(board, {"lut": 30})
-    found = fit(micro_w8a8, board, limits=limits, fixed={"backend": "rtl"})
-    for name, (used, _) in found.performance.resources.items():
-        assert used <= getattr(limits, name), name
-    plain = fit(micro_w8a8, board, limits=limits).hardware.changed(backend="rtl")
-    there = evaluate(on_board(micro_w8a8, board, plain), board).resources["lut"][0]
-    assert there > limits.lut, "it has to look for less than that of the C++"
-    assert found.hardware.backend == "rtl"
-    found.hardware.save(file)
-    same = printed(capsys, "estimate", "micro", "--precision", "w8a8", "--board", "kv260", "--hardware", file)
-    assert same["cycles"] == found.performance.cycles
+    file = tmp_path / "hardware.toml"
+    Hardware(lanes=4, outputs=8, token_tile=2, attention_rows=9, backend="rtl").save(file)
+    source = ["micro", "--precision", "w8a8", "--hardware", file]
+    rtl, hls = (printed(capsys, "estimate", *source, *more) for more in ([], ["--backend", "hls"]))
+    assert [each["hardware"]["backend"] for each in (rtl, hls)] == ["rtl", "hls"]
+    assert rtl["cycles"] != hls["cycles"]
     # What is set stays, capacities too; a build says all of them.
-    small = ["--set", "lanes=4", "--set", "outputs=8", "--set", "max_tokens=20"]
+    file.write_text(file.read_text().replace('"rtl"', '"hls"'))
     build = printed(
-        capsys, "generate", folders / "w8a8", "-o", tmp_path / "build", *arguments, *small, "--any-size"
+        capsys,
+        "generate",
+        folders / "w8a8",
+        *("--hardware", file, "--backend", "rtl", "--set", "max_tokens=20", "-o", tmp_path / "build"),
     )
     hardware = build["hardware"]
-    assert (hardware["lanes"], hardware["max_tokens"], hardware["max_experts"]) == (4, 20, 5)
-    assert "rtl/accelerator/edgemoe_top.sv" in build["accelerator"]
-    assert {"package.tcl", "edgemoe_ip.v"} <= {file.name for file in (tmp_path / "build/vivado").iterdir()}
-    assert Build.load(tmp_path / "build").architecture.hardware_id == build["hardware_id"]
-    # A file says what it is of; the option says otherwise.
-    other = printed(
-        capsys, "estimate", "micro", "--precision", "w8a8", "--hardware", file, "--backend", "hls"
+    assert (hardware["backend"], hardware["lanes"], hardware["max_tokens"], hardware["max_experts"]) == (
+        *("rtl", 4),
+        *(20, 5),
     )
-    assert other["hardware"]["backend"] == "hls" and other["cycles"] != found.performance.cycles
+    assert "rtl/accelerator/edgemoe_top.sv" in build["accelerator"]
+    assert {"package.tcl", "edgemoe_ip.v"} <= {path.name for path in (tmp_path / "build/vivado").iterdir()}
+    assert Build.load(tmp_path / "build").architecture.hardware_id == build["hardware_id"]
     assert "backend 'vhdl': unknown" in printed(capsys, "fit", "micro", "--backend", "vhdl", code=2)["error"]
 
 
@@ -508,3 +498,37 @@ def test_cells_of_the_table_are_what_fit_finds(board: str, network: str, preset:
     (row,) = (row for row in marked_tables(read_page("boards.md"))["fit"] if row["Board"] == board)
     (cell,) = (text for heading, text in row.items() if heading.replace("`", "") == f"{network} {preset}")
     assert cell == fit_boards.cell(fit_boards.fitted(network, preset, board))
+
+
+# --- RTL
+
+
+@pytest.mark.parametrize("name", ["ultra96v2", "zcu102"])
+def test_an_rtl_accelerator_fits_and_no_neighbour_is_faster(micro_w8a8: Network, name: str) -> None:
+    """What is found is within the limits, and no size next to it is both there and faster."""
+    board = load_board(name)
+    limits, searched = limits_of(board), space_of(micro_w8a8, board, fixed={"backend": "rtl"})
+    found = searched.fastest(limits)
+    used = {resource: used for resource, (used, _) in found.performance.resources.items()}
+    assert all(used[resource] <= getattr(limits, resource) for resource in used), used
+    assert found.hardware.backend == "rtl"
+    for field, step in (("token_tile", 1), ("token_tile", -1), ("attention_rows", 1), ("attention_rows", -1)):
+        value = getattr(found.hardware, field) + step
+        if value < 1:
+            continue
+        other = searched.fitted(found.hardware.changed(**{field: value})).performance
+        fits = all(there <= getattr(limits, resource) for resource, (there, _) in other.resources.items())
+        assert not fits or other.cycles >= found.performance.cycles, (field, value)
+
+
+def test_given_fields_of_an_rtl_accelerator_are_kept(micro_w8a8: Network) -> None:
+    fixed = {"backend": "rtl", "lanes": 8, "token_tile": 2, "stream_kib": 16, "max_experts": 20}
+    found = fit(micro_w8a8, load_board("zcu104"), fixed=fixed)
+    assert {name: getattr(found.hardware, name) for name in fixed} == fixed
+
+
+def test_an_rtl_accelerator_that_fits_nowhere_is_refused(micro_w8a8: Network) -> None:
+    board = load_board("pynq-z2")
+    tiny = board.model_copy(update={"lut": 2000})
+    with pytest.raises(InputError, match="lut is short"):
+        fit(micro_w8a8, tiny, fixed={"backend": "rtl"})
