@@ -101,9 +101,11 @@ def init(
     from pysim.files import require_new
 
     require_new(output)
-    model = models.with_class_names(edgemoe.init_model(config, seed), class_names or ())
-    model.save(output)
-    models.show_model(ctx.obj, model, output)
+    console: Console = ctx.obj
+    with console.progress("making weights"):
+        model = models.with_class_names(edgemoe.init_model(config, seed), class_names or ())
+        model.save(output)
+    models.show_model(console, model, output)
 
 
 @app.command()
@@ -287,6 +289,10 @@ def simulate(
         heads.decode(name, run.simulation.tokens)
         _show_run(console, run, len(pixels))
         _show_outputs(console, heads.described(name), names)
+    if heads.model is None and any(design.spec.head(name).kind != "none" for name in tasks):
+        console.note(
+            "these are tokens: --model MODEL_DIR says what the task heads make of them: classes, maps, values"
+        )
     results = [run.as_json() | heads.as_json(run.task, names) for run in runs]
     if len(results) > 1:
         seconds = sum(run.seconds for run in runs)

@@ -86,7 +86,7 @@ def fit(
 ) -> None:
     """Find the fastest hardware that fits a board, from the shape of a network alone."""
     from boards import load_board
-    from codegen.fit import Search, advise, limits_of
+    from codegen.fit import advise, limits_of, space_of
     from codegen.hardware import check_clock
     from codegen.queues import read_queues
     from edgemoe.sources import Untold, read_source
@@ -104,7 +104,7 @@ def fit(
     limits = limits_of(target, read_margins(margins))
     lengths = None if queues is None else read_queues(queues, network.spec, task, batch)
     fixed = known_backend(backend)
-    search = Search(network, target, clock_mhz=clock, batch=batch, queues=lengths, fixed=fixed)
+    search = space_of(network, target, clock_mhz=clock, batch=batch, queues=lengths, fixed=fixed)
     with console.progress("searching") as progress:
         best = search.fastest(limits, progress)
     with console.progress("what more and less would give") as progress:

@@ -1,7 +1,7 @@
 """Synthesise the RTL kernels of a Design with Yosys and set what they use beside the estimate.
 
     python scripts/synth_rtl.py
-    python scripts/synth_rtl.py --precision w8a8 --kernel linear --json
+    python scripts/synth_rtl.py --precision w8a8 --kernel linear --outputs 16 --json
     python scripts/synth_rtl.py --model micro --precision w8a8 --kernel accelerator
 
 For each kernel that holds an engine: the estimate of that engine, the same with what the kernel has instead or on top

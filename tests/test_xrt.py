@@ -317,11 +317,19 @@ class TestNativeHost:
         )
         (host / "weights.bin").write_bytes(weights)
         text = (host / "manifest.json").read_text()
-        changed = built.spec.hardware_id[::-1]
+        for key, value, says in (
+            ("hardware_id", built.spec.hardware_id[::-1], "runs other hardware"),
+            ("hardware_id", "x", "no hexadecimal number"),
+            ("runtime", "pynq", "runtime is not xrt"),
+            ("backend", "rtl", "backend is not hls"),
+            ("max_batch", 0, "expected a whole number from 1"),
+            ("max_batch", 1.5, "expected a whole number from 1 to 1048576, not 1.5"),
+            ("frac", None, "expected a whole number from -64 to 64"),
+            ("kernel", "none", "No such kernel 'none'"),
+        ):
+            (host / "manifest.json").write_text(json.dumps(json.loads(text) | {key: value}))
+            assert says in error(host, image, "depth", out), key
         for before, after, says in (
-            (built.spec.hardware_id, changed, "runs other hardware"),
-            ('"xrt"', '"pynq"', "runtime is not xrt"),
-            ('"max_batch": ', '"max_batch": -', "expected a whole number from 1"),
             ('"patch_words": ', '"patch_words": -', "expected a whole number from 1"),
             ('"weights.bin"', '"../weights.bin"', "do not fit together"),
             ('"frac"', '"fracture"', "no key frac"),
@@ -330,6 +338,10 @@ class TestNativeHost:
         ):
             (host / "manifest.json").write_text(text.replace(before, after, 1))
             assert says in error(host, image, "depth", out), after
+        large = json.loads(text)
+        large["output"] |= {"tokens": 1 << 20, "token_words": 1 << 20, "word_bytes": 1 << 20}
+        (host / "manifest.json").write_text(json.dumps(large))
+        assert "sizes beyond the memory of any card" in error(host, image, "depth", out)
         (host / "manifest.json").write_text("[" * 100_000)
         assert "nested too deeply" in error(host, image, "depth", out)
         (host / "manifest.json").write_text(text)

@@ -20,6 +20,7 @@
 #include <cstring>
 #include <exception>
 #include <fstream>
+#include <initializer_list>
 #include <iostream>
 #include <iterator>
 #include <string>
@@ -38,6 +39,17 @@ constexpr std::int64_t MOST_BYTES = 1LL << 40;  // of a buffer
 constexpr std::size_t REPORT_BYTES = 64;        // hardware_id, max_batch and status, a 64-bit word each
 constexpr std::uint64_t STATUS_DONE = 0;
 
+// Bytes of a buffer, or numbers of anything in it.
+std::size_t product(std::initializer_list<std::size_t> factors) {
+  std::size_t found = 1;
+  for (const std::size_t factor : factors) {
+    if (factor != 0 && found > static_cast<std::size_t>(MOST_BYTES) / factor)
+      throw Error("sizes beyond the memory of any card");
+    found *= factor;
+  }
+  return found;
+}
+
 // What manifest.json says of a build: docs/files.md describes each key.
 struct Manifest {
   std::string kernel, weights_file;
@@ -50,9 +62,9 @@ struct Manifest {
   std::int64_t frac;
 
   std::size_t image_bytes() const {
-    return (height / patch_size) * (width / patch_size) * patch_words * word_bytes;
+    return product({height / patch_size, width / patch_size, patch_words, word_bytes});
   }
-  std::size_t output_bytes() const { return tokens * token_words * output_word_bytes; }
+  std::size_t output_bytes() const { return product({tokens, token_words, output_word_bytes}); }
 };
 
 std::string read_file(const std::string& path) {
@@ -69,6 +81,8 @@ Manifest read_manifest(const std::string& folder) {
     const Json data = Json::parse(read_file(path));
     if (!data.has("runtime") || data["runtime"].str() != "xrt")
       throw Error("runtime is not xrt: the build is for a board, which `python3 -m host` runs");
+    if (data.has("backend") && data["backend"].str() != "hls")
+      throw Error("backend is not hls: another accelerator than this program drives");
     Manifest found;
     found.kernel = data["kernel"].str();
     found.hardware_id = std::stoull(data["hardware_id"].str(), nullptr, 16);
@@ -95,7 +109,11 @@ Manifest read_manifest(const std::string& folder) {
     found.weights_file = weights["file"].str();
     found.ports = weights["ports"].whole(1, 64);
     found.port_bytes = weights["port_bytes"].whole(1, MOST_BYTES);
-    const std::size_t values = found.channels * found.patch_size * found.patch_size;
+    const std::size_t values = product({found.channels, found.patch_size, found.patch_size});
+    product({found.max_batch, found.image_bytes()});
+    product({found.max_batch, found.output_bytes()});
+    product({found.ports, found.port_bytes});
+    product({found.channels, found.height, found.width});
     if (found.height % found.patch_size != 0 || found.width % found.patch_size != 0 ||
         found.patch_words * found.lanes < values || found.token_words * found.output_lanes < found.dim ||
         found.weights_file.find('/') != std::string::npos)
