@@ -241,7 +241,7 @@ def simulate(
     """Run images through a Design, bit by bit."""
     from codegen.queues import write_queues
     from common.outputs import kind_of
-    from common.video import frame_rate
+    from common.video import frame_rate, require_readable
     from edgemoe.chunks import Places
     from edgemoe.heads import Heads
     from edgemoe.runs import run_task, save_runs
@@ -270,6 +270,8 @@ def simulate(
         raise InputError(
             f"--out {out} with --trace", hint="a trace is arrays: give a file that ends with .npz"
         )
+    for path in image:
+        require_readable(path)
     design = edgemoe.load_design(design_dir)
     if design.spec.notes:
         console.warn(design.spec.notes)

@@ -23,12 +23,13 @@ from common.errors import InputError
 from common.fits import Fit
 from common.outputs import csv_text, flat, kind_of
 from common.pictures import SUFFIXES, each_picture, load_picture, load_pictures
-from common.video import Video, frame_rate, is_video, quiet
+from common.video import Video, frame_rate, is_video, quiet, require_readable
 from edgemoe import animation
 from edgemoe.animation import animate
 from edgemoe.cli import main
 from edgemoe.runs import tokens_sha256
 from host.cli import main as host_main
+from host.cli import sources
 from pysim.design import Design
 from pysim.images import named_images
 
@@ -131,6 +132,24 @@ class TestReading:
         monkeypatch.setattr("common.pictures.CAMERA_FRAMES", 1)
         assert len(list(each_picture([0], (3, 16, 32)))) == 1
         assert len(list(each_picture([clip], (3, 16, 32)))) == 3
+
+    def test_cameras_that_are_not_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(video, "_DEVICES", tmp_path)
+        monkeypatch.setattr(sys, "platform", "linux")
+        with pytest.raises(InputError, match=f"camera 1: there is no {tmp_path}/video1") as caught:
+            require_readable(1)
+        assert "no camera is connected" in caught.value.hint
+        for number in (0, 2):
+            (tmp_path / f"video{number}").touch()
+        with pytest.raises(InputError) as caught:
+            sources([], 1)
+        assert caught.value.hint == "cameras here: 0, 2"
+        assert sources([Path("a.png"), Path("b.mp4")], 2) == [Path("a.png"), Path("b.mp4"), 2]
+        no_ffmpeg(monkeypatch)
+        for source in (2, Path("b.mp4")):
+            with pytest.raises(InputError, match="needs the packages imageio and imageio-ffmpeg"):
+                require_readable(source)
+        require_readable(Path("a.png"))
 
     def test_no_camera(self) -> None:
         if Path("/dev/video77").exists():
