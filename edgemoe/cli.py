@@ -299,12 +299,11 @@ def simulate(
     if len(results) > 1:
         seconds = sum(run.seconds for run in runs)
         routing = [entry for result in results for entry in result["routing"]]
-        whole = {"images": len(pixels), "seconds": seconds, "routing": routing, "runs": results}
+        console.result({"images": len(pixels), "seconds": seconds, "routing": routing, "runs": results})
     else:
-        whole = {"images": len(pixels)} | results[0]
-    console.result(whole)
+        console.result({"images": len(pixels)} | results[0])
     if out is not None and kind is not None:
-        save_runs(out, kind, runs, heads, names, whole, trace=trace)
+        save_runs(out, kind, runs, heads, names, console.collected, trace=trace)
         console.show(f"saved {out}")
     if save is not None and heads.model is not None:
         with console.progress("painting"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -254,6 +255,17 @@ class TestCommands:
         assert main([*common, "--out", str(result), "--json"]) == 0
         printed = json.loads(capsys.readouterr().out)
         assert json.loads(result.read_text()) == printed
+        noted = tmp_path / "noted"
+        quantised = edgemoe.load_design(design)
+        spec = quantised.spec.model_copy(update={"notes": "some weights are random"})
+        dataclasses.replace(quantised, spec=spec).save(noted)
+        image = str(folders / "images/00.png")
+        assert (
+            main(["simulate", str(noted), "--image", image, "--out", str(tmp_path / "noted.json"), "--json"])
+            == 0
+        )
+        assert json.loads((tmp_path / "noted.json").read_text())["warnings"] == ["some weights are random"]
+        capsys.readouterr()
         rows = list(csv.DictReader(table.read_text().splitlines()))
         assert [(row["image"], row["task"]) for row in rows] == [
             (f"{clip}[{number}]", task) for task in ("semseg", "depth") for number in range(2)
