@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import edgemoe
+from common.contract import Backend
 from common.errors import InputError
 from edgemoe.console import Console
 from edgemoe.options import Json, Out, TaskName
@@ -49,6 +50,12 @@ def run(
     emulate: Annotated[
         bool, typer.Option("--emulate", help="Without a board: run the C++, compiled with g++.")
     ] = False,
+    backend: Annotated[
+        Backend,
+        typer.Option(
+            help="With --emulate: rtl runs the SystemVerilog under Verilator instead, cycle by cycle."
+        ),
+    ] = "hls",
     timeout: Annotated[
         float | None, typer.Option(min=0.001, metavar="SECONDS", help="Longest that a call may take.")
     ] = None,
@@ -82,7 +89,9 @@ def run(
     images = sources(image or [], camera)
     rate = frame_rate(images)
     with console.progress("compiling the kernel") as progress:
-        accelerator = edgemoe.Accelerator(build_dir, emulate=emulate, timeout=timeout, progress=progress)
+        accelerator = edgemoe.Accelerator(
+            build_dir, emulate=emulate, backend=backend, timeout=timeout, progress=progress
+        )
     runs = []
     with accelerator:
         for each in run_files(accelerator, images, chosen_tasks(accelerator, task), frames):

@@ -7,10 +7,19 @@ from typing import Annotated
 
 import typer
 
+from common.contract import BACKENDS
 from common.errors import InputError
 from common.fits import RESIZES
 from edgemoe import completion
 
+BackendName = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        metavar="|".join(BACKENDS),
+        help="C++ for Vitis HLS, or SystemVerilog, which reads its network from memory; hls if not given.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]
 Resize = Annotated[
     str | None,

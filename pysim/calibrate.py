@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,17 @@ from pysim.statistic import RowCollector, Statistic
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 BATCH_TOKENS = 4096
 """Images are calibrated together up to this many tokens."""
 
 FEW_ROWS = 64
 """An expert that fewer tokens of a batch chose is shown those that came next to choosing it, too."""
+
+
+HIDDEN = ".hidden"
+"""End of the names of all hidden values."""
 
 
 def input_name(op: Experts, expert: int) -> str:
@@ -35,7 +41,7 @@ def input_name(op: Experts, expert: int) -> str:
 
 def hidden_name(op: Experts, expert: int) -> str:
     """Name of the statistic of one expert's hidden values."""
-    return f"{op.name}.{expert}.hidden"
+    return f"{op.name}.{expert}{HIDDEN}"
 
 
 class _Choices:
@@ -70,8 +76,8 @@ class _Choices:
 class _Collector:
     """Gathers statistics of every tensor that the float network shows."""
 
-    def __init__(self, model: Model, moments: bool) -> None:
-        self.model, self.spec, self.moments = model, model.spec, moments
+    def __init__(self, model: Model, moments: bool, apart: bool) -> None:
+        self.model, self.spec, self.moments, self.apart = model, model.spec, moments, apart
         self.generator = np.random.default_rng(0)
         operations = program(model.spec)
         fixed = (Kind.SCORE, Kind.PROBABILITY)
@@ -83,6 +89,22 @@ class _Collector:
         self.gates = {gate.logits.name: gate for gate in of_type(operations, Gate)}
         self.hidden = {op.hidden.name: op for op in self.experts.values()}
         self.found: dict[str, RowCollector] = {}
+        self.fitted: dict[str, RowCollector] = {}
+        self.held: dict[str, RowCollector] = {}
+        self.hold_out(np.zeros(0, bool))
+
+    def hold_out(self, held: BoolArray) -> None:
+        """Note which of the images that come next are held out."""
+        self.held_tokens = np.repeat(held, self.spec.tokens)
+
+    def result(self) -> dict[str, Statistic]:
+        """The statistic of each tensor by its name."""
+        fitted = {name: rows.result() for name, rows in self.fitted.items()}
+        held = {name: rows.result().samples for name, rows in self.held.items()}
+        return {
+            name: replace(rows.result(), fitted=fitted.get(name), held=held.get(name))
+            for name, rows in self.found.items()
+        }
 
     def __call__(self, name: str, value: FloatArray) -> None:
         """Take a tensor; its rows are those of tokens, or of what an expert was given."""
@@ -94,7 +116,8 @@ class _Collector:
             return
         rows = value.reshape(-1, value.shape[-1])
         prefix = np.arange(len(rows)) % self.spec.tokens < self.spec.prefix_tokens
-        self._add(name, rows, prefix=prefix if value.ndim == 2 else None)
+        tokens = np.arange(len(rows)) if value.ndim == 2 else None
+        self._add(name, rows, tokens, prefix=prefix if value.ndim == 2 else None)
         if name in self.inputs:
             self.given = rows
         elif name in self.gates:
@@ -105,12 +128,13 @@ class _Collector:
     def show_pixels(self, images: NDArray[np.uint8]) -> None:
         """Take the operands of the patch embedding."""
         operands = pixel_operands(images, self.embed.patch_size).astype(np.float64) * 2.0**-PIXEL_FRAC
-        self._add(self.embed.patch.input.name, operands)
+        self._add(self.embed.patch.input.name, operands, None)
 
     def _add(
         self,
         name: str,
         rows: FloatArray,
+        tokens: IntArray | None,
         *,
         prefix: NDArray[np.bool_] | None = None,
         weights: FloatArray | None = None,
@@ -119,7 +143,23 @@ class _Collector:
             # The hidden values of all experts together are of no use: their channels mean something else in each.
             read = weights is not None or (name in self.operands and name not in self.hidden)
             self.found[name] = RowCollector(self.moments and read)
-        self.found[name].add(rows, self.generator.random(len(rows)), prefix, weights)
+        keys = self.generator.random(len(rows))
+        self.found[name].add(rows, keys, prefix, weights)
+        if self.apart and tokens is not None:
+            self._add_apart(name, rows, keys, self.held_tokens[tokens])
+
+    def _add_apart(self, name: str, rows: FloatArray, keys: FloatArray, held: BoolArray) -> None:
+        """Keep what choices are proposed from apart from what they are judged on."""
+        if name in self.inputs:
+            collectors, which = self.held, held
+        elif name.endswith(HIDDEN):
+            collectors, which = self.fitted, ~held
+        else:
+            return
+        if which.any():
+            collectors.setdefault(name, RowCollector(with_moments=False)).add(
+                rows[which], keys[which], None, None
+            )
 
     def _expert(self, op: Experts, expert: int, hidden: FloatArray) -> None:
         """The hidden values of an expert's own tokens."""
@@ -128,8 +168,8 @@ class _Collector:
     def _add_expert(self, op: Experts, expert: int, tokens: IntArray, hidden: FloatArray) -> None:
         weights = self.choices.weights(expert, tokens)
         if self.moments:
-            self._add(input_name(op, expert), self.choices.inputs[tokens], weights=weights)
-        self._add(hidden_name(op, expert), hidden, weights=weights)
+            self._add(input_name(op, expert), self.choices.inputs[tokens], tokens, weights=weights)
+        self._add(hidden_name(op, expert), hidden, tokens, weights=weights)
 
     def _show_more(self, op: Experts) -> None:
         """Give experts that few tokens chose those that came next: ranges and moments of nothing mislead."""
@@ -151,7 +191,12 @@ def calibration_runs(model: Model, images: NDArray[np.uint8]) -> int:
 
 
 def calibrate(
-    model: Model, images: NDArray[np.uint8], progress: Callable[[int], Any], *, moments: bool = False
+    model: Model,
+    images: NDArray[np.uint8],
+    progress: Callable[[int], Any],
+    *,
+    moments: bool = False,
+    held: BoolArray | None = None,
 ) -> dict[str, Statistic]:
     """Run the float network on every image and task, and gather statistics of each tensor.
 
@@ -160,6 +205,8 @@ def calibrate(
         images: (images, channels, H, W) pixels.
         progress: called with the runs done.
         moments: whether second moments are gathered of what linear layers read.
+        held: (images,) which of them are held out: statistics are of all, but those of hidden values without these
+            are there, too, and rows of these alone of what gates read.
 
     Returns:
         The statistic of each tensor by its name; of experts also one for each, of its inputs and hidden values, whose
@@ -170,14 +217,17 @@ def calibrate(
     """
     if len(images) == 0:
         raise InputError("no calibration image was given", hint="pass at least one with --images")
-    collector = _Collector(model, moments)
+    apart = held is not None and bool(held.any())
+    collector = _Collector(model, moments, apart)
     batch, done = _batch(model), 0
     for start in range(0, len(images), batch):
         for task in range(len(model.spec.tasks)):
             some = images[start : start + batch]
+            if held is not None:
+                collector.hold_out(held[start : start + batch])
             if task == 0:
                 collector.show_pixels(some)
             reference.run(model, some, task, tap=collector)
             done += 1
             progress(done)
-    return {name: found.result() for name, found in collector.found.items()}
+    return collector.result()

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pysim import reference
+from pysim.agreement import agreeing
 from pysim.arithmetic import Kind
+from pysim.clipping import held_out
 from pysim.design import Design
 from pysim.kernels.iccad23 import FEATURE
 from pysim.model import Model
@@ -22,7 +24,6 @@ from pysim.reports import TensorReport, sqnr_db
 from pysim.simulator import Simulation, simulate
 
 FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 LEAST_SQNR_DB = 20.0
 """Signal to noise of a residual stream that is still worth something: an error of a tenth."""
@@ -68,14 +69,20 @@ def examine(model: Model, design: Design, images: NDArray[np.uint8]) -> Findings
     forced = {layer: routing.experts for layer, routing in simulation.routing.items()}
     run = reference.run(model, few, experts=forced, tap=tap)
     agreement = {
-        gate.name: _agreement(forced[gate.layer], run.experts[gate.layer])
+        gate.name: float(agreeing(forced[gate.layer], run.experts[gate.layer]).mean())
         for gate in of_type(design.program, Gate)
         if gate.layer is not None
     }
     noisy = tuple(_noisy(design, simulation, figures, final=stream[-1]))
     # Noise sends tokens to other experts, too: that needs no sentence of its own.
     misrouted = () if noisy else _misrouted(agreement)
-    doubts = (*_plain(images), *_empty(design.reports), *_clipped(design.reports), *noisy, *misrouted)
+    doubts = (
+        *_plain(images),
+        *_empty(design.reports),
+        *_clipped(design, model, len(images)),
+        *noisy,
+        *misrouted,
+    )
     return Findings(doubts, agreement)
 
 
@@ -110,13 +117,15 @@ def _empty(reports: Sequence[TensorReport]) -> Iterator[str]:
     )
 
 
-def _clipped(reports: Sequence[TensorReport]) -> Iterator[str]:
+def _clipped(design: Design, model: Model, images: int) -> Iterator[str]:
     """Activations whose range does not hold what calibration saw of them."""
-    for report in reports:
+    held = int(held_out(model, design.precision, images).sum())
+    judged = f"; of {images} calibration images, {held} that were held out gain by it" if held else ""
+    for report in design.reports:
         if report.kind == "activation" and report.beyond:
             yield (
                 f"{report.name}: the range is clipped: values from {report.low:.3g} to {report.high:.3g} leave it by "
-                f"{report.beyond:.1%}, {report.clipped:.2%} of those sampled"
+                f"{report.beyond:.1%}, {report.clipped:.2%} of those sampled{judged}"
             )
 
 
@@ -140,11 +149,6 @@ def _noisy(design: Design, simulation: Simulation, figures: dict[str, float], *,
         f"{name}: signal to noise of the residual stream is {figures[name]:.1f} dB, expected at least "
         f"{LEAST_SQNR_DB:.0f}{cause}; the final tokens have {figures[final]:.1f} dB"
     )
-
-
-def _agreement(chosen: IntArray, own: IntArray) -> float:
-    """Share of (tokens, k) chosen experts that are among another choice."""
-    return float((chosen[:, :, None] == own[:, None, :]).any(axis=2).mean())
 
 
 def _misrouted(shares: dict[str, float]) -> Iterator[str]:

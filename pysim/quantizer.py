@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from common.errors import OverflowRiskError
 from pysim import iccad23_quantizer
+from pysim.agreement import best
 from pysim.arithmetic import ICCAD23, REQUANTISE, Arithmetic, Kind, Tensor, arithmetic_of
 from pysim.balance import Balance, choose
 from pysim.calibrate import calibrate, calibration_runs, hidden_name, input_name
-from pysim.clipping import clips
+from pysim.clipping import clips, held_out, judges_gates
 from pysim.datapath import (
     GELU_INPUT,
     MANTISSA_FRAC,
@@ -70,6 +71,7 @@ from pysim.statistic import Statistic, merge
 from pysim.threads import one_blas_thread
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 RESIDUAL_HEADROOM = 2.0
 """The residual stream holds this many times the largest value seen in calibration."""
@@ -115,8 +117,9 @@ def quantize(
             progress(done, runs + depth)
 
     with one_blas_thread():
-        statistics = calibrate(model, images, report, moments=precision.learned_rounding)
-        for name, clip in clips(model, precision, images, statistics).items():
+        held = held_out(model, precision, len(images))
+        statistics = calibrate(model, images, report, moments=precision.learned_rounding, held=held)
+        for name, clip in clips(model, precision, images[held], statistics).items():
             statistics[name] = replace(statistics[name], clip=clip)
         run = _QUANTIZERS[arithmetic_of(precision)]
         design = run(model, precision, attention_rows, statistics, lambda layers: report(runs + layers))
@@ -149,13 +152,17 @@ class _Operand:
         covariance[np.diag_indices_from(covariance)] += self.scale**2 / 12
         return covariance
 
+    def narrowed(self, values: FloatArray) -> FloatArray:
+        """(rows, inputs) balanced values as the integers have them."""
+        integers = round_half_up(values / self.scale) + self.zero
+        kept = np.clip(integers, self.format.min, self.format.max)
+        return np.asarray((kept - self.zero) * self.scale)
+
     @property
     def rounding_mean(self) -> FloatArray:
         """(inputs,) mean of what rounding to integers adds: values that crowd on a few integers are moved alike."""
         samples = self.statistic.samples
-        integers = round_half_up(samples / self.scale) + self.zero
-        kept = np.clip(integers, self.format.min, self.format.max)
-        return np.asarray(((kept - self.zero) * self.scale - samples).mean(axis=0))
+        return np.asarray((self.narrowed(samples) - samples).mean(axis=0))
 
 
 @dataclass
@@ -375,7 +382,27 @@ class _Quantizer:
         for task in range(op.tasks):
             index, bias_index = op.weight_index(task), op.bias_index(task)
             weight, bias = operand.read(weights[index], biases[bias_index])
-            self._linear(op, weight * LOG2_E, bias * LOG2_E, operand, SCORE.lsb, index, bias_index=bias_index)
+            weight, bias = weight * LOG2_E, bias * LOG2_E
+            scale = self._gate_weight_scale(op, weight, bias, operand)
+            self._linear(op, weight, bias, operand, SCORE.lsb, index, bias_index=bias_index, scale=scale)
+
+    def _gate_weight_scale(
+        self, op: Gate, weight: FloatArray, bias: FloatArray, operand: _Operand
+    ) -> FloatArray:
+        """Scale of each expert's row: of least squared error, or the whole range where it keeps more choices."""
+        width, top = op.weight_width, (1 << (op.weight_width - 1)) - 1
+        least, held = weight_scales(weight, width), operand.statistic.held
+        # Of scales that are powers of two, a coarser one may be beyond what a shift undoes.
+        if held is None or not judges_gates(self.precision) or not self.precision.multipliers:
+            return least
+        whole = np.abs(weight).max(axis=1) / top
+        scales = (least, np.where(whole > 0, whole, least))
+        rounded = (
+            np.clip(round_half_up(weight / scale[:, None]), -top - 1, top) * scale[:, None]
+            for scale in scales
+        )
+        chosen = [_choices(operand.narrowed(held) @ each.T + bias, op.top_k) for each in rounded]
+        return scales[best(chosen, _choices(held @ weight.T + bias, op.top_k))]
 
     def _hidden(self, value: Value, activation: Activated, statistics: list[Statistic]) -> None:
         """Requantisation of the activation function's output, one for each expert where there are several."""
@@ -429,11 +456,33 @@ class _Quantizer:
         """The router reads the same normalised value with more of its fraction."""
         operand, width = self._operand(op.output), value.format.width
         spare = power_of_two(operand.statistic.largest / operand.scale, width)
-        gate_shift = max(shift - spare, 1)
-        scale = operand.scale * 2.0 ** (gate_shift - shift)
-        self._store(op.gate_shift, (), gate_shift)
-        self._report_activation(value.name, operand.statistic, scale, width)
-        self.operands[value.name] = [_Operand(scale, operand.statistic, value.format, operand.balance)]
+        shifts = [max(shift - spare, 1)]
+        if judges_gates(self.precision) and operand.statistic.held is not None:
+            # A finer unit clips the largest values, which may be of less use to the router than the bits are.
+            shifts += [finer for finer in (shifts[0] - 1, shifts[0] - 2) if finer >= 1]
+        read = [
+            _Operand(operand.scale * 2.0 ** (each - shift), operand.statistic, value.format, operand.balance)
+            for each in shifts
+        ]
+        chosen = self._finest_routing(value, read) if len(read) > 1 else 0
+        self._store(op.gate_shift, (), shifts[chosen])
+        self._report_activation(value.name, operand.statistic, read[chosen].scale, width)
+        self.operands[value.name] = [read[chosen]]
+
+    def _finest_routing(self, value: Value, operands: Sequence[_Operand]) -> int:
+        """Index of the operand of the router by which it chooses experts most like the float network's."""
+        (op,) = (gate for gate in of_type(self.operations, Gate) if gate.input.name == value.name)
+        held = operands[0].statistic.held
+        assert held is not None
+        own, chosen = list[IntArray](), [list[IntArray]() for _ in operands]
+        for task in range(op.tasks):
+            weight = self.model.value(op.weight)[op.weight_index(task)]
+            bias = self.model.value(op.bias)[op.bias_index(task)]
+            weight, bias = operands[0].read(weight, bias)
+            own.append(_choices(held @ weight.T + bias, op.top_k))
+            for operand, found in zip(operands, chosen, strict=True):
+                found.append(_choices(operand.narrowed(held) @ weight.T + bias, op.top_k))
+        return best([np.concatenate(found) for found in chosen], np.concatenate(own))
 
     def _epsilon(self, stream: Value) -> int:
         epsilon = self._epsilon_units(stream, self.residual_frac)
@@ -454,14 +503,18 @@ class _Quantizer:
         index: Index = (),
         *,
         bias_index: Index | None = None,
+        scale: FloatArray | None = None,
     ) -> None:
-        """Integer parameters of one linear layer, stored at `index` of its tensors."""
+        """Integer parameters of one linear layer, stored at `index` of its tensors.
+
+        `scale` is that of each row of weights, where it is not the one of least squared error.
+        """
         width = op.weight_width
         out_scale = np.broadcast_to(np.asarray(out_scale, np.float64), len(weight))
         # Rows of tiny weights under an ordinary bias take a coarser scale, so that the bias fits beside the sum.
         bias_limit = 2.0 ** (accumulator_width(weight.shape[1], operand.format, width) - 3)
         least = np.abs(bias) / operand.scale / bias_limit
-        scale = np.maximum(weight_scales(weight, width), least)
+        scale = np.maximum(weight_scales(weight, width) if scale is None else scale, least)
         # A row without weights takes any scale: one that its requantisation can express.
         dead = ~weight.any(axis=1)
         scale[dead] = np.minimum(scale[dead], np.maximum(out_scale[dead] / operand.scale, least[dead]))
@@ -559,6 +612,11 @@ class _Quantizer:
         rounded = round_half_up(weight / scale[:, None])
         clipped = (rounded < -limit) | (rounded > limit - 1)
         self.reports.append(make_report(label, "weight", weight, error, clipped, float(scale.max()), width))
+
+
+def _choices(logits: FloatArray, top_k: int) -> IntArray:
+    """(tokens, top_k) experts of the largest logits, the first of equal ones."""
+    return np.argsort(-logits, axis=1, kind="stable")[:, :top_k]
 
 
 def _requantise(

@@ -69,6 +69,7 @@ def run(
     *,
     experts: Mapping[int, IntArray] | None = None,
     tap: Tap | None = None,
+    start: tuple[int, FloatArray] | None = None,
 ) -> ReferenceRun:
     """Run the network in float64.
 
@@ -79,11 +80,13 @@ def run(
         experts: per MoE layer, (images * tokens, k) experts to use instead of the gate's own choice.
         tap: sees every intermediate tensor, tokens of all images joined on the first axis, and may replace those
             that the network goes on with: all but scores, logits and gate scores.
+        start: number of the first block to run, and the (images * tokens, dim) stream that enters it, instead of the
+            embedding of the images.
 
     Returns:
-        The final tokens and the routing.
+        The final tokens and the routing of the blocks that were run.
     """
-    return _Reference(model, task, experts, tap or (lambda name, value: None)).run(images)
+    return _Reference(model, task, experts, tap or (lambda name, value: None)).run(images, start)
 
 
 class _Reference:
@@ -96,11 +99,10 @@ class _Reference:
         other = self.given_tap(name, value)
         return value if other is None else other
 
-    def run(self, images: NDArray[np.uint8]) -> ReferenceRun:
+    def run(self, images: NDArray[np.uint8], start: tuple[int, FloatArray] | None) -> ReferenceRun:
         spec = self.model.spec
-        x = self._embed(images)
-        x = self.tap("embed", x)
-        for layer in range(spec.depth):
+        first, x = start or (0, self.tap("embed", self._embed(images)))
+        for layer in range(first, spec.depth):
             block = f"blocks.{layer}"
             x = x + self._attention(self._norm(f"{block}.norm1", x), layer, len(images))
             x = self.tap(f"{block}.attn_residual", x)

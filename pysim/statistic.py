@@ -15,6 +15,9 @@ SAMPLED_ROWS = 448
 EXTREME_ROWS = 64
 """Rows of the largest norm that are kept beside them, and as many of prefix tokens: few, but what they do counts."""
 
+TOWARDS_BOUNDS = 0.5
+"""Share of the way from a tensor's own range to that of its bounds that its range reaches."""
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -58,6 +61,8 @@ class Statistic:
         weight: sum of the weights, which are 1 but for experts' rows: there the squares of gate scores.
         clip: share of the largest value that a range need reach to.
         moments: second moments, where calibration was asked for them and a linear layer reads the tensor.
+        fitted: of hidden values, the statistic of the pictures that were not held out, where some were.
+        held: (rows, channels) rows of the held-out pictures, of what gates read, sampled evenly.
     """
 
     low: FloatArray
@@ -69,6 +74,8 @@ class Statistic:
     weight: float | None = None
     moments: Moments | None = None
     clip: float = 1.0
+    fitted: Statistic | None = None
+    held: FloatArray | None = None
 
     @property
     def mean(self) -> FloatArray:
@@ -91,7 +98,7 @@ class Statistic:
         return np.concatenate([self.samples, self.extremes]) if len(self.extremes) else self.samples
 
     def affine(self, scale: FloatArray | float, offset: FloatArray | float) -> Statistic:
-        """The statistic of (x - offset) / scale, for positive scales; moments stay those of x."""
+        """The statistic of (x - offset) / scale, for positive scales; moments and `fitted` stay those of x."""
         weight = self.rows if self.weight is None else self.weight
         return replace(
             self,
@@ -100,15 +107,19 @@ class Statistic:
             total=(self.total - weight * np.asarray(offset)) / scale,
             samples=(self.samples - offset) / scale,
             extremes=(self.extremes - offset) / scale if len(self.extremes) else self.extremes,
+            held=None if self.held is None else (self.held - offset) / scale,
         )
 
     def towards(self, bounds: Statistic) -> Statistic:
-        """The same statistic with a range half way to that of another, which bounds it on any image.
+        """The same statistic with a range on the way to that of another, which bounds it on any image.
 
         Its own range is what it happened to be on those seen, and all that bounds allow is seldom reached.
         """
         low, high = np.minimum(self.low, bounds.low), np.maximum(self.high, bounds.high)
-        return replace(self, low=(self.low + low) / 2, high=(self.high + high) / 2)
+        share = TOWARDS_BOUNDS
+        return replace(
+            self, low=(1 - share) * self.low + share * low, high=(1 - share) * self.high + share * high
+        )
 
 
 def merge(parts: list[Statistic]) -> Statistic:

@@ -28,13 +28,14 @@ from frontend.zoo import find_spec
 from pysim import clipping, quantizer, reference, tables
 from pysim import statistic as calibrated_rows
 from pysim.activations import ACTIVATIONS
+from pysim.agreement import Paired, agreeing, best
 from pysim.balance import Balance, choose
 from pysim.calibrate import FEW_ROWS, calibrate
-from pysim.clipping import clips
+from pysim.clipping import clipped_gains, clips, held_out
 from pysim.datapath import GELU_INPUT, MAX_SHIFT, NORMALIZED, SCORE
 from pysim.design import Design
 from pysim.model import Model, init_model
-from pysim.precision import PRESETS, Precision
+from pysim.precision import NARROWED, PRESETS, Precision
 from pysim.program import Linear, of_type
 from pysim.quantizer import quantize
 from pysim.rounding import BLOCK, DAMPING, round_weights
@@ -1113,25 +1114,129 @@ def test_hardware_id_is_that_of_what_is_synthesised(
 def test_ranges_are_clipped_only_where_the_network_gains(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the error of the final tokens on pictures that were held out, whatever the tensor's squared error says."""
     model = init_model(find_spec("micro"))
-    images = edgemoe.random_images(model, 8)
-    share = {8: 0.4, 5: 0.8, 16: 0.5}
-    monkeypatch.setattr(clipping, "least_error_clip", lambda samples, low, high, width: share[width])
-    few_bits = PRESETS["w8a8"].model_copy(update={"activation_width": 5})
-    statistics = calibrate(model, images, lambda done: None)
-    found = clips(model, PRESETS["w8a8"], images, statistics)
+    images = edgemoe.random_images(model, 12)
+    share = {8: 0.4, 4: 0.8, 16: 0.5}
+    proposed: list[FloatArray] = []
+
+    def propose(samples: FloatArray, low: float, high: float, width: int) -> float:
+        proposed.append(samples)
+        return share[width]
+
+    monkeypatch.setattr(clipping, "least_error_clip", propose)
+    few_bits = PRESETS["w8a8"].model_copy(update={"activation_width": 4})
+    held = held_out(model, few_bits, len(images))
+    assert_array_equal(np.nonzero(held)[0], [3, 7, 11])
+    statistics = calibrate(model, images, lambda done: None, held=held)
+    found = clips(model, PRESETS["w8a8"], images[held], statistics)
     assert not found  # a part of the range of eight bits is a loss
-    assert clips(model, few_bits, images, statistics)  # and of five bits a gain
-    assert not clips(model, PRESETS["w16a16"], images, statistics)
-    seen: list[NDArray[np.uint8]] = []
+    assert clips(model, few_bits, images[held], statistics)  # and of four bits a gain
+    assert not clips(model, PRESETS["w16a16"], images[held], statistics)
+    assert not clips(model, few_bits, images[:0], statistics)
+    # Proposals know nothing of the held-out pictures, and are judged on nothing else; each task has some of them.
+    others = calibrate(model, images[~held], lambda done: None)
+    monkeypatch.setattr(clipping, "HELD_OUT_TOKENS", 1)
+    seen: list[tuple[int, Pixels]] = []
     run = reference.run
 
-    def noted(model: Model, pixels: Pixels, **options: Any) -> reference.ReferenceRun:
-        seen.append(pixels)
-        return run(model, pixels, **options)
+    def noted(model: Model, pixels: Pixels, task: int = 0, **options: Any) -> reference.ReferenceRun:
+        seen.append((task, pixels))
+        return run(model, pixels, task, **options)
 
     monkeypatch.setattr(reference, "run", noted)
-    clips(model, few_bits, images, statistics)
-    assert all((each == images[: len(each), :, :, ::-1]).all() for each in seen)
+    proposed.clear()
+    clips(model, few_bits, images[held], statistics)
+    for name in ("blocks.0.hidden", "blocks.1.experts.0.hidden"):
+        fitted = statistics[name].fitted
+        assert fitted is not None and fitted.extent == others[name].extent
+        assert any(samples is fitted.samples for samples in proposed)
+    assert {task for task, _ in seen} == {0, 1}
+    for task, pixels in seen:
+        assert_array_equal(pixels, images[held][task::2])
+
+
+@pytest.mark.parametrize(("count", "number"), [(1, 0), (3, 0), (4, 1), (16, 4), (400, 57)])
+def test_a_quarter_of_the_pictures_is_held_out_at_most(micro: Model, count: int, number: int) -> None:
+    held = held_out(micro, PRESETS["w8a8"], count)
+    assert held.sum() == number
+    places = np.nonzero(held)[0]
+    assert number < 2 or np.ptp(np.diff(places)) <= 1
+    assert not held_out(micro, PRESETS["w16a16"], count).any()
+    assert held_out(micro, NARROWED["w8a8-lean"], count).sum() == number
+
+
+def test_few_pictures_clip_nothing(micro: Model, images: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clipping, "least_error_clip", lambda *given: 0.3)
+    monkeypatch.setattr(clipping, "LEAST_GAIN", 100.0)
+    design = quantize(micro, images[:3], PRESETS["w8a8"])
+    assert not [text for text in design.warnings if "clipped" in text]
+
+
+@pytest.mark.parametrize(
+    ("errors", "routing", "gains"),
+    [
+        ((1.0, 0.8), (0, 0), True),
+        ((1.0, 0.95), (0, 0), False),
+        ((1.0, 0.8), (5, 30), False),
+        ((1.0, 0.8), (5, 8), True),
+        ((1.0, 0.95), (30, 5), True),
+        ((1.0, 1.05), (30, 5), False),
+    ],
+)
+def test_routing_decides_where_it_differs_beyond_chance(
+    errors: tuple[float, float], routing: tuple[int, int], gains: bool
+) -> None:
+    """A clip of less error is refused if it loses choices, and taken at little gain if it wins them."""
+    assert clipped_gains(*errors, Paired(*routing)) is gains
+
+
+@pytest.mark.parametrize(
+    ("right", "expected"), [((0.9, 0.9), 0), ((0.5, 0.9), 1), ((0.9, 0.5), 0), ((0.5, 0.7, 0.9), 2)]
+)
+def test_the_candidate_of_most_agreement(right: tuple[float, ...], expected: int) -> None:
+    rng = np.random.default_rng(5)
+    own = rng.permuted(np.tile(np.arange(8), (400, 1)), axis=1)[:, :2]
+    candidates = [np.where(rng.random(400)[:, None] < share, own, (own + 4) % 8) for share in right]
+    assert best(candidates, own) == expected
+    assert_array_equal(agreeing(own[:, ::-1], own), True)
+
+
+def test_scales_of_a_narrow_gate_are_chosen_by_routing(micro: Model) -> None:
+    """One channel of large values that the router hardly reads: its range spoils what the others say."""
+    gamma = micro.weights["blocks.1.norm2.weight"].copy()
+    gamma[3] = 40 * gamma.mean()
+    moved = {"blocks.1.norm2.weight": gamma}
+    for name in ("blocks.1.moe.gate.weight", "blocks.1.moe.fc1.weight"):
+        moved[name] = micro.weights[name].copy()
+        moved[name][..., 3] = 0.0
+    model = Model(micro.spec, micro.weights | moved)
+    images = edgemoe.random_images(model, 16)
+    few_bits = Precision(name="few", activation_width=8, gate_width=7, multipliers=True)
+    with_choice, without = (quantize(model, images[:count], few_bits) for count in (16, 3))
+    shift = "blocks.1.norm2.gate_shift"
+    assert with_choice.tensors[shift] < without.tensors[shift]
+    others = edgemoe.random_images(model, 24, seed=9)
+
+    def agreement(design: Design) -> float:
+        run, exact = edgemoe.simulate(design, others), reference.run(model, others)
+        return float(agreeing(run.routing[1].experts, exact.experts[1]).mean())
+
+    assert agreement(with_choice) > agreement(without) + 0.05
+    # Of sixteen bits nothing is chosen.
+    wide = [quantize(model, images[:count], PRESETS["w16a16"]).tensors[shift] for count in (16, 3)]
+    assert wide[0] == wide[1]
+
+
+def test_the_reference_starts_at_any_block(micro: Model, images: Pixels) -> None:
+    streams: dict[str, FloatArray] = {}
+
+    def tap(name: str, value: FloatArray) -> None:
+        streams[name] = value
+
+    whole = reference.run(micro, images[:2], 1, tap=tap)
+    part = reference.run(micro, images[:2], 1, start=(2, streams["blocks.1.output"]))
+    assert_array_equal(part.tokens, whole.tokens)
+    assert list(part.experts) == [3]
+    assert_array_equal(part.experts[3], whole.experts[3])
 
 
 def test_a_clipped_range_is_told(micro: Model, images: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:

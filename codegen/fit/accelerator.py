@@ -7,16 +7,21 @@ query rows as there is room for, and then tries other sizes of the buffers, one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
 from boards import Board
-from codegen.architecture import Architecture, attention_steps, ceil_div
+from codegen.architecture import RECORD_BYTES, Architecture, attention_steps, ceil_div
+from codegen.estimate import beats_per_cycle
+from codegen.fit.base import Fitted, Progress, Space
 from codegen.fit.space import KINDS, MOST_TOKEN_TILE, ROUTER_LANES, Fixed, Frame, Limits, frames
-from codegen.hardware import Hardware
-from codegen.performance import beats_per_cycle, on_board
+from codegen.fit.times import Queues
+from codegen.hardware import Hardware, hardware_on
+from codegen.performance import on_board
+from codegen.resources import Resources
 from codegen.rtl.accelerator_resources import accelerator_memories, accelerator_resources
 from codegen.rtl.timeline import timeline
 from codegen.schedule import Engine, job_table, queue_lengths, rows_of
@@ -29,8 +34,8 @@ STREAM_KIB: Final = (16, 32, 64, 128, 256, 512, 1024, 2048)
 ROW_BLOCKS: Final = (1, 2, 3, 4, 6, 8)
 """Blocks of the widest layer that half of the weight buffer may hold."""
 STREAM_KINDS: Final = ("block", "ultra")
-AT_ONCE: Final = (Engine.POSITIONS, Engine.PIXELS, Engine.PATCH_QUEUE)
-"""Engines that work side by side as a call begins."""
+BOUNDED: Final = (Engine.LINEAR, Engine.ATTENTION, Engine.POSITIONS, Engine.PIXELS, Engine.PATCH_QUEUE)
+"""Engines whose time a bound has a formula for, or that work side by side as a call begins."""
 NEAR: Final = 4
 """Engines that are looked at beyond the first whose bound does not beat the best time."""
 
@@ -43,8 +48,8 @@ class Found:
     cycles: int
 
 
-class RtlSearch:
-    """The space of a network's accelerators on a board.
+class RtlSearch(Space):
+    """The space of a network's RTL accelerators on a board.
 
     Args:
         network: shape and precision.
@@ -62,21 +67,22 @@ class RtlSearch:
         *,
         clock_mhz: float | None = None,
         batch: int = 1,
-        queues: Mapping[int, Any] | None = None,
+        queues: Queues | None = None,
         fixed: Fixed | None = None,
     ) -> None:
-        self.network, self.board, self.batch, self.queues = network, board, batch, queues
-        self.fixed = dict(fixed or {})
-        self.clock_mhz = board.clock_mhz_default if clock_mhz is None else clock_mhz
+        super().__init__(network, board, clock_mhz=clock_mhz, batch=batch, queues=queues, fixed=fixed)
         self.cycles: dict[str, int] = {}
 
-    def run(self, limits: Limits) -> Hardware | None:
-        """The fastest hardware within limits, or None."""
+    def run(self, limits: Limits, least_cycles: int = 0, progress: Progress | None = None) -> Fitted | None:
+        """The fastest hardware within limits, or None: engines in the order of a bound, then other buffers."""
         best: Found | None = None
-        for layers in self._widths:
-            found = self._engines(layers, limits, best)
-            best = found if found is not None and (best is None or found.cycles < best.cycles) else best
-        return None if best is None else self._refined(best, limits).hardware
+        for done, layers in enumerate(self._widths):
+            if progress is not None:
+                progress(done, len(self._widths))
+            best = self._engines(layers, limits, best)
+        if progress is not None:
+            progress(len(self._widths), len(self._widths))
+        return None if best is None else self.fitted(self._refined(best, limits).hardware)
 
     # --- Linear engines
 
@@ -107,6 +113,8 @@ class RtlSearch:
             hardware = self._with_rows(layers, outputs, tile, limits)
             if hardware is None:
                 continue
+            if best is not None and layers.bound(outputs, tile, hardware.attention_rows) >= best.cycles:
+                continue
             cycles = self._cycles(hardware)
             if best is None or cycles < best.cycles:
                 best = Found(hardware, cycles)
@@ -118,29 +126,27 @@ class RtlSearch:
         if "attention_rows" in self.fixed:
             return self._placed(base, limits)
         tokens = self.network.spec.tokens
-        low, high, found = 1, tokens, self._placed(base.changed(attention_rows=1), limits)
-        if found is None:
-            return None
-        while low < high:
-            middle = (low + high + 1) // 2
-            placed = self._placed(base.changed(attention_rows=middle), limits)
-            if placed is None:
-                high = middle - 1
-            else:
-                low, found = middle, placed
-        # Fewer rows may take as many steps.
-        rows = min(range(1, low + 1), key=lambda rows: (attention_steps(tokens, rows), rows))
-        return self._placed(base.changed(attention_rows=rows), limits) or found
+        one, two = (self._resources(base.changed(attention_rows=rows)) for rows in (1, 2))
+        # Nearly all resources grow with each row by the same.
+        room = [
+            (getattr(limits, name) - getattr(one, name)) / max(getattr(two, name) - getattr(one, name), 1)
+            for name in ("dsp", "lut", "ff")
+        ]
+        most = min(tokens, int(min(room)) + 2)
+        while most >= 1:
+            # Fewer rows may take as many steps.
+            rows = min(range(1, most + 1), key=lambda rows: (attention_steps(tokens, rows), rows))
+            placed = self._placed(base.changed(attention_rows=rows), limits)
+            if placed is not None or min(room) < 0:
+                return placed
+            most = rows - 1
+        return None
 
     # --- What fits, and how fast it is
 
     def _placed(self, hardware: Hardware, limits: Limits) -> Hardware | None:
         """Hardware within limits, with some memories of LUTs or ultra RAM where block RAM is short."""
-        try:
-            architecture = on_board(self.network, self.board, hardware, self.batch)
-        except InputError:
-            return None
-        used = accelerator_resources(architecture)
+        used = self._resources(hardware)
         if used.dsp > limits.dsp or used.lut > limits.lut or used.ff > limits.ff:
             return None
         changes: dict[str, str] = {}
@@ -150,12 +156,8 @@ class RtlSearch:
             limits.lut - used.lut,
         )
         if halves > 0:
-            held = [
-                m
-                for group in accelerator_memories(architecture).values()
-                for m in group
-                if m.bram18 and m.field
-            ]
+            groups = accelerator_memories(self._sized(hardware)).values()
+            held = [memory for group in groups for memory in group if memory.bram18 and memory.field]
             for memory in sorted(held, key=lambda memory: memory.cost("lut")[2] / memory.bram18):
                 kinds = STREAM_KINDS if memory.field == "stream_memory" else KINDS[memory.field]
                 if halves <= 0 or memory.field in self.fixed:
@@ -173,11 +175,19 @@ class RtlSearch:
             return None
         return hardware.changed(**changes) if changes else hardware
 
+    def _sized(self, hardware: Hardware) -> Architecture:
+        """The network on hardware that is known to be sound."""
+        own = hardware_on(self.board, hardware).changed(max_batch=max(hardware.max_batch, self.batch))
+        return Architecture(self.network, own, checked=False)
+
+    def _resources(self, hardware: Hardware) -> Resources:
+        return accelerator_resources(self._sized(hardware))
+
     def _cycles(self, hardware: Hardware) -> int:
         """Cycles of a call."""
         key = hardware.model_dump_json()
         if key not in self.cycles:
-            architecture = on_board(self.network, self.board, hardware, self.batch)
+            architecture = self._sized(hardware)
             jobs = timeline(architecture, self.batch, beats_per_cycle(architecture, self.board), self.queues)
             self.cycles[key] = max(timed.end for timed in jobs)
         return self.cycles[key]
@@ -226,11 +236,14 @@ class _Layers:
 
     Attributes:
         base: hardware with these words and ports.
-        layers: rows, operand words and result words of every linear job.
+        layers: rows, operand words and result words of every linear job, and whether it is an expert's.
         heads: heads of all layers and images, and cycles of a step of attention.
         tokens: of an image.
         row_dsp: DSP slices of a query row of attention.
         others: cycles of everything that is neither linear nor attention.
+        gathers: cycles of them in which tokens are gathered for experts.
+        beat_bytes: bytes of a beat of weights.
+        weight_bytes: bytes of a weight.
         widest: operand words of the widest layer.
         packed: whether two products share a DSP slice.
         outputs: outputs that the linear engine may have.
@@ -238,11 +251,14 @@ class _Layers:
     """
 
     base: Hardware
-    layers: tuple[tuple[int, int, int], ...]
+    layers: tuple[tuple[int, int, int, bool], ...]
     heads: tuple[tuple[int, int], ...]
     tokens: int
     row_dsp: int
     others: int
+    gathers: int
+    beat_bytes: int
+    weight_bytes: int
     widest: int
     packed: bool
     outputs: tuple[int, ...]
@@ -273,21 +289,26 @@ class _Layers:
         widest = max(job.words for job in jobs)
         if "weight_rows" not in search.fixed:
             base = base.changed(weight_rows=2 * widest)
+        spans: Counter[Engine] = Counter()
+        for timed in timeline(architecture, search.batch, 1.0, search.queues):
+            spans[timed.job.engine] += timed.end - timed.start
         tokens, fixed = search.network.spec.tokens, search.fixed
         outputs = [fixed["outputs"]] if "outputs" in fixed else range(lanes, (MOST_BLOCKS + 1) * lanes, lanes)
         tiles = [fixed["token_tile"]] if "token_tile" in fixed else range(1, MOST_TOKEN_TILE + 1)
         return cls(
             base,
-            tuple((rows_of(job, search.batch, lengths), job.words, job.out_words) for job in jobs),
+            tuple(
+                (rows_of(job, search.batch, lengths), job.words, job.out_words, job.skips_if_empty)
+                for job in jobs
+            ),
             tuple((search.batch * job.count, job.pace) for job in table if job.engine is Engine.ATTENTION),
             tokens,
             accelerator_resources(architecture_of(base.changed(attention_rows=2))).dsp
             - accelerator_resources(architecture_of(base.changed(attention_rows=1))).dsp,
-            sum(
-                timed.end - timed.start
-                for timed in timeline(architecture, search.batch, 1.0, search.queues)
-                if timed.job.engine not in (Engine.LINEAR, Engine.ATTENTION, *AT_ONCE)
-            ),
+            sum(spans[engine] for engine in Engine if engine not in BOUNDED),
+            spans[Engine.GATHER],
+            architecture.beat_bytes,
+            architecture.weight_bytes,
             widest,
             architecture.packed,
             tuple(count for count in outputs if not (count % lanes or (architecture.packed and count % 2))),
@@ -304,17 +325,26 @@ class _Layers:
                     break
                 rows = min(self.tokens, (dsp - (products // 2 if self.packed else products)) // self.row_dsp)
                 if rows:
-                    found.append((self._bound(outputs, tile, rows), outputs, tile))
+                    found.append((self.bound(outputs, tile, rows), outputs, tile))
         return sorted(found)
 
-    def _bound(self, outputs: int, tile: int, rows: int) -> int:
-        """Cycles without any waiting for weights, with so many query rows of attention."""
-        lanes = self.base.lanes
+    def bound(self, outputs: int, tile: int, rows: int) -> int:
+        """Cycles with so many query rows of attention if no weights were waited for, but for those of experts.
+
+        What an expert's layers need cannot be there before the router has decided: they take their beats at least.
+        """
+        lanes, cycles, of_experts, beats = self.base.lanes, self.others, 0, 0
         steps = outputs // lanes * tile
-        products = sum(
-            (ceil_div(out_words * lanes, outputs) * ceil_div(count, tile) + 1) * max(words, steps)
-            for count, words, out_words in self.layers
-            if count
-        )
+        record_beats = ceil_div(outputs * RECORD_BYTES, self.beat_bytes)
+        word_beats = ceil_div(lanes * outputs * self.weight_bytes, self.beat_bytes)
+        for count, words, out_words, is_expert in self.layers:
+            if count:
+                blocks = ceil_div(out_words * lanes, outputs)
+                products = (blocks * ceil_div(count, tile) + 1) * max(words, steps)
+                cycles += products
+                if is_expert:
+                    of_experts += products
+                    beats += blocks * (record_beats + words * word_beats)
         least = min(attention_steps(self.tokens, fewer) for fewer in range(1, rows + 1))
-        return products + sum(heads * least * pace for heads, pace in self.heads) + self.others
+        waiting = max(0, beats - of_experts - self.gathers)
+        return cycles + waiting + sum(heads * least * pace for heads, pace in self.heads)

