@@ -278,9 +278,9 @@ def simulate(
     model = edgemoe.load_model(reference) if reference is not None else None
     heads = Heads.of(design, model if model_dir is None else edgemoe.load_model(model_dir))
     tasks = chosen_tasks(design.spec.tasks, task)
-    names, pixels = named_images(
-        image, design.spec, resize=resizing(resize, fit), say=console.note, frames=frames
-    )
+    how = resizing(resize, fit)
+    with console.progress("reading images"):
+        names, pixels = named_images(image, design.spec, resize=how, say=console.note, frames=frames)
     runs = []
     for name in tasks:
         with console.progress(f"simulating {name}") as progress:
@@ -439,7 +439,9 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:
         return _failed(console, system_error(error))
     except MemoryError:
-        return _failed(console, InputError("not enough memory", hint="run fewer images, or without --trace"))
+        return _failed(
+            console, InputError("not enough memory", hint="run fewer images or --frames, or without --trace")
+        )
 
 
 def _failed(console: Console, error: EdgeMoeError) -> int:
