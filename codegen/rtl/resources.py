@@ -105,15 +105,23 @@ def kernel_parts(architecture: Architecture, kernel: Kernel) -> dict[str, Resour
     }
 
 
+RTL_CHAIN = 2
+"""Packed products that the RTL sums before it splits them, where their sums have room (`hls/rtl/common/dot_pair.sv`)."""
+
+
+def _is_chained(architecture: Architecture) -> bool:
+    return architecture.lanes % RTL_CHAIN == 0 and architecture.packed_chain >= RTL_CHAIN
+
+
 def tree_luts(architecture: Architecture, kernel: Kernel) -> int:
     """Adders of products in fabric, where the estimate sums them in the cascade of DSP slices."""
     lanes, hardware = architecture.lanes, architecture.hardware
     widths = Widths.of(architecture)
     levels = (lanes - 1).bit_length()
     if kernel.name == "linear" and architecture.packed:
-        # The engine splits the sum of a chain of products; the kernel splits every product.
-        chain = packed_sum_luts(architecture, architecture.packed_chain)
-        return round(CONTROL_FACTOR * (packed_sum_luts(architecture, 1) - chain))
+        # The engine splits the sum of a longer chain of products than the kernel.
+        own = packed_sum_luts(architecture, RTL_CHAIN if _is_chained(architecture) else 1)
+        return round(CONTROL_FACTOR * (own - packed_sum_luts(architecture, architecture.packed_chain)))
     if kernel.name == "linear":
         trees = architecture.outputs * hardware.token_tile
         width = architecture.precision.weight_width + widths.activation
