@@ -12,7 +12,7 @@ PYNQ_READY := $(PYNQ_VENV)/.ready
 PYTHON310 := $(firstword $(wildcard $(HOME)/.pyenv/versions/3.10*/bin/python3.10 /usr/bin/python3.10 /usr/local/bin/python3.10) $(shell command -v python3.10))
 PYNQ_PYTHON ?= $(or $(PYTHON310),$(PYTHON))
 
-.PHONY: setup demo docs test test-fast test-nightly plain lint format bench synth clean
+.PHONY: setup demo docs test pytest test-fast test-nightly plain lint format bench synth clean
 
 setup: $(READY) $(PYNQ_READY)
 
@@ -36,8 +36,11 @@ demo: $(READY)
 test-fast: $(READY)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m 'not browser and not compile and not rtl and not slow and not nightly'
 
-test: $(PYNQ_READY) lint
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+test: lint pytest
+
+# The tests of a file in one process: what they share is made once.
+pytest: $(READY) $(PYNQ_READY)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 FUZZ_SECONDS ?= 300
 FUZZ_SEED ?= 1

@@ -580,7 +580,7 @@ class Architecture:
         terms = max(op.weight.shape[-1] for op in linears(self.program))
         if self.hardware.backend == "rtl":
             # Of the longest row that it holds, whatever this network's is.
-            terms = smallest(self.hardware.weight_rows, self.capacities.max_row_words) * self.lanes
+            terms = self.capacities.max_row_words * self.lanes
         return self.operand_width + self.precision.weight_width + (terms - 1).bit_length()
 
     @property

@@ -12,6 +12,9 @@ from codegen.context import ScriptContext
 from codegen.hwh import INSTANCE
 from codegen.sources import Sources
 
+COUNTER: Final = "cycle_counter.v"
+"""The counter beside the kernel."""
+
 COUNT_BITS: Final = 64
 """Bits of the kernel's `clock_count`."""
 
@@ -41,7 +44,7 @@ def memory_masters(architecture: Architecture, board: Board) -> list[list[str]]:
 
 
 def write_block_design(architecture: Architecture, folder: Path, board: Board) -> bool:
-    """Write `build.tcl` and the cycle counter.
+    """Write `build.tcl`, and the cycle counter of an HLS kernel: an RTL accelerator counts by itself.
 
     Args:
         architecture: of the design.
@@ -64,6 +67,9 @@ def write_block_design(architecture: Architecture, folder: Path, board: Board) -
     )
     sources = Sources(VIVADO_TEMPLATES)
     folder.mkdir()
-    for source, target in ((system.block_design, "build.tcl"), ("cycle_counter.v", "cycle_counter.v")):
+    files = [(system.block_design, "build.tcl")]
+    if architecture.hardware.backend == "hls":
+        files.append((COUNTER, COUNTER))
+    for source, target in files:
         (folder / target).write_text(sources.text(source, ScriptContext.of(architecture, board), own))
     return True

@@ -19,6 +19,9 @@ from pysim.folders import require_folder
 VERSION = 2
 """Version of `build.toml`."""
 
+ACCELERATOR = "rtl/accelerator"
+"""Folder in a build folder with the SystemVerilog of an RTL accelerator."""
+
 HARDWARE_FILE = "hardware.toml"
 """File in a build folder with the hardware that the build is made of."""
 
@@ -68,6 +71,11 @@ class Build:
     def rtl(self) -> Path:
         """The SystemVerilog kernels; empty for the original's arithmetic."""
         return self.folder / "rtl"
+
+    @property
+    def accelerator(self) -> list[Path]:
+        """The SystemVerilog of an RTL accelerator; none in a build of HLS."""
+        return sorted((self.folder / ACCELERATOR).glob("*.*v"))
 
     @property
     def vivado(self) -> Path:

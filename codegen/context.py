@@ -177,6 +177,7 @@ class ScriptContext:
         data_folder: of the test bench.
         vendor: of the IP.
         version: of the IP.
+        library: of the IP: the backend.
         flow_target: what the kernel is exported for: `vivado` as an IP, `vitis` as a file that `v++` links.
         kernel_file: the exported kernel of the latter.
     """
@@ -187,6 +188,7 @@ class ScriptContext:
     clock_mhz: str
     clock_ns: str
     sources: tuple[str, ...]
+    library: str
     clock_uncertainty: str = CLOCK_UNCERTAINTY
     testbench: str = "tb/testbench.cpp"
     data_folder: str = "tb/tb_data"
@@ -206,6 +208,7 @@ class ScriptContext:
             f"{clock_mhz:g}",
             f"{1e3 / clock_mhz:.3f}",
             sources,
+            architecture.hardware.backend,
             flow_target="vitis" if architecture.hardware.device.xrt else "vivado",
         )
 

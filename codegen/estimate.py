@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import assert_never
 
+from boards import Board
 from codegen.architecture import HEADER_BEATS, Architecture
 from codegen.loops import (
     Loop,
@@ -309,3 +310,9 @@ def dram_bytes(architecture: Architecture, stages: Sequence[Stage]) -> int:
         moved["weights"] * architecture.beat_bytes
         + (moved["image"] + moved["output"]) * architecture.port_bytes
     )
+
+
+def beats_per_cycle(architecture: Architecture, board: Board) -> float:
+    """Beats of the weight ports that the board's memory delivers in a cycle of the design's clock."""
+    clock_mhz = architecture.hardware.clock_mhz
+    return board.read_gb_s(clock_mhz) * 1e3 / (architecture.beat_bytes * clock_mhz)

@@ -42,8 +42,9 @@ def write_host(
     """
     folder.mkdir()
     write_program(design, architecture, folder, {"board": board.name, "pynq_name": board.pynq_name}, model)
+    hardware = architecture.hardware
     write_emulated_hwh(
-        arguments_of(architecture), folder / EMULATED_HWH, board, architecture.hardware.clock_mhz
+        arguments_of(architecture), folder / EMULATED_HWH, board, hardware.clock_mhz, hardware.backend
     )
     _copy_driver(folder)
 

@@ -118,11 +118,22 @@ def control_registers(arguments: Sequence[Argument]) -> list[Register]:
     return registers
 
 
-def write_emulated_hwh(arguments: Sequence[Argument], path: Path, board: Board, clock_mhz: float) -> None:
-    """Describe the emulated board as Vivado describes a real one; a board without processors gets some."""
+def write_emulated_hwh(
+    arguments: Sequence[Argument], path: Path, board: Board, clock_mhz: float, library: str
+) -> None:
+    """Describe the emulated board as Vivado describes a real one; a board without processors gets some.
+
+    Args:
+        arguments: of the kernel.
+        path: of the file.
+        board: the board.
+        clock_mhz: the clock.
+        library: of the kernel's IP: the backend.
+    """
     ps = FAMILIES[board.family].processing_system or ZYNQ_ULTRASCALE
     names = {
         "vendor": IP_VENDOR,
+        "library": library,
         "version": IP_VERSION,
         "ps": ps,
         "clock_parameters": ps.clock_parameters(clock_mhz),

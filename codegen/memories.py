@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from codegen.architecture import PRODUCT_SHIFT, RECORD_BYTES, Architecture, ceil_div, job_count, smallest
+from codegen.architecture import PRODUCT_SHIFT, RECORD_BYTES, Architecture, ceil_div, smallest
 from codegen.context import IMPLEMENTATIONS, SMALL_TABLE, function_tables, storage
 from codegen.hardware import MemoryKind
 from pysim.arithmetic import ICCAD23
@@ -221,11 +221,11 @@ def engine_memories(architecture: Architecture, engine: str) -> list[Memory]:
 
 
 def _activations(architecture: Architecture) -> list[Memory]:
-    lanes, tokens = architecture.lanes, architecture.batch_tokens
+    lanes, most, bound = architecture.lanes, architecture.capacities, storage(architecture)
     attention = lanes * Widths.of(architecture).attention
-    words, bound = tokens * architecture.token_words, storage(architecture)
+    words = most.rows * most.max_token_words
     residual = lanes * architecture.network.residual_width
-    heads = tokens * architecture.mixed_words
+    heads = most.rows * most.max_mixed_words
     return [
         # LayerNorm reads two words a cycle.
         Memory(
@@ -255,7 +255,8 @@ def _linear(architecture: Architecture) -> list[Memory]:
     precision, widths, bound = architecture.precision, Widths.of(architecture), storage(architecture)
     weights = architecture.beat_bytes // architecture.weight_bytes
     record = ACCUMULATOR_LIMIT + 8 * RECORD_BYTES - architecture.bias_bits
-    rows = ceil_div(architecture.batch_tokens, hardware.token_tile) * architecture.regions["row"]
+    most = architecture.capacities
+    rows = ceil_div(most.rows, hardware.token_tile) * most.max_row_words
     return [
         Memory(
             "weight halves",
@@ -269,7 +270,7 @@ def _linear(architecture: Architecture) -> list[Memory]:
         Memory(
             "record halves",
             2 * architecture.outputs,
-            architecture.max_group,
+            most.max_group,
             record,
             "ping_records, pong_records",
             "lutram",
@@ -296,7 +297,8 @@ def _write_back(architecture: Architecture) -> list[Memory]:
 
 
 def _attention(architecture: Architecture) -> list[Memory]:
-    lanes, tokens, words = architecture.lanes, architecture.spec.tokens, architecture.head_words
+    lanes, most = architecture.lanes, architecture.capacities
+    tokens, words = most.max_tokens, most.max_head_words
     widths = Widths.of(architecture)
     slots = smallest(architecture.hardware.attention_rows, tokens)
     return [
@@ -321,15 +323,16 @@ def _layernorm(architecture: Architecture) -> list[Memory]:
         2 * FEATURE.width if architecture.network.arithmetic is ICCAD23 else total + MANTISSA_FRAC + 1 + 6
     )
     return [
-        Memory("norm parameters", 1, architecture.token_words, parameters, "norm", "lutram"),
+        Memory("norm parameters", 1, architecture.capacities.max_token_words, parameters, "norm", "lutram"),
         Memory("norm statistics", 1, architecture.norm_lag + 1, statistics, "statistics", "lutram"),
     ]
 
 
 def _jobs(architecture: Architecture) -> list[Memory]:
     """The job table, of whose numbers the tool keeps the bits that any job needs."""
-    jobs = job_count(architecture.program)
-    return [Memory("job table", 1, jobs, JOB_BITS, "JOBS", storage(architecture).jobs)]
+    return [
+        Memory("job table", 1, architecture.capacities.max_jobs, JOB_BITS, "JOBS", storage(architecture).jobs)
+    ]
 
 
 def _router(architecture: Architecture) -> list[Memory]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from boards import Board
 from codegen.architecture import Architecture
-from codegen.estimate import LoopTotal, Scheduler, Stage, dram_bytes, loop_totals
+from codegen.estimate import LoopTotal, Scheduler, Stage, beats_per_cycle, dram_bytes, loop_totals
 from codegen.hardware import Hardware, default_hardware, hardware_on
 from codegen.memories import Memory, memories
 from codegen.resources import Resources, estimate_resources
@@ -78,12 +78,6 @@ def on_board(
     """
     chosen = default_hardware(network, board) if hardware is None else hardware_on(board, hardware)
     return Architecture(network, chosen.changed(max_batch=max(chosen.max_batch, batch)))
-
-
-def beats_per_cycle(architecture: Architecture, board: Board) -> float:
-    """Beats of the weight ports that the board's memory delivers in a cycle of the design's clock."""
-    clock_mhz = architecture.hardware.clock_mhz
-    return board.read_gb_s(clock_mhz) * 1e3 / (architecture.beat_bytes * clock_mhz)
 
 
 def estimate(

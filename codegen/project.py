@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from boards import Board
 from codegen.architecture import Architecture
 from codegen.block_design import write_block_design
-from codegen.build import HARDWARE_FILE, VERSION, Build, BuildSpec
+from codegen.build import ACCELERATOR, HARDWARE_FILE, VERSION, Build, BuildSpec
 from codegen.fit import require_fit
 from codegen.hardware import Hardware, default_hardware
 from codegen.host_files import require_model_of, write_host
@@ -23,6 +23,7 @@ from codegen.render import render
 from codegen.rtl.blackbox import chosen
 from codegen.rtl.blackbox_files import write_blackboxes
 from codegen.rtl.hls_kernels import write_hls_kernels
+from codegen.rtl.packaging import write_accelerator, write_package_script
 from codegen.rtl.project import write_rtl
 from codegen.testdata import write_test_data
 from pysim.design import Design
@@ -112,9 +113,13 @@ def generate(
         )
         report(2, STEPS)
         write_rtl(architecture, temporary / "rtl")
+        rtl = architecture.hardware.backend == "rtl"
+        sources = write_accelerator(architecture, temporary / ACCELERATOR) if rtl else []
         write_host(design, architecture, temporary / "host", board, model)
         if not write_block_design(architecture, temporary / "vivado", board):
             write_link(architecture, temporary / "vitis", board)
+        elif rtl:
+            write_package_script(architecture, sources, temporary / "vivado", board)
         report(3, STEPS)
         losses = (
             {} if sensitivity is None else {LOSSES: sensitivity.model_dump_json(indent=1, exclude_none=True)}

@@ -7,7 +7,7 @@ network synthesised in has that network's sizes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Final
 
 from common.errors import InputError
@@ -50,7 +50,7 @@ class Capacities:
 
     def as_dict(self) -> dict[str, int]:
         """The capacities by their names."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in CAPACITIES}
 
     def lacking(self, needed: Capacities) -> dict[str, tuple[int, int]]:
         """Capacities that do not suffice, by name: what is needed, and what there is."""

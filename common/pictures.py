@@ -130,8 +130,11 @@ def each_picture(
         if is_video(source):
             with Video(source) as video:
                 most = CAMERA_FRAMES if frames is None and isinstance(source, int) else frames
+                number = -1
                 for number, frame in enumerate(islice(video, most)):
                     yield Named(f"{video.name}[{number}]", _fitted_frame(video.name, frame, shape, fit))
+                if number < 0:
+                    raise InputError(f"{video.name}: no frame in this video")
             continue
         assert isinstance(source, Path)
         pictures = load_pictures(source, shape, fit=fit, say=say)
@@ -165,10 +168,7 @@ def load_pictures(
         InputError: as of `load_picture`.
     """
     if is_video(path):
-        found = [image.pixels for image in each_picture([path], shape, fit=fit, frames=frames)]
-        if not found:
-            raise InputError(f"{path}: no frame in this video")
-        return np.stack(found)
+        return np.stack([image.pixels for image in each_picture([path], shape, fit=fit, frames=frames)])
     require_file(path, missing="no such image")
     if path.suffix.lower() == ".npy":
         array = _load_array(path, shape)

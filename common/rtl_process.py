@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +122,7 @@ class RtlProcess:
             InputError: the program cannot be started.
         """
         # It writes what assertions say, however much that is, and nobody reads meanwhile.
-        self._log = tempfile.TemporaryFile(prefix="edgemoe-rtl-")  # noqa: SIM115
+        self._log: IO[bytes] = tempfile.TemporaryFile(prefix="edgemoe-rtl-")  # noqa: SIM115
         try:
             self._process = subprocess.Popen(
                 [str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log
@@ -129,6 +130,8 @@ class RtlProcess:
         except OSError as error:
             self._log.close()
             raise InputError(f"{program}: cannot be started: {error.strerror}") from None
+        # It ends with this object, whoever forgets to close it.
+        self._end = weakref.finalize(self, _end, self._process, self._log)
         try:
             self.renew(seed)
         except BaseException:
@@ -145,11 +148,7 @@ class RtlProcess:
 
     def close(self) -> None:
         """End the process; a second time does nothing."""
-        if self._log.closed:
-            return
-        self._process.kill()
-        self._process.communicate()
-        self._log.close()
+        self._end()
 
     # --- The accelerator
 
@@ -308,3 +307,9 @@ class RtlProcess:
         """The last lines that the simulator printed: what an assertion says."""
         self._log.seek(0)
         return self._log.read().decode(errors="replace").splitlines()[-_LAST_LINES:]
+
+
+def _end(process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+    process.kill()
+    process.communicate()
+    log.close()

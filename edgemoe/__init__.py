@@ -69,7 +69,7 @@ __all__ = [
     "verify",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 Progress = Callable[[int, int], Any]
 
@@ -342,6 +342,7 @@ def generate(
     board: str = "zcu102",
     images: NDArray[np.uint8] | None = None,
     *,
+    backend: str | None = None,
     hardware: Hardware | str | Path | None = None,
     batch: int = 1,
     must_fit: bool = True,
@@ -357,6 +358,7 @@ def generate(
         folder: the build folder.
         board: name of a board, or a `.toml` file that describes one.
         images: (images, channels, H, W) for the test bench; seeded random pixels where none are given.
+        backend: hls or rtl; that of the hardware where it is not given, otherwise hls.
         hardware: how much hardware, or a `hardware.toml`; the fastest that fits where it is not given. With another P
             than the Design's, `design/` in the build is the Design to simulate.
         batch: images that the accelerator holds on chip together.
@@ -383,7 +385,7 @@ def generate(
         Path(folder),
         target,
         images,
-        hardware=_hardware(design, target, hardware, batch, must_fit),
+        hardware=_hardware(design, target, hardware, batch, must_fit, backend),
         batch=batch,
         must_fit=must_fit,
         model=model,
@@ -435,6 +437,7 @@ def estimate(
     board: str = "zcu102",
     *,
     precision: str | Precision | None = None,
+    backend: str | None = None,
     hardware: Hardware | str | Path | None = None,
     batch: int = 1,
 ) -> Performance:
@@ -445,6 +448,7 @@ def estimate(
             the zoo, or a checkpoint or ONNX file that tells its shape by itself.
         board: name of a board, or a `.toml` file that describes one.
         precision: of what is no Design; w16a16 where it is not given.
+        backend: hls or rtl; that of the hardware where it is not given, otherwise hls.
         hardware: how much hardware, or a `hardware.toml`; the fastest that fits where it is not given, or, if nothing
             fits, what suits a ZCU102.
         batch: images that go through together.
@@ -455,7 +459,9 @@ def estimate(
 
     require_count(batch, "batch", MOST_BATCH)
     target, found = load_board(board), _source(source, precision)
-    chosen = _hardware(found.design or found.network, target, hardware, batch, must_fit=False)
+    chosen = _hardware(
+        found.design or found.network, target, hardware, batch, must_fit=False, backend=backend
+    )
     return run(found.network, target, batch, hardware=chosen)
 
 
@@ -464,6 +470,7 @@ def fit(
     board: str = "zcu102",
     *,
     precision: str | Precision | None = None,
+    backend: str | None = None,
     margins: Mapping[str, float] | None = None,
     clock_mhz: float | None = None,
     batch: int = 1,
@@ -475,6 +482,7 @@ def fit(
         source: what `estimate` takes.
         board: name of a board, or a `.toml` file that describes one.
         precision: of what is no Design; w16a16 where it is not given.
+        backend: hls or rtl; hls where it is not given.
         margins: percent of dsp, bram36, uram, lut and ff that may be used; where it is not given, 90 of the first
             three and 75 of the others.
         clock_mhz: the board's default where it is not given.
@@ -488,14 +496,17 @@ def fit(
     from codegen.fit import fit as run
     from codegen.fit import limits_of
     from codegen.hardware import check_clock
-    from edgemoe.arguments import require_count
+    from edgemoe.arguments import known_backend, require_count
 
     require_count(batch, "batch", MOST_BATCH)
     target, found = load_board(board), _source(source, precision)
+    fixed = known_backend(backend)
     if clock_mhz is not None:
         check_clock(target, clock_mhz)
     limits = limits_of(target, margins)
-    return run(found.network, target, limits=limits, clock_mhz=clock_mhz, batch=batch, progress=progress)
+    return run(
+        found.network, target, limits=limits, clock_mhz=clock_mhz, batch=batch, fixed=fixed, progress=progress
+    )
 
 
 def report(
@@ -564,23 +575,30 @@ def _source(source: Design | Model | str | Path, precision: str | Precision | No
 
 
 def _hardware(
-    design: Design | Network, board: Board, given: Hardware | str | Path | None, batch: int, must_fit: bool
+    design: Design | Network,
+    board: Board,
+    given: Hardware | str | Path | None,
+    batch: int,
+    must_fit: bool,
+    backend: str | None,
 ) -> Hardware:
     """Hardware as given, or read from a file, whose missing keys are those of the default; or the fastest that fits."""
     from codegen.fit import fitted
     from codegen.hardware import Hardware
     from codegen.hardware import default_hardware as default
+    from edgemoe.arguments import known_backend
     from pysim.design import Design
 
+    fixed = known_backend(backend)
     if isinstance(given, Hardware):
-        return given
+        return given.changed(**fixed)
     network, rows = (design.network, design.attention_rows) if isinstance(design, Design) else (design, None)
     usual = default(network, board, rows)
     if given is not None:
-        return Hardware.load(Path(given), usual)
+        return Hardware.load(Path(given), usual).changed(**fixed)
     try:
-        return fitted(network, board, batch=batch).hardware
+        return fitted(network, board, batch=batch, fixed=fixed).hardware
     except InputError:
         if must_fit:
             raise
-        return usual
+        return usual.changed(**fixed)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from common.contract import BACKENDS
 from common.errors import InputError
 from common.printable import shown
 
@@ -81,6 +82,19 @@ def require_count(value: Any, name: str, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= most:
         raise InputError(f"{name} = {shown(value)}, expected a whole number from 1 to {most:,}")
     return int(value)
+
+
+def known_backend(name: Any) -> dict[str, str]:
+    """The field of `Hardware` that a backend decides, if one is given.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    if name is None:
+        return {}
+    if name not in BACKENDS:
+        raise InputError(f"backend {shown(name)}: unknown", hint=f"one of {', '.join(BACKENDS)}")
+    return {"backend": name}
 
 
 def described(value: Any) -> str:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import edgemoe
+from common.contract import Backend
 from common.errors import InputError
 from edgemoe.console import Console
-from edgemoe.options import Json, Out
+from edgemoe.options import Json, Out, TaskName
 
 if TYPE_CHECKING:
     from codegen.build import Build
@@ -38,14 +39,23 @@ def run(
     ] = None,
     frames: Annotated[
         int | None,
-        typer.Option(min=1, max=1_000_000, metavar="N", help="Frames at most; of a camera 100 if not given."),
+        typer.Option(
+            min=1,
+            max=1_000_000,
+            metavar="N",
+            help="Frames of a video or camera at most; 100 of a camera if not given.",
+        ),
     ] = None,
-    task: Annotated[
-        str | None, typer.Option(metavar="TASK", help="Task, or `all`; the first if not given.")
-    ] = None,
+    task: TaskName = None,
     emulate: Annotated[
         bool, typer.Option("--emulate", help="Without a board: run the C++, compiled with g++.")
     ] = False,
+    backend: Annotated[
+        Backend,
+        typer.Option(
+            help="With --emulate: rtl runs the SystemVerilog under Verilator instead, cycle by cycle."
+        ),
+    ] = "hls",
     timeout: Annotated[
         float | None, typer.Option(min=0.001, metavar="SECONDS", help="Longest that a call may take.")
     ] = None,
@@ -79,7 +89,9 @@ def run(
     images = sources(image or [], camera)
     rate = frame_rate(images)
     with console.progress("compiling the kernel") as progress:
-        accelerator = edgemoe.Accelerator(build_dir, emulate=emulate, timeout=timeout, progress=progress)
+        accelerator = edgemoe.Accelerator(
+            build_dir, emulate=emulate, backend=backend, timeout=timeout, progress=progress
+        )
     runs = []
     with accelerator:
         for each in run_files(accelerator, images, chosen_tasks(accelerator, task), frames):

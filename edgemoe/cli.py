@@ -14,7 +14,7 @@ import edgemoe
 from common.errors import EdgeMoeError, InputError
 from common.process import BROKEN_PIPE, INTERRUPTED, run_program, system_error
 from common.tasks import chosen_tasks
-from edgemoe import board, evaluating, hardware, models, programs
+from edgemoe import board, completion, evaluating, hardware, helping, models, programs
 from edgemoe.console import Console
 from edgemoe.doctor import doctor
 from edgemoe.options import (
@@ -27,6 +27,7 @@ from edgemoe.options import (
     Resize,
     Resume,
     Scheduler,
+    TaskName,
     Workers,
     resizing,
 )
@@ -50,7 +51,6 @@ FEW_IMAGES = 8
 app = typer.Typer(
     name="edgemoe",
     help="Multi-task mixture-of-experts Vision Transformers on edge FPGAs, bit by bit.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -84,7 +84,14 @@ def _common(
 @app.command()
 def init(
     ctx: typer.Context,
-    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A model.toml, or a name in the zoo.")],
+    config: Annotated[
+        str,
+        typer.Argument(
+            metavar="CONFIG",
+            help="A model.toml, or a name in the zoo.",
+            autocompletion=completion.networks,
+        ),
+    ],
     output: NewFolder,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random weights.")] = 0,
     class_names: ClassNames = None,
@@ -94,9 +101,11 @@ def init(
     from pysim.files import require_new
 
     require_new(output)
-    model = models.with_class_names(edgemoe.init_model(config, seed), class_names or ())
-    model.save(output)
-    models.show_model(ctx.obj, model, output)
+    console: Console = ctx.obj
+    with console.progress("making weights"):
+        model = models.with_class_names(edgemoe.init_model(config, seed), class_names or ())
+        model.save(output)
+    models.show_model(console, model, output)
 
 
 @app.command()
@@ -115,7 +124,11 @@ def quantize(
     ],
     precision: Annotated[
         str,
-        typer.Option(metavar="PRECISION", help="w16a16, w8a8, w8a10, w8a8-lean, iccad23, or a .toml file."),
+        typer.Option(
+            metavar="PRECISION",
+            help="w16a16, w8a8, w8a10, w8a8-lean, iccad23, or a .toml file.",
+            autocompletion=completion.presets,
+        ),
     ] = "w16a16",
     attention_rows: Rows = None,
     resize: Resize = None,
@@ -194,9 +207,7 @@ def simulate(
     design_dir: Annotated[Path, typer.Argument(metavar="DESIGN_DIR", help="Design folder.")],
     image: Images,
     frames: Frames = None,
-    task: Annotated[
-        str | None, typer.Option(metavar="TASK", help="Task, or `all`; the first if not given.")
-    ] = None,
+    task: TaskName = None,
     model_dir: Annotated[
         Path | None,
         typer.Option(
@@ -278,6 +289,10 @@ def simulate(
         heads.decode(name, run.simulation.tokens)
         _show_run(console, run, len(pixels))
         _show_outputs(console, heads.described(name), names)
+    if heads.model is None and any(design.spec.head(name).kind != "none" for name in tasks):
+        console.note(
+            "these are tokens: --model MODEL_DIR says what the task heads make of them: classes, maps, values"
+        )
     results = [run.as_json() | heads.as_json(run.task, names) for run in runs]
     if len(results) > 1:
         seconds = sum(run.seconds for run in runs)
@@ -374,6 +389,7 @@ programs.register(app)
 board.register(app)
 app.command()(report)
 app.command()(doctor)
+helping.explain(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -385,12 +401,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: list[str]) -> int:
     try:
         return _run(arguments)
-    except SystemExit:
-        # Whoever read the output has gone, on which typer and rich exit.
-        return BROKEN_PIPE
+    except SystemExit as ended:
+        # Typer ends so after what a shell asked for; and typer and rich where whoever read the output has gone.
+        return BROKEN_PIPE if ended.code else 0
 
 
 def _run(arguments: list[str]) -> int:
+    if arguments[:1] == ["--json"] and len(arguments) > 1:
+        arguments = [*arguments[1:], "--json"]
     # Looked for here, because errors in the other arguments go out as JSON too.
     console = Console("--json" in arguments)
     try:

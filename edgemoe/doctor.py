@@ -130,7 +130,8 @@ PARTS = (
 )
 
 CAPABILITIES = (
-    Capability("init, quantize, simulate, evaluate, generate, estimate, fit, boards, zoo", ()),
+    Capability("init, quantize, simulate, evaluate", ()),
+    Capability("zoo, boards, fit, estimate, generate, compile", ()),
     Capability("verify --csim, verify --host, run --emulate", ("g++", "hls4ml")),
     Capability("verify --check", ("g++", "hls4ml", "libclang")),
     Capability(
@@ -182,11 +183,18 @@ def doctor(ctx: typer.Context, json: Json = False) -> None:
     rows, entries = [], []
     for capability in CAPABILITIES:
         lacking = missing_parts(capability, versions)
-        rows.append((capability.name, "needs " + ", ".join(lacking) if lacking else "works", advice(lacking)))
+        rows.append((capability.name, "needs " + ", ".join(lacking) if lacking else "works"))
         entries.append(
             {"name": capability.name, "works": not lacking, "missing": lacking, "hint": advice(lacking)}
         )
-    console.show(table("Works", ("what", "state", "how to get it"), rows, left=3))
+    console.show(table("Works", ("what", "state"), rows, left=2))
+    # Lines, as no column is wide enough for them in a terminal of 80.
+    ways: dict[str, list[str]] = {}
+    for part in PARTS:
+        if versions[part.name] is None:
+            ways.setdefault(part.get, []).append(part.name)
+    for way, names in ways.items():
+        console.show(f"to get {', '.join(names)}: {way}")
     console.result(
         {
             "edgemoe": edgemoe.__version__,

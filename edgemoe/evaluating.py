@@ -12,7 +12,7 @@ import typer
 import edgemoe
 from common.tasks import chosen_tasks
 from edgemoe.console import Console
-from edgemoe.options import FitFlag, Json, Resize, Resume, Scheduler, Workers, resizing
+from edgemoe.options import FitFlag, Json, Resize, Resume, Scheduler, TaskName, Workers, resizing
 
 if TYPE_CHECKING:
     from edgemoe.evaluation import Evaluation
@@ -34,9 +34,7 @@ def evaluate(
         Path,
         typer.Option(metavar="MODEL_DIR", help="The float network, whose heads decode the tokens of both."),
     ],
-    task: Annotated[
-        str | None, typer.Option(metavar="TASK", help="Task, or `all`; the first if not given.")
-    ] = None,
+    task: TaskName = None,
     integer_only: Annotated[
         bool,
         typer.Option("--integer-only", help="Leave the float network out, which takes most of the time."),

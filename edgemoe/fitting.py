@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from common.errors import InputError
+from edgemoe.arguments import known_backend
 from edgemoe.console import Console
 from edgemoe.options import (
+    BackendName,
     Batch,
     BoardName,
     Clock,
@@ -71,6 +73,7 @@ def fit(
     heads: Heads = None,
     top_k: TopK = None,
     image_size: ImageSize = None,
+    backend: BackendName = None,
     margins: Margins = None,
     clock: Clock = None,
     batch: Batch = 1,
@@ -83,7 +86,7 @@ def fit(
 ) -> None:
     """Find the fastest hardware that fits a board, from the shape of a network alone."""
     from boards import load_board
-    from codegen.fit import Search, advise, limits_of
+    from codegen.fit import advise, limits_of, space_of
     from codegen.hardware import check_clock
     from codegen.queues import read_queues
     from edgemoe.sources import Untold, read_source
@@ -100,7 +103,8 @@ def fit(
         check_clock(target, clock)
     limits = limits_of(target, read_margins(margins))
     lengths = None if queues is None else read_queues(queues, network.spec, task, batch)
-    search = Search(network, target, clock_mhz=clock, batch=batch, queues=lengths)
+    fixed = known_backend(backend)
+    search = space_of(network, target, clock_mhz=clock, batch=batch, queues=lengths, fixed=fixed)
     with console.progress("searching") as progress:
         best = search.fastest(limits, progress)
     with console.progress("what more and less would give") as progress:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,12 +11,15 @@ import typer
 
 import edgemoe
 from common.errors import CheckError, InputError
+from edgemoe import completion
+from edgemoe.arguments import known_backend
 from edgemoe.board import verify_host
 from edgemoe.checks import verify_check
 from edgemoe.console import Console
 from edgemoe.fitting import fit
 from edgemoe.kernels import verify_rtl
 from edgemoe.options import (
+    BackendName,
     Batch,
     BoardName,
     Clock,
@@ -54,7 +57,12 @@ HardwareFile = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="One key of the hardware, as lanes=8; repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="One key of the hardware, as lanes=8; repeatable.",
+        autocompletion=completion.settings,
+    ),
 ]
 DesignFolder = Annotated[Path, typer.Argument(metavar="DESIGN_DIR", help="Design folder.")]
 
@@ -74,12 +82,14 @@ class Wish:
         settings: `key=value`s.
         clock_mhz: clock, if it is given.
         batch: images on chip together.
+        made_of: the field `backend` of the hardware, if it is given.
     """
 
     file: Path | None
     settings: Sequence[str]
     clock_mhz: float | None = None
     batch: int = 1
+    made_of: Mapping[str, str] = field(default_factory=dict)
 
 
 def chosen_hardware(
@@ -107,14 +117,21 @@ def chosen_hardware(
     if wish.clock_mhz is not None:
         settings.append(f"clock_mhz={wish.clock_mhz:g}")
     if wish.file is not None:
-        return Hardware.load(wish.file, hardware).with_settings(settings)
+        return Hardware.load(wish.file, hardware).with_settings(settings).changed(**wish.made_of)
     # Mistakes are told before anything is searched for.
-    hardware, fixed = hardware.with_settings(settings), parse_settings(settings)
+    hardware, fixed = hardware.with_settings(settings).changed(**wish.made_of), parse_settings(settings)
     clock_mhz, batch = fixed.pop("clock_mhz", None), max(wish.batch, fixed.pop("max_batch", 1))
     check_clock(board, hardware.clock_mhz)
     try:
         with console.progress("searching for the fastest hardware that fits") as progress:
-            found = fitted(network, board, clock_mhz=clock_mhz, batch=batch, fixed=fixed, progress=progress)
+            found = fitted(
+                network,
+                board,
+                clock_mhz=clock_mhz,
+                batch=batch,
+                fixed={**fixed, **wish.made_of},
+                progress=progress,
+            )
     except InputError as error:
         if must_fit and not fixed:
             raise
@@ -137,6 +154,7 @@ def generate(
         Path, typer.Option("-o", "--output", metavar="DIR", help="Build folder to make; must not exist yet.")
     ],
     board: BoardName = "zcu102",
+    backend: BackendName = None,
     hardware: HardwareFile = None,
     settings: Settings = None,
     image: Annotated[
@@ -169,7 +187,7 @@ def generate(
     console: Console = ctx.obj
     require_new(output)
     design, losses = edgemoe.load_design(design_dir), read_sensitivity(design_dir)
-    wish = Wish(hardware, settings or (), batch=batch)
+    wish = Wish(hardware, settings or (), batch=batch, made_of=known_backend(backend))
     chosen = chosen_hardware(
         console, Source(design.network, design), load_board(board), wish, must_fit=not any_size
     )
@@ -335,6 +353,7 @@ def estimate(
     heads: Heads = None,
     top_k: TopK = None,
     image_size: ImageSize = None,
+    backend: BackendName = None,
     hardware: HardwareFile = None,
     settings: Settings = None,
     clock: Clock = None,
@@ -356,7 +375,7 @@ def estimate(
     target, found = load_board(board), read_source(source, precision, Untold(kind, top_k, heads, image_size))
     network = found.network
     lengths = None if queues is None else read_queues(queues, network.spec, task, batch)
-    wish = Wish(hardware, settings or (), clock, batch)
+    wish = Wish(hardware, settings or (), clock, batch, known_backend(backend))
     chosen = chosen_hardware(console, found, target, wish, must_fit=False)
     performance = run(network, target, batch, lengths, chosen)
     if not performance.fits:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 import edgemoe
 from edgemoe.console import Console
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from codegen.build import Build
     from codegen.csim import CsimResult
     from codegen.rtl.verify import RtlResult, StageCycles
@@ -53,12 +53,12 @@ def _verify_accelerator(console: Console, build: Build, pixels: NDArray[np.uint8
         )
         for stage in result.stages
     ]
-    columns = ("stage", "values", "cycles counted", "HLS estimate")
+    columns = ("stage", "values", "cycles counted", "computed")
     console.show(table("The accelerator under Verilator, its first call", columns, rows))
     ms = result.cycles / build.architecture.hardware.clock_mhz / 1e3
     console.show(
         f"accelerator: {result.runs} calls; {result.cycles:,} cycles in the first, {ms:.3f} ms at "
-        f"{build.architecture.hardware.clock_mhz:g} MHz (HLS estimate {result.estimate:,})"
+        f"{build.architecture.hardware.clock_mhz:g} MHz; its schedule computed: {result.estimate:,}"
     )
     console.result(
         {

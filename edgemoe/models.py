@@ -86,8 +86,9 @@ def import_(
         fill_missing_experts=fill_missing_experts,
         class_names=None if class_names is None else tuple(class_names),
     )
-    imported = import_model(source, options, kind)
-    imported.save(output)
+    with console.progress("importing"):
+        imported = import_model(source, options, kind)
+        imported.save(output)
     for remark in imported.remarks:
         console.note(remark)
     console.result({"remarks": list(imported.remarks)})

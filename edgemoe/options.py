@@ -7,15 +7,26 @@ from typing import Annotated
 
 import typer
 
+from common.contract import BACKENDS
 from common.errors import InputError
 from common.fits import RESIZES
+from edgemoe import completion
 
+BackendName = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        metavar="|".join(BACKENDS),
+        help="C++ for Vitis HLS, or SystemVerilog, which reads its network from memory; hls if not given.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]
 Resize = Annotated[
     str | None,
     typer.Option(
         "--resize",
         metavar="|".join(RESIZES),
+        autocompletion=completion.resizes,
         help="Make pictures of another size or other colours fit; refused without.",
     ),
 ]
@@ -23,11 +34,18 @@ FitFlag = Annotated[bool, typer.Option("--fit", hidden=True, help="The same as -
 SourceName = Annotated[
     str,
     typer.Argument(
-        metavar="SOURCE", help="Zoo name, model.toml, Model, Design, or a checkpoint or ONNX file."
+        metavar="SOURCE",
+        help="Zoo name, model.toml, Model, Design, or a checkpoint or ONNX file.",
+        autocompletion=completion.networks,
     ),
 ]
 Kind = Annotated[
-    str | None, typer.Option(help="What SOURCE is: m3vit, edge-moe, vit or onnx; guessed if not given.")
+    str | None,
+    typer.Option(
+        metavar="KIND",
+        help="What SOURCE is: m3vit, edge-moe, vit or onnx; guessed if not given.",
+        autocompletion=completion.kinds,
+    ),
 ]
 TopK = Annotated[int | None, typer.Option("--top-k", min=1, help="Experts a token.")]
 Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads.")]
@@ -36,12 +54,20 @@ ImageSize = Annotated[
 ]
 Batch = Annotated[int, typer.Option(min=1, max=64, help="Images that share each weight.")]
 BoardName = Annotated[
-    str, typer.Option("--board", metavar="BOARD", help="Name of a board, or a .toml file that describes one.")
+    str,
+    typer.Option(
+        "--board",
+        metavar="BOARD",
+        help="Name of a board, or a .toml file that describes one.",
+        autocompletion=completion.boards,
+    ),
 ]
 PrecisionName = Annotated[
     str | None,
     typer.Option(
-        metavar="PRECISION", help="A preset (w16a16 if not given), or a .toml file; a Design has its own."
+        metavar="PRECISION",
+        help="A preset (w16a16 if not given), or a .toml file; a Design has its own.",
+        autocompletion=completion.presets,
     ),
 ]
 Clock = Annotated[
@@ -56,7 +82,12 @@ QueuesFile = Annotated[
 ]
 QueuesTask = Annotated[
     str | None,
-    typer.Option("--task", metavar="TASK", help="Task whose queues count; the first if not given."),
+    typer.Option(
+        "--task",
+        metavar="TASK",
+        help="Task whose queues count; the first if not given.",
+        autocompletion=completion.tasks,
+    ),
 ]
 Images = Annotated[
     list[Path],
@@ -76,6 +107,15 @@ Out = Annotated[
     typer.Option(
         metavar="FILE",
         help="Save results: .npz arrays, .csv a line for each image and task, .json as --json prints.",
+    ),
+]
+TaskName = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        metavar="TASK",
+        help="Task, or `all`; the first if not given.",
+        autocompletion=completion.tasks_or_all,
     ),
 ]
 ClassNames = Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,7 @@ def collect(
     from pysim.sensitivity import read_sensitivity
 
     names = tasks or design.spec.tasks
+    decode, classes = _heads(source, design, built, model)
     observed: list[Observation] = []
     for done, name in enumerate(names if pixels is not None else ()):
         assert pixels is not None
@@ -68,7 +69,8 @@ def collect(
         comparison = None
         if model is not None:
             comparison = edgemoe.compare(model, design, pixels, name, simulation=simulation)
-        observed.append(Observation(name, simulation, comparison))
+        outputs = decode(name, simulation.tokens)
+        observed.append(Observation(name, simulation, comparison, outputs, classes.get(name, ())))
     return Facts(
         title=f"{design.spec.name} in {design.precision.name}"
         + (f" on {built.board.title}" if built else ""),
@@ -79,6 +81,34 @@ def collect(
         pixels=pixels,
         sensitivity=read_sensitivity(source / "design" if built else source),
     )
+
+
+Decode = Callable[[str, "NDArray[np.float64]"], "NDArray[np.float64] | None"]
+
+
+def _heads(
+    source: Path, design: Design, built: Built | None, model: Model | None
+) -> tuple[Decode, Mapping[str, Sequence[str]]]:
+    """The task heads of the float network or, without it, those of a build's host; and names of their classes."""
+    from common.heads import on_grid, run_head
+    from edgemoe.heads import Heads, decoded
+
+    if model is not None:
+        return lambda task, tokens: decoded(model, task, tokens), Heads.of(design, model).classes
+    if built is None:
+        return lambda task, tokens: None, {}
+    from codegen.build import Build
+    from host.manifest import Manifest
+
+    manifest = Manifest.load(Build.load(source).host)
+    tensors = manifest.read_heads()
+
+    def decode(task: str, tokens: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        head = manifest.tasks[manifest.task(task)].head
+        found = run_head(head, task, tensors, tokens) if tensors else None
+        return None if found is None else on_grid(found, design.spec.grid)
+
+    return decode, {task.name: task.classes for task in manifest.tasks}
 
 
 def write(facts: Facts, output: Path) -> int:

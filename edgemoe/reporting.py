@@ -9,6 +9,7 @@ import typer
 
 import edgemoe
 from common.errors import InputError
+from edgemoe import completion
 from edgemoe.options import Json
 from edgemoe.report_contents import collect, read_source, write
 
@@ -26,7 +27,10 @@ def report(
     images: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="PATH", help=f"Image, or a folder of them; repeatable. The first {IMAGES} are run."
+            "--images",
+            "--image",
+            metavar="PATH",
+            help=f"Image, or a folder of them; repeatable. The first {IMAGES} are run.",
         ),
     ] = None,
     model: Annotated[
@@ -34,7 +38,12 @@ def report(
         typer.Option("--model", metavar="MODEL_DIR", help="Float network to compare with; needs --images."),
     ] = None,
     task: Annotated[
-        list[str] | None, typer.Option(metavar="TASK", help="Task to run; repeatable. All if not given.")
+        list[str] | None,
+        typer.Option(
+            metavar="TASK",
+            help="Task to run; repeatable. All if not given.",
+            autocompletion=completion.tasks,
+        ),
     ] = None,
     json: Json = False,
 ) -> None:

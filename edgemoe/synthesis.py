@@ -32,7 +32,7 @@ def verify_synthesis(console: Console, build: Build, reports: Path | None) -> No
     from codegen.context import TOP
     from codegen.csynth_check import check_synthesis
     from codegen.csynth_report import read_synthesis
-    from codegen.performance import beats_per_cycle
+    from codegen.estimate import beats_per_cycle
 
     folder = _run(console, build.hls) if reports is None else reports
     board = _board(console, build)

@@ -103,7 +103,7 @@ def draw(frame: Image.Image, results: list[Result]) -> Image.Image:
             )
         if result.output.ndim == 1:
             panels.append(
-                panel(Image.new("RGB", (1, 1), "white"), size, f"{result.task}: class {result.label}")
+                panel(Image.new("RGB", (1, 1), "white"), size, f"{result.task}: {result.guesses[0].name}")
             )
         else:
             picture = colours(np.asarray(result.map), result.output.shape[-1])

@@ -234,8 +234,9 @@ def read_timm(folder: Path, config: Mapping[str, Any], options: Options) -> Told
 
 
 def _classes(pretrained: Settings, top: Settings) -> tuple[str, ...]:
-    """Names of classes: descriptions of their labels where there are any, else the labels."""
-    said = {key: pretrained.get(key) or top.get(key) for key in _LABELS[:-1]}
+    """Names of classes: descriptions of their labels where there are any, else the labels; what is outermost wins."""
+    inner = {key: pretrained.get(key) for key in _LABELS[:-1]}
+    said = {key: top.get(key) or value for key, value in inner.items()}
     names, descriptions = in_order(said["label_names"] or said["labels"]) or [], said["label_descriptions"]
     if isinstance(descriptions, dict):
         names = [descriptions.get(name, name) for name in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,9 +40,11 @@ def find_spec(name_or_path: str) -> ModelSpec:
         raise InputError(
             f"{path}: a folder, expected a model.toml", hint=f"did you mean {path / 'model.toml'}?"
         )
+    close = difflib.get_close_matches(name_or_path[:64], zoo_names(), n=2)
     raise InputError(
         f"{one_line(name_or_path)}: neither a file nor a name in the zoo",
-        hint=f"the zoo has {', '.join(zoo_names())}",
+        hint=(f"did you mean {' or '.join(close)}? " if close else "")
+        + f"the zoo has {', '.join(zoo_names())}",
     )
 
 

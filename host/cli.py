@@ -254,7 +254,10 @@ def sources(images: Sequence[Path], camera: int | None) -> list[Source]:
         raise InputError(f"--camera {camera}, expected 0 for the first camera, 1 for the second, ...")
     found: list[Source] = [*images, *([] if camera is None else [camera])]
     if not found:
-        raise InputError("neither --image nor --camera: nothing to run")
+        raise InputError(
+            "neither --image nor --camera: nothing to run",
+            hint="--image PATH takes a picture, a video or a folder of pictures; --camera 0 the first camera",
+        )
     return found
 
 

@@ -134,18 +134,41 @@ _library_locks: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 """A library has one set of on-chip memories, however many boards of this process it stands for."""
 
 
-class EmulatedRegisters(ABC):
-    """The registers of a `.hwh`, and behind them a kernel that somebody else emulates.
+class EmulatedHardware(ABC):
+    """A kernel behind the registers of a `.hwh`, and its interrupt.
 
     Attributes:
         kernel: the kernel's description, from the `.hwh`.
         fault: why the kernel is stuck; empty while it is not.
         interrupt: set when the interrupt rises.
-        calls: how often the kernel ran to its end.
     """
 
     compiled = False
     """Whether the kernel is C++ compiled for this computer."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        """A kernel at rest."""
+        self.kernel, self.fault, self.interrupt = kernel, "", threading.Event()
+
+    @abstractmethod
+    def read(self, offset: int) -> int:
+        """A register, with what reading it clears."""
+
+    @abstractmethod
+    def write(self, offset: int, value: int) -> None:
+        """Set a register; setting the start bit starts the kernel."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget everything; a call that is running ends unheard."""
+
+
+class EmulatedRegisters(EmulatedHardware):
+    """The registers of a `.hwh`, and behind them a kernel that somebody else emulates.
+
+    Attributes:
+        calls: how often the kernel ran to its end.
+    """
 
     def __init__(self, manifest: Manifest, kernel: Kernel, memory: EmulatedMemory) -> None:
         """Connect a kernel.
@@ -158,13 +181,13 @@ class EmulatedRegisters(ABC):
         Raises:
             InputError: a register is missing.
         """
-        self.kernel, self._manifest, self._memory = kernel, manifest, memory
+        super().__init__(kernel)
+        self._manifest, self._memory = manifest, memory
         self._names: dict[int, tuple[str, int]] = {}
         self._valid: dict[int, str] = {}
         self._connect(kernel)
         self._lock = threading.RLock()
         self._generation = 0
-        self.interrupt = threading.Event()
         self.calls = 0
         self._clear()
 
@@ -354,8 +377,8 @@ class EmulatedKernel(EmulatedRegisters):
         return found
 
 
-Hardware = Callable[[Path, Manifest, Kernel, EmulatedMemory], EmulatedRegisters]
-"""Makers of the kernel behind the registers: `EmulatedKernel`, of a shared library."""
+Hardware = Callable[[Path, Manifest, Kernel, EmulatedMemory], EmulatedHardware]
+"""Makers of the kernel behind the registers: `EmulatedKernel`, of a shared library, or `emulated_rtl`, of Verilog."""
 
 
 class _Clock:

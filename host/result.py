@@ -23,8 +23,8 @@ class Result:
     Attributes:
         task: name of the task.
         integers: (tokens, dim) int32, as the hardware returned them; prefix tokens, such as the class token, first.
-        cycles: clock cycles of the call, by the hardware's own counter; None on an emulated board, whose counter
-            goes by this computer's clock.
+        cycles: clock cycles of the call, by the hardware's own counter; None on an emulated board with compiled C++,
+            whose counter goes by this computer's clock.
         images: images of the same call, which share its cycles.
         latency_ms: `cycles` in milliseconds; None with them.
     """

@@ -1,4 +1,4 @@
-"""Let Verilator and slang read all SystemVerilog: kernels and accelerator of some Designs, and the accelerator's library.
+"""Let Verilator and slang read all SystemVerilog: kernels and accelerator of some Designs, and its library modules.
 
     python scripts/lint_rtl.py
 

@@ -16,7 +16,6 @@ Everything happens in a temporary folder. Exit code 1 if a mutant survives.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -253,17 +252,8 @@ class Bench:
     @contextmanager
     def built(self, sources: Sequence[Path], kernel: Kernel) -> Iterator[Path]:
         """A build that nothing keeps: not the user's cache either."""
-        before = os.environ.get("XDG_CACHE_HOME")
-        cache = Path(tempfile.mkdtemp(dir=self.folder))
-        os.environ["XDG_CACHE_HOME"] = str(cache)
-        try:
-            yield build(sources, kernel.top)
-        finally:
-            if before is None:
-                del os.environ["XDG_CACHE_HOME"]
-            else:
-                os.environ["XDG_CACHE_HOME"] = before
-            shutil.rmtree(cache, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=self.folder) as cache:
+            yield build(sources, kernel.top, cache=Path(cache))
 
     def here(self, mutant: Mutant) -> Mutant:
         """The same place in the RTL of this Design."""

@@ -1,11 +1,13 @@
 """Synthesise the RTL kernels of a Design with Yosys and set what they use beside the estimate.
 
     python scripts/synth_rtl.py
-    python scripts/synth_rtl.py --precision w8a8 --kernel linear --linear-out 16 --json
+    python scripts/synth_rtl.py --precision w8a8 --kernel linear --outputs 16 --json
+    python scripts/synth_rtl.py --model micro --precision w8a8 --kernel accelerator
 
 For each kernel that holds an engine: the estimate of that engine, the same with what the kernel has instead or on top
-(buffers, registers, streams; counted, not fitted), and what Yosys counts. Exit code 1 where a kernel is further than
-25 % from what is expected. Yosys comes with `pip install 'edgemoe[synth]'`; its first call takes minutes.
+(buffers, registers, streams; counted, not fitted), and what Yosys counts. The whole accelerator is the kernel
+`accelerator`, which is left out where no kernel is named. Exit code 1 where a kernel is further than 25 % from what is
+expected. Yosys comes with `pip install 'edgemoe[synth]'`; its first call takes minutes.
 """
 
 from __future__ import annotations
@@ -21,13 +23,17 @@ from rich.console import Console
 from rich.table import Table
 
 from codegen.architecture import Architecture
+from codegen.context import TOP
 from codegen.hardware import Hardware
 from codegen.resources import Resources, engine_resources
+from codegen.rtl.accelerator import accelerator_files
+from codegen.rtl.accelerator_resources import accelerator_parts
 from codegen.rtl.kernels import kernels_of
 from codegen.rtl.kernels.base import Kernel
 from codegen.rtl.render import render
 from codegen.rtl.resources import ENGINES, kernel_parts
 from codegen.rtl.synthesis import find_yosys, synthesise
+from codegen.rtl.yosys_dialect import rewrite
 from common.errors import EdgeMoeError, InputError
 from frontend.zoo import find_spec
 from pysim.network import Network
@@ -37,6 +43,9 @@ TOLERANCE: Final = 0.25
 COMPARED: Final = ("dsp", "bram36", "lut")
 NEGLIGIBLE: Final = {"dsp": 2, "bram36": 2, "lut": 100}
 """Differences that do not count, however large a part they are."""
+
+ACCELERATOR: Final = "accelerator"
+"""Name under which the whole is asked for."""
 
 console = Console(stderr=True)
 
@@ -90,6 +99,16 @@ def row_of(architecture: Architecture, kernel: Kernel, folder: Path) -> Row:
     return Row(kernel.name, engine, kernel_parts(architecture, kernel), yosys)
 
 
+def whole_of(architecture: Architecture, folder: Path) -> Row:
+    """Synthesise the accelerator, which is expected to take what the estimate says."""
+    folder.mkdir()
+    architecture = Architecture(architecture.network, architecture.hardware.changed(backend="rtl"))
+    sources = accelerator_files(architecture, folder)
+    rewrite(sources)
+    parts = accelerator_parts(architecture)
+    return Row(ACCELERATOR, sum(parts.values(), Resources()), parts, synthesise(sources, TOP))
+
+
 def table_of(title: str, rows: list[Row]) -> Table:
     """Engine's estimate / expected of the kernel / Yosys, for each resource."""
     table = Table(title=title, caption="estimate of the engine / expected of the kernel / Yosys")
@@ -129,13 +148,18 @@ def main(
             with console.status(f"{name_of_preset}: quantising {model}") as status:
                 architecture = architecture_of(model, name_of_preset, hardware)
                 kernels = kernels_of(architecture)
-                if unknown := sorted(set(kernel or []) - set(kernels)):
-                    raise InputError(f"no kernel {unknown[0]}", hint=f"there are {', '.join(kernels)}")
+                if unknown := sorted(set(kernel or []) - {*kernels, ACCELERATOR}):
+                    there = ", ".join([*kernels, ACCELERATOR])
+                    raise InputError(f"no kernel {unknown[0]}", hint=f"there are {there}")
                 with tempfile.TemporaryDirectory(prefix="edgemoe-synth-") as temporary:
                     results[name_of_preset] = []
                     for name in kernel or kernels:
                         status.update(f"{name_of_preset}: synthesising {name}")
-                        row = row_of(architecture, kernels[name], Path(temporary) / name)
+                        own = Path(temporary) / name
+                        whole = name == ACCELERATOR
+                        row = (
+                            whole_of(architecture, own) if whole else row_of(architecture, kernels[name], own)
+                        )
                         results[name_of_preset].append(row)
                         console.print(f"{name_of_preset} {name}: {row.yosys}", highlight=False)
     except (EdgeMoeError, ValueError) as error:

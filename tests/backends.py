@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import tempfile
@@ -26,6 +25,7 @@ from codegen import hardware as sizes
 from codegen.architecture import PRODUCT_SHIFT, Architecture
 from codegen.render import render
 from common.errors import InputError
+from locks import alone
 from oracles import ORACLES
 from pysim.activations import ACTIVATIONS, Activation
 from pysim.datapath import score_lift
@@ -432,9 +432,7 @@ def _executables() -> dict[str, Path | InputError]:
                 return error
 
     # One test process compiles, and the others find the result in the cache.
-    lock = Path(tempfile.gettempdir()) / f"edgemoe-kernels-{os.getuid()}.lock"
-    with lock.open("w") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with alone("kernels"), ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(zip(HARDWARE, pool.map(make, HARDWARE.values()), strict=True))
 
 

@@ -20,6 +20,7 @@ from codegen.hardware import Hardware
 from emulation import Expected, FaultyKernel, faulty_board
 from host import Accelerator
 from host.emulated import EmulatedBoard
+from locks import alone
 from pysim.design import Design
 from pysim.model import Model
 from pysim.precision import PRESETS
@@ -113,7 +114,8 @@ def library(built: Build) -> Path:
     """The kernel of `built`, compiled for this computer."""
     from codegen.csim import build_library
 
-    return build_library(built.hls)
+    with alone("library"):
+        return build_library(built.hls)
 
 
 @pytest.fixture

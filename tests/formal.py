@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from codegen.rtl.library import write_library
+from codegen.rtl.yosys_dialect import rewrite
 
 _SCRIPT = """\
 [options]
@@ -58,6 +59,7 @@ def prove(
         text = file.read_text()
         assert text.count(before) == 1, f"{before!r} stands {text.count(before)} times in {file.name}"
         file.write_text(text.replace(before, after))
+    rewrite(files)
     names = [file.name for file in files]
     script = _SCRIPT.format(
         depth=depth,

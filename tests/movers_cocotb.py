@@ -243,16 +243,17 @@ class Play:
     async def _sweep(
         self, places: int, ask: Callable[[int], None], read: Callable[[], Any], latency: int
     ) -> list[Any]:
+        """What is read, by place. The last place comes first: it was written last."""
         found: list[Any] = []
         for number in range(places + latency):
             if number < places:
-                ask(number)
+                ask(places - 1 - number)
             elif number == places:
                 self._rest_reading()
             await RisingEdge(self.dut.ap_clk)
             if number >= latency:
                 found.append(read())
-        return found
+        return found[::-1]
 
     def _rest_reading(self) -> None:
         for name in ("residual_read", "tile_enable", "write_back_enable"):
@@ -276,7 +277,8 @@ class Play:
         found: list[list[int]] = []
         while len(found) < tokens * words:
             places = min(7, tokens * words - len(found))
-            found += await self._sweep(places, partial(ask, len(found)), read, latency)
+            first = tokens * words - len(found) - places
+            found = await self._sweep(places, partial(ask, first), read, latency) + found
             await ClockCycles(dut.ap_clk, latency + 1)
             assert dut.residual_valid.value == 0
         return found

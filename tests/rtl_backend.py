@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from codegen.rtl.kernels.units import unit_kernels
 from codegen.rtl.render import render
 from codegen.rtl.simulation import Scenario, build, play
 from codegen.weight_image import pack_gate, pack_linear, pack_norm, pack_records
+from locks import alone
 from pysim.activations import ACTIVATIONS
 from pysim.datapath import score_lift
 from pysim.precision import Precision
@@ -333,9 +332,7 @@ def cycles_of(case: Case, shape: str) -> int | None:
 def built(name: str, shape: str, *, waves: bool = False) -> Path:
     """One test process builds, and the others find the result in the cache."""
     kernel = kernel_of(name, shape)
-    lock = Path(tempfile.gettempdir()) / f"edgemoe-rtl-{os.getuid()}-{name}-{shape}.lock"
-    with tempfile.TemporaryDirectory() as folder, lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with tempfile.TemporaryDirectory() as folder, alone(f"rtl-{name}-{shape}"):
         return build(render(architecture(shape), [kernel], Path(folder)), kernel.top, waves=waves)
 
 

@@ -14,9 +14,14 @@ import edgemoe
 from blank import on_hardware
 from boards import FAMILIES, Board, board_names, load_board
 from codegen.block_design import memory_masters, write_block_design
-from codegen.build import Build
+from codegen.build import ACCELERATOR, Build
 from codegen.hardware import default_hardware
+from codegen.host_files import write_host
 from codegen.performance import on_board
+from codegen.rtl.packaging import IP_TOP, write_accelerator, write_package_script
+from codegen.rtl.simulation import lint
+from common.contract import EMULATED_HWH
+from host.hwh import read_hwh
 from pysim.design import Design
 
 TCLSH = shutil.which("tclsh")
@@ -66,6 +71,28 @@ proc get_board_parts {args} {
 proc get_property {name run} {
   return [dict get $::env(FAKE_PROPERTIES) $name]
 }
+# The IP packager: objects are the lists of names that lead to them.
+namespace eval ipx {
+  foreach name {package_project associate_bus_interfaces create_xgui_files update_checksums check_integrity save_core} {
+    proc $name {args} [format {
+      record ipx::%s {*}$args
+      if {[info exists ::env(FAKE_FAIL)] && $::env(FAKE_FAIL) eq "%s"} { error "%s went wrong" }
+      if {"%s" eq "save_core"} { put ip/component.xml xml }
+      if {"%s" eq "package_project"} { file mkdir ip }
+    } $name $name $name $name $name]
+  }
+  proc current_core {} { return core }
+  proc get_bus_interfaces {args} {
+    set name [lindex $args [expr {[lindex $args 0] eq "-quiet"}]]
+    return [expr {[info exists ::env(FAKE_NO_BUS)] && $::env(FAKE_NO_BUS) eq $name ? {} : $name}]
+  }
+  proc get_memory_maps {args} { return $::env(FAKE_MAP) }
+  proc get_address_blocks {args} { return $::env(FAKE_BLOCK) }
+  foreach name {add_memory_map add_address_block add_register add_field} {
+    proc $name {name parent} [format {record ipx::%s $name; return [list {*}$parent $name]} $name]
+  }
+}
+proc close_project {} { record close_project }
 source $::env(FAKE_SCRIPT)
 """
 PASSED = "PROGRESS 100% STATUS {write_bitstream Complete!} STATS.WNS 0.1 STATS.WHS 0.01 STATS.TPWS 0.0"
@@ -98,6 +125,8 @@ def run(folder: Path, board: Board, **environment: str) -> subprocess.CompletedP
         "FAKE_BOARDS": board.board_part,
         "FAKE_PROPERTIES": PASSED,
         "FAKE_SOURCES": "edgemoe.gen",
+        "FAKE_MAP": "s_axi_control",
+        "FAKE_BLOCK": "reg0",
     }
     assert TCLSH is not None
     return subprocess.run(
@@ -239,6 +268,117 @@ class TestFailures:
         assert "edgemoe.hwh" in left(folder)
         assert run(folder, board, FAKE_SOURCES="elsewhere").returncode == 1
         assert left(folder) == set()
+
+
+class TestRtl:
+    """An RTL accelerator: `package.tcl` makes an IP of it, which `build.tcl` takes instead of one of Vitis HLS."""
+
+    @pytest.fixture
+    def board(self) -> Board:
+        return load_board("zcu104")
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path, board: Board, design: Design) -> Path:
+        """A build folder as far as both scripts need one."""
+        hardware = default_hardware(design.network, board).changed(backend="rtl")
+        architecture = on_board(design.network, board, hardware)
+        (tmp_path / "host").mkdir()
+        sources = write_accelerator(architecture, tmp_path / ACCELERATOR)
+        assert write_block_design(architecture, tmp_path / "vivado", board)
+        write_package_script(architecture, sources, tmp_path / "vivado", board)
+        write_host(design, architecture, tmp_path / "emulation", board)
+        return tmp_path
+
+    def package(self, folder: Path, board: Board, **environment: str) -> subprocess.CompletedProcess[str]:
+        return run(folder, board, FAKE_SCRIPT=str(folder / "vivado/package.tcl"), **environment)
+
+    @pytest.mark.parametrize(("found", "block"), [("s_axi_control", "reg0"), ("", "")])
+    def test_ip_has_the_registers_of_the_emulation(
+        self, folder: Path, board: Board, found: str, block: str
+    ) -> None:
+        done = self.package(folder, board, FAKE_MAP=found, FAKE_BLOCK=block)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (folder / "vivado/ip/component.xml").is_file()
+        assert not (folder / "vivado/packaging").exists()
+        place = f"{found or 'core s_axi_control'}"
+        place = block or f"{place} Reg"
+        offsets = {
+            name: int(offset, 0)
+            for offset, name in re.findall(
+                rf"^call: set_property address_offset (\S+) {{{place} (\w+)}}$", done.stdout, re.MULTILINE
+            )
+        }
+        kernel = read_hwh(folder / "emulation" / EMULATED_HWH, "edgemoe_top")
+        assert offsets == kernel.registers
+        assert kernel.vlnv == "edgemoe:rtl:edgemoe_top:0.1"
+        assert len(re.findall(r"^call: ipx::add_register ", done.stdout, re.MULTILINE)) == len(offsets)
+        for name in ("AP_START", "AP_DONE"):
+            assert f"call: ipx::add_field {name}\n" in done.stdout
+        assert ("slave_memory_map_ref" in done.stdout) == (not found)
+
+    def test_interfaces_have_clock_and_reset(self, folder: Path, board: Board) -> None:
+        done = self.package(folder, board)
+        busses = re.findall(
+            r"^call: ipx::associate_bus_interfaces -busif (\w+) -clock ap_clk -reset ap_rst_n core$",
+            done.stdout,
+            re.MULTILINE,
+        )
+        masters = [f"m_axi_gmem_{name}" for name in ("weights_0", "weights_1", "weights_2", "weights_3")]
+        assert busses == ["s_axi_control", *masters, "m_axi_gmem_image", "m_axi_gmem_output"]
+        wrapper = (folder / ACCELERATOR / "edgemoe_ip.v").read_text()
+        assert f"ASSOCIATED_BUSIF {':'.join(busses)}, ASSOCIATED_RESET ap_rst_n" in wrapper
+        # Every signal of an interface is named to the packager under the interface and its own name.
+        named = re.findall(
+            r'aximm:1.0 (\w+) (\w+)" \*\)\s+(?:input |output) wire (?:\[\d+:0\] )?(\w+)', wrapper
+        )
+        assert {bus for bus, _, _ in named} == set(busses)
+        assert all(port == f"{bus}_{signal}" for bus, signal, port in named)
+        assert len(named) == 17 + 5 * 11 + 14
+
+    def test_every_file_is_in_it(self, folder: Path, board: Board) -> None:
+        done = self.package(folder, board)
+        (call,) = re.findall(r"^call: add_files -norecurse \{(.*?)\}$", done.stdout, re.MULTILINE | re.DOTALL)
+        there = {path.name for path in (folder / ACCELERATOR).iterdir()}
+        assert {Path(file).name for file in call.split()} == there
+        assert {"edgemoe_top.sv", "edgemoe_ip.v", "edgemoe_job_pkg.sv"} <= there
+        assert "call: set_property top edgemoe_ip sources" in done.stdout
+        assert "call: set_property name edgemoe_top core" in done.stdout
+
+    def test_block_design_takes_the_ip(self, folder: Path, board: Board) -> None:
+        done = run(folder, board)
+        assert done.returncode == 1 and "run package.tcl first" in done.stdout
+        assert self.package(folder, board).returncode == 0
+        done = run(folder, board)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert left(folder) == {"edgemoe.bit", "edgemoe.hwh", "edgemoe.xsa"}
+        assert "create_bd_cell -type ip -vlnv edgemoe:rtl:edgemoe_top:0.1 edgemoe_top_0" in done.stdout
+        joined = set(re.findall(r"edgemoe_top_0/(\w+)", done.stdout))
+        wrapper = (folder / ACCELERATOR / "edgemoe_ip.v").read_text()
+        interfaces = set(re.findall(r"aximm:1.0 (\w+) ", wrapper))
+        assert joined == interfaces | {"ap_clk", "ap_rst_n", "interrupt"}
+        assert "cycle_counter" not in done.stdout and not (folder / "vivado/cycle_counter.v").exists()
+
+    @pytest.mark.parametrize("step", ["create_project", "package_project", "check_integrity", "save_core"])
+    def test_what_fails_leaves_no_ip(self, folder: Path, board: Board, step: str) -> None:
+        done = self.package(folder, board, FAKE_FAIL=step)
+        assert done.returncode == 1
+        assert re.search(rf"edgemoe: FAILED: \w+: {step} went wrong", done.stdout)
+        assert not (folder / "vivado/ip").exists()
+
+    def test_what_is_missing_is_named(self, folder: Path, board: Board) -> None:
+        done = self.package(folder, board, FAKE_NO_BUS="m_axi_gmem_image")
+        assert done.returncode == 1 and "no interface m_axi_gmem_image was found" in done.stdout
+        (folder / ACCELERATOR / "edgemoe_dot.sv").unlink()
+        done = self.package(folder, board)
+        assert done.returncode == 1 and "no file ../rtl/accelerator/edgemoe_dot.sv" in done.stdout
+
+
+@pytest.mark.rtl
+def test_the_module_of_the_ip_is_the_accelerator(tmp_path: Path, design: Design) -> None:
+    """Verilator, for which every warning is an error, finds no port missing and none of another width."""
+    hardware = default_hardware(design.network).changed(backend="rtl", lanes=4, outputs=8, token_tile=2)
+    files = write_accelerator(on_hardware(design, **hardware.model_dump()), tmp_path / ACCELERATOR)
+    lint(files, IP_TOP)
 
 
 def test_the_counter_is_as_wide_as_the_kernel_reads(tmp_path: Path, design: Design) -> None:

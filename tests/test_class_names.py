@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from codegen.host_files import require_model_of
+import edgemoe
+from boards import load_board
+from codegen.host_files import require_model_of, write_host
+from codegen.performance import on_board
 from common.decoded import decoded_json, described, guesses
 from common.errors import InputError
+from conftest import NARROW, Pixels
 from edgemoe.cli import main
 from frontend.class_names import in_order, told_names, with_class_names
+from host.manifest import Manifest, Task
+from host.result import Result
 from pysim.design import Design
 from pysim.model import Model
 from pysim.spec import HeadSpec
@@ -144,3 +151,49 @@ def test_commands_keep_them(
     assert main(["init", "micro", "-o", str(tmp_path / "c"), "--class-names", str(tmp_path / "none")]) == 2
     assert "no such file" in capsys.readouterr().err
     assert not (tmp_path / "c").exists()
+
+
+class TestBuild:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def host(cls, named: Model, designs: dict[str, Design], tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """Host folder of a Design without names, with the heads of a Model that has got them since."""
+        folder = tmp_path_factory.mktemp("named") / "host"
+        network, board = designs["w8a8"].network, load_board("zcu111")
+        architecture = on_board(network, board, NARROW)
+        write_host(designs["w8a8"], architecture, folder, board, named)
+        return folder
+
+    def test_the_host_knows_them(self, host: Path, named: Model) -> None:
+        tasks = {task.name: task.classes for task in Manifest.load(host).tasks}
+        assert tasks == {"semseg": tuple(named.spec.head("semseg").classes), "depth": ()}
+
+    @pytest.mark.parametrize(
+        "wrong", [["a"], 3, [["a"]] * 7, [1] * 7, [""] * 7, ["a\u0007"] * 7, ["x" * 201] * 7]
+    )
+    def test_wrong_names_are_refused(self, host: Path, named: Model, tmp_path: Path, wrong: Any) -> None:
+        assert named.spec.head("semseg").out_channels == 7
+        content = json.loads((host / "manifest.json").read_text())
+        content["tasks"][0]["classes"] = wrong
+        (tmp_path / "manifest.json").write_text(json.dumps(content))
+        with pytest.raises(InputError, match=r"tasks\[0\]\.classes is "):
+            Manifest.load(tmp_path)
+
+    def test_names_without_a_head(self, host: Path, tmp_path: Path) -> None:
+        content = json.loads((host / "manifest.json").read_text())
+        content["tasks"][1] |= {"kind": "none", "out_channels": None, "classes": ["a"]}
+        (tmp_path / "manifest.json").write_text(json.dumps(content))
+        with pytest.raises(InputError, match="expected no names"):
+            Manifest.load(tmp_path)
+
+    def test_results(self, named: Model, designs: dict[str, Design], images: Pixels) -> None:
+        task = Task("semseg", named.spec.decoder("semseg"), 7, tuple(named.spec.head("semseg").classes))
+        integers = edgemoe.simulate(designs["w8a8"], images[:1]).integers[0].astype(np.int32)
+        frac = designs["w8a8"].residual.frac
+        result = Result("semseg", integers, None, 1, None, frac, (2, 4), task, named.weights)
+        assert result.output is not None
+        assert str(result) == described("semseg", result.output, task.classes)
+        (most, *_) = result.guesses
+        assert most.name == task.classes[np.bincount(result.map.ravel()).argmax()]
+        bare = Result("semseg", integers, None, 1, None, frac, (2, 4), task, {})
+        assert (str(bare), bare.guesses) == ("9 tokens (no head in this build)", [])

@@ -71,4 +71,12 @@ def test_what_is_missing_and_how_to_get_it(programs: Path, capsys: pytest.Captur
 def test_it_is_a_table_for_people(programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
-    assert "not installed" in out and "needs g++" in out and "apt-get install g++" in out
+    assert "not installed" in out and "needs g++" in out
+    assert "to get g++: install a C++ compiler, for example: apt-get install g++\n" in out
+    assert "to get numpy" not in out
+
+
+def test_it_fits_a_narrow_terminal() -> None:
+    """No state is folded into fragments: names leave room for the longest part."""
+    longest = max(len(capability.name) for capability in doctor.CAPABILITIES)
+    assert longest + len("needs cocotbext-axi,") + 5 <= 80

@@ -15,14 +15,13 @@ from blank import on_hardware
 from boards import FAMILIES, load_board
 from codegen import original
 from codegen.architecture import Architecture
-from codegen.estimate import Scheduler
+from codegen.estimate import Scheduler, beats_per_cycle
 from codegen.fit import require_fit
 from codegen.hardware import Hardware, default_hardware
 from codegen.loops import Loop, loops_of
 from codegen.memories import Memory
 from codegen.performance import (
     Performance,
-    beats_per_cycle,
     estimate,
     evaluate,
     on_board,
@@ -126,7 +125,7 @@ def test_what_the_assumptions_are_worth(tiny: dict[str, Network]) -> None:
         schedule = Scheduler(architecture, 1, beats, loops=changed, **options)
         return sum(stage.cycles for stage in schedule.run())
 
-    first_run = " ".join(read_page("hls.md").split())
+    first_run = " ".join(read_page("vitis.md").split())
     for row in marked_tables(read_page("estimate.md"))["what-if"]:
         if "one after the other" in row["If"]:
             more = cycles(overlap=False)

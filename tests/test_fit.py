@@ -14,7 +14,7 @@ import pytest
 
 import edgemoe
 from boards import Board, board_names, load_board
-from codegen.fit import Limits, Search, advise, fit, limits_of, space
+from codegen.fit import Limits, Search, advise, fit, limits_of, space, space_of
 from codegen.fit.search import OTHERS
 from codegen.fit.space import KINDS, ROUTER_LANES, Frame, buffers
 from codegen.hardware import Hardware
@@ -469,3 +469,37 @@ def test_cells_of_the_table_are_what_fit_finds(board: str, network: str, preset:
     (row,) = (row for row in marked_tables(read_page("boards.md"))["fit"] if row["Board"] == board)
     (cell,) = (text for heading, text in row.items() if heading.replace("`", "") == f"{network} {preset}")
     assert cell == fit_boards.cell(fit_boards.fitted(network, preset, board))
+
+
+# --- RTL
+
+
+@pytest.mark.parametrize("name", ["ultra96v2", "zcu102"])
+def test_an_rtl_accelerator_fits_and_no_neighbour_is_faster(micro_w8a8: Network, name: str) -> None:
+    """What is found is within the limits, and no size next to it is both there and faster."""
+    board = load_board(name)
+    limits, searched = limits_of(board), space_of(micro_w8a8, board, fixed={"backend": "rtl"})
+    found = searched.fastest(limits)
+    used = {resource: used for resource, (used, _) in found.performance.resources.items()}
+    assert all(used[resource] <= getattr(limits, resource) for resource in used), used
+    assert found.hardware.backend == "rtl"
+    for field, step in (("token_tile", 1), ("token_tile", -1), ("attention_rows", 1), ("attention_rows", -1)):
+        value = getattr(found.hardware, field) + step
+        if value < 1:
+            continue
+        other = searched.fitted(found.hardware.changed(**{field: value})).performance
+        fits = all(there <= getattr(limits, resource) for resource, (there, _) in other.resources.items())
+        assert not fits or other.cycles >= found.performance.cycles, (field, value)
+
+
+def test_given_fields_of_an_rtl_accelerator_are_kept(micro_w8a8: Network) -> None:
+    fixed = {"backend": "rtl", "lanes": 8, "token_tile": 2, "stream_kib": 16, "max_experts": 20}
+    found = fit(micro_w8a8, load_board("zcu104"), fixed=fixed)
+    assert {name: getattr(found.hardware, name) for name in fixed} == fixed
+
+
+def test_an_rtl_accelerator_that_fits_nowhere_is_refused(micro_w8a8: Network) -> None:
+    board = load_board("pynq-z2")
+    tiny = board.model_copy(update={"lut": 2000})
+    with pytest.raises(InputError, match="lut is short"):
+        fit(micro_w8a8, tiny, fixed={"backend": "rtl"})

@@ -1,4 +1,4 @@
-"""Every name in docs/glossary.md is a name in the sources."""
+"""Every name in docs/glossary.md is a name in the sources; every abbreviation of the documentation is in it."""
 
 from __future__ import annotations
 
@@ -41,3 +41,28 @@ def test_there_are_names_of_both_kinds() -> None:
 @pytest.mark.parametrize(("hardware", "name"), names())
 def test_names_are_in_the_sources(hardware: bool, name: str) -> None:
     assert name in words(hardware), f"docs/glossary.md speaks of {name}"
+
+
+EVERYDAY = {
+    "AMD", "BMP", "BUILD", "CMYK", "CONTRIBUTING", "CPU", "CTRL", "GB", "GIF", "HEIC", "HP", "HTML",
+    "ICCAD", "III", "ISCAS", "JPEG", "JSON", "KB", "MB", "MIT", "MT", "OUTPUT", "PATH", "PGM", "PNG", "PPM", "SD",
+    "SIGHUP", "SIGINT", "SIGTERM", "SOURCE", "TIFF", "TOML", "ZU",
+}  # fmt: skip
+"""Needs no glossary, or is a name that the sentence explains: units, file formats, conferences, boards."""
+NUMBERED = re.compile(r"[A-Z]+\d")
+"""A variable or a part's name (S1, HP0, ZCU102)."""
+
+
+def prose(page: str) -> str:
+    """A page without code, formulas and addresses of links."""
+    for left_out in (r"```.*?```", r"(?m)^    .*$", r"`[^`]*`", r"\$[^$]*\$"):
+        page = re.sub(left_out, "", page, flags=re.DOTALL if left_out.startswith("```") else 0)
+    return re.sub(r"\]\([^)]*\)", "]", page)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_abbreviations_are_explained(path: Path) -> None:
+    used = set(re.findall(r"\b[A-Z][A-Z0-9]+(?=s?\b)", prose(path.read_text())))
+    told = set(re.findall(r"\b[A-Z][A-Z0-9]+\b", (ROOT / "docs/glossary.md").read_text()))
+    unknown = {word for word in used - told - EVERYDAY if not NUMBERED.match(word)}
+    assert unknown == set(), "explain them in docs/glossary.md"

@@ -30,6 +30,8 @@ from pysim.precision import PRESETS
 BOARD = load_board("zcu111")
 CARD = load_board("u280")
 RANDOM_DESIGNS = 15
+IN_EVERY_RUN = 8
+"""Of the random designs; the others wait for the night."""
 
 
 def drawn(number: int) -> dict[str, int]:
@@ -82,7 +84,13 @@ def test_a_card(designs: dict[str, Design], tmp_path: Path) -> None:
 
 
 @pytest.mark.compile
-@pytest.mark.parametrize("number", range(RANDOM_DESIGNS))
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(number, marks=[pytest.mark.nightly] if number >= IN_EVERY_RUN else [])
+        for number in range(RANDOM_DESIGNS)
+    ],
+)
 def test_random_parallelism(number: int, designs: dict[str, Design], tmp_path: Path) -> None:
     preset = list(PRESETS)[number % len(PRESETS)]
     hardware = default_hardware(designs[preset].network).changed(**drawn(number))

@@ -632,6 +632,7 @@ SYNSETS = [f"n{number}" for number in range(5)]
         (True, {}, []),
         (True, {"label_names": NAMES}, NAMES),
         (True, {"pretrained_cfg": {"labels": NAMES}}, NAMES),
+        (True, {"label_names": NAMES, "pretrained_cfg": {"label_names": SYNSETS}}, NAMES),
         (
             True,
             {

@@ -1,4 +1,4 @@
-"""The Python of README.md runs, on a smaller network, and prints what its comments say."""
+"""README.md: its Python runs, on a smaller network; its estimates are those of today; its links lead somewhere."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
+import edgemoe
+from doc_tables import marked_tables, read_page
+
 ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
 
 @pytest.mark.compile
 def test_python_of_the_readme(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert code.count('"m3vit-tiny"') == 2, "the model, and a comment"
     script = tmp_path / "readme.py"
     script.write_text(
@@ -27,3 +31,37 @@ def test_python_of_the_readme(tmp_path: Path) -> None:
     shape, _, verified, *_, emulated = done.stdout.splitlines()
     assert shape.startswith("(8, ") and verified.endswith(" 0")
     assert emulated.split() == ["True", "None"]
+
+
+def ours() -> dict[str, str]:
+    """Milliseconds of each preset in the table against the published systems."""
+    return dict(re.findall(r"^\| edgemoe `(\w+)` \|[^|]*\| ([\d.]+) \|", README, re.MULTILINE))
+
+
+@pytest.mark.parametrize("preset", ["w16a16", "w8a8"])
+def test_estimates_are_those_of_the_table_of_boards(preset: str) -> None:
+    (row,) = (row for row in marked_tables(read_page("boards.md"))["fit"] if row["Board"] == "zcu102")
+    assert row[f"m3vit-tiny `{preset}"].split()[0] == ours()[preset]
+
+
+@pytest.mark.nightly
+def test_estimates_for_larger_images(tmp_path: Path) -> None:
+    zoo = (ROOT / "frontend/zoo/m3vit-tiny.toml").read_text()
+    larger = tmp_path / "larger.toml"
+    larger.write_text(zoo.replace("[128, 256]", "[224, 224]"))
+    shown = re.findall(r"([\d.]+) ms \(`(\w+)`\)", README)
+    assert len(shown) == 2
+    for ms, preset in shown:
+        assert f"{edgemoe.fit(larger, board='zcu102', precision=preset).performance.ms:.2f}" == ms
+
+
+def test_links_lead_to_files() -> None:
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", README)]
+    local = [link for link in links if not link.startswith("http")]
+    assert len(local) > 15
+    assert [link for link in local if not (ROOT / link).exists()] == []
+
+
+def test_the_picture_is_small() -> None:
+    (picture,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
+    assert (ROOT / picture).stat().st_size < 100_000

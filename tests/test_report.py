@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import re
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
+from PIL import Image
 
 import edgemoe
 from codegen import original
@@ -26,15 +29,20 @@ from codegen.report.drawing import columns
 from codegen.report.facts import timeline
 from codegen.report.losses import BINS
 from codegen.report.page import NO_IMAGES
+from codegen.report.results import results
 from codegen.verification import record
+from common.decoded import described
+from common.painting import map_panel
 from edgemoe.cli import main
-from edgemoe.report_contents import collect, write
+from edgemoe.heads import decoded
+from edgemoe.report_contents import collect, read_source, write
 from pysim.model import Model
 from pysim.sensitivity import Loss, losses_json, read_sensitivity
 
 Pixels = NDArray[np.uint8]
 
 MOST_BYTES = 6_000_000
+RNG = np.random.default_rng(4)
 
 VOID = {"br", "circle", "col", "hr", "img", "input", "line", "link", "meta", "path", "rect"}
 
@@ -112,7 +120,7 @@ def test_the_page_needs_nothing_beside_it(page_file: Path) -> None:
     text = page_file.read_text()
     page = Page(text)
     assert len(text.encode()) < MOST_BYTES
-    assert all(each.startswith("#") for each in page.loaded), page.loaded
+    assert all(each.startswith(("#", "data:image/png;base64,")) for each in page.loaded), page.loaded
     assert len(page.ids) == len(set(page.ids))
     assert set(re.findall(r'byId\("([\w-]+)"\)', page.raw[""])) <= {*page.ids}
     style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
@@ -164,6 +172,43 @@ def test_attention_is_that_of_the_class_token(built: Build, few: Pixels) -> None
         for head in range(design.spec.heads):
             powers = np.exp(scores[image, head, 0])[1:]
             assert_array_equal(entry["heads"][image][head], np.rint(255 * powers / powers.max()))
+
+
+def test_results_of_the_task_heads(verified: Path, few: Pixels, micro: Model, tmp_path: Path) -> None:
+    """Those of a build come from its host folder, those of a Design from the Model; maps are painted."""
+    design = Build.load(verified).design
+    built = collect(verified, *read_source(verified), few, None, None).results
+    plain = collect(verified / "design", design, None, few, micro, None)
+    assert built == plain.results
+    assert collect(verified / "design", design, None, few, None, None).results == []
+    assert [(each.task, each.picture) for each in built] == [
+        (task, picture) for task in design.spec.tasks for picture in range(len(few))
+    ]
+    output = decoded(micro, "semseg", edgemoe.simulate(design, few, "semseg").tokens)
+    assert output is not None
+    assert built[1].words == described("semseg", output[1])
+    header, data = built[1].painted.split(",")
+    with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
+        painted = np.asarray(picture.convert("RGB"))
+    assert header == "data:image/png;base64"
+    assert_array_equal(painted, map_panel("", "semseg", output[1], few[1]).colours)
+    assert [name for name, _ in built[1].legend] == [
+        f"class {number}" for number in np.unique(output[1].argmax(-1))
+    ]
+    large = RNG.integers(0, 256, (1, 3, 480, 640), np.uint8)
+    (small,) = results("semseg", np.zeros((1, 30, 40, 5)), large, ())
+    with Image.open(io.BytesIO(base64.b64decode(small.painted.split(",")[1]))) as picture:
+        assert picture.size == (320, 240)
+    write(plain, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert f"<strong>semseg</strong>: {built[1].words}</figcaption>" in page
+
+
+def test_names_of_classes(micro: Model, few: Pixels) -> None:
+    scores = np.array([[0.0, 3.0, 1.0]])
+    (result,) = results("digit", scores, few[:1], ["a", "<b>", "c"])
+    assert (result.painted, result.legend) == ("", ())
+    assert result.words.startswith("<b> (")
 
 
 def test_a_design_without_images(folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -361,6 +406,9 @@ def test_choices_change_what_is_drawn(browser: Any, page_file: Path, built: Buil
     page = browser.new_page()
     page.goto(page_file.as_uri())
     page.wait_for_selector("html[data-ready=yes]")
+    shown = "[...document.querySelectorAll('#results img')].every(e => e.complete && e.naturalWidth)"
+    assert page.evaluate(shown)
+    assert page.locator("#results figure").count() == 2 * len(built.design.spec.tasks)
     legend = page.locator("#routing-legend")
     before = legend.text_content()
     page.locator("#routing-layer").select_option("3")

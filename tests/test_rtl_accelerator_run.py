@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import edgemoe
+import host
+from boards import load_board
 from codegen.architecture import Architecture
+from codegen.build import Build
 from codegen.context import TOP
 from codegen.hardware import Hardware
-from codegen.rtl.accelerator import accelerator_files
+from codegen.project import generate
 from codegen.rtl.accelerator_build import build_accelerator
+from codegen.rtl.accelerator_check import accelerator_sources, board_memory
 from codegen.rtl.accelerator_run import RtlAccelerator
 from codegen.rtl.stages import Place, Stages, places, stages
 from codegen.schedule import Engine, job_table
 from common.errors import CheckError
 from common.rtl_process import Depth, JobEnd, Memory, RtlProcess
+from edgemoe.accelerator import emulated_board
+from edgemoe.cli import main
+from host.emulated import EmulatedBoard
+from host.errors import AcceleratorError
 from pysim.design import Design
+from pysim.model import Model
+from pysim.simulator import simulate
 
 Pixels = NDArray[np.uint8]
 
@@ -143,9 +156,14 @@ class TestStages:
 
 
 @pytest.fixture(scope="module")
-def process(architecture: Architecture, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RtlProcess]:
-    files = accelerator_files(architecture, tmp_path_factory.mktemp("accelerator"))
-    with RtlProcess(build_accelerator(files, TOP)) as process:
+def build(design: Design, images: Pixels, micro: Model, tmp_path_factory: pytest.TempPathFactory) -> Build:
+    folder = tmp_path_factory.mktemp("accelerator") / "build"
+    return generate(design, folder, load_board("zcu102"), images[:1], hardware=HARDWARE, model=micro)[0]
+
+
+@pytest.fixture(scope="module")
+def process(build: Build) -> Iterator[RtlProcess]:
+    with RtlProcess(build_accelerator(accelerator_sources(build), TOP)) as process:
         yield process
 
 
@@ -245,3 +263,55 @@ class TestAccelerator:
             assert accelerator.read("status") == status
         assert accelerator.read("hardware_id") == int(accelerator.hardware.hardware_id, 16)
         assert accelerator.process.traffic() == before
+
+
+@pytest.mark.rtl
+class TestEmulatedBoard:
+    """The host's driver, with the accelerator's own registers under it."""
+
+    @pytest.fixture
+    def driver(self, build: Build) -> Iterator[host.Accelerator]:
+        with edgemoe.Accelerator(build.folder, emulate=True, backend="rtl") as driver:
+            yield driver
+
+    def test_all_ways_to_run(self, driver: host.Accelerator, design: Design, images: Pixels) -> None:
+        few = images[:3]
+        for number, task in enumerate(driver.tasks):
+            expected = simulate(design, few, number).integers
+            results = [
+                driver.run(few[0], task),
+                *driver.run_batch(few, task),
+                *driver.stream(iter(few), task),
+            ]
+            for result, right in zip(results, [expected[0], *expected, *expected], strict=True):
+                np.testing.assert_array_equal(result.integers, right)
+        assert [result.images for result in driver.run_batch(few)] == [2, 2, 1]
+
+    def test_cycles_are_those_of_the_hardware(
+        self, driver: host.Accelerator, build: Build, process: RtlProcess, images: Pixels
+    ) -> None:
+        result = driver.run(images[0], 1)
+        process.renew()
+        process.set_memory(board_memory(build.architecture, load_board("zcu102")))
+        accelerator = RtlAccelerator(process, build.architecture)
+        accelerator.load(build.design)
+        # The pages that buffers begin on have no part in them.
+        assert result.cycles == accelerator.run(images[:1], 1, compare=False).cycles
+        assert result.latency_ms == pytest.approx(result.cycles / build.architecture.hardware.clock_mhz / 1e3)
+
+    def test_a_pointer_into_nowhere_ends_the_call(self, build: Build, images: Pixels) -> None:
+        board = emulated_board(build.folder, backend="rtl")
+        assert isinstance(board, EmulatedBoard)
+        with host.Accelerator(build.folder, board=board) as driver:
+            driver.run(images[0])
+            driver._program.slots[0].image.free()
+            with pytest.raises(AcceleratorError, match=r"gmem_image: read of .* outside of its buffers"):
+                driver.run(images[0])
+
+    def test_command_line(self, build: Build, folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        image = str(folders / "images/03.png")
+        command = ["run", str(build.folder), "--image", image, "--emulate", "--backend", "rtl", "--json"]
+        assert main(command) == 0
+        (run,) = json.loads(capsys.readouterr().out)["runs"]
+        assert 1000 < run["cycles"] < 100_000
+        assert run["latency_ms"] == pytest.approx(run["cycles"] / 300e3, rel=1e-3)

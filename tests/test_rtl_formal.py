@@ -67,6 +67,31 @@ PROOFS = {
             ("edgemoe_scoreboard", "(held == 2'd0 || (held == 2'd1 && taken))", "held == 2'd0"),
         ),
     ),
+    "edgemoe_bank_address": Proof(
+        {"TOKEN_TILE": 3, "TOKEN_BITS": 7, "ROW_WORDS": 5, "WORD_BITS": 3},
+        4,
+        (("edgemoe_bank_address", "+ 64'(TOKEN_TILE) - 64'd1", ""),),
+    ),
+    "edgemoe_positions": Proof(
+        {
+            "LANES": 1,
+            "RESIDUAL_BITS": 2,
+            "BEAT_BITS": 32,
+            "WORD_BEATS": 1,
+            "TOKEN_BITS": 4,
+            "WORD_BITS": 2,
+        },
+        4,
+        (("edgemoe_positions", "taking && (!holds || last_image)", "taking"),),
+    ),
+    "edgemoe_patch_queue": Proof(
+        {"TOKEN_BITS": 4}, 3, (("edgemoe_patch_queue", "image_left  <= patches", "image_left  <= '0"),)
+    ),
+    "edgemoe_gather": Proof(
+        {"TOKEN_BITS": 4, "WORD_BITS": 3, "EXPERT_BITS": 1, "WIDTH": 1, "QUEUE": 1, "READ": 2},
+        4,
+        (("edgemoe_gather", "last_word ? words : words_left", "words_left"),),
+    ),
 }
 
 DAMAGES = [(top, number) for top, proof in PROOFS.items() for number in range(len(proof.damages))]

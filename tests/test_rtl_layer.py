@@ -55,10 +55,11 @@ def test_layers_equal_the_simulators(
         Scenario(f"{check.call.name}, stalled", [check.call], stalls=number)
         for number, check in enumerate(mine)
     ]
-    for check, (result,) in zip(mine * STALLED, play(kernel, compiled, scenarios), strict=True):
+    results = [result for (result,) in play(kernel, compiled, scenarios)]
+    for check, result in zip(mine * STALLED, results, strict=True):
         assert check.difference(kernel, result) == ""
         assert check.mismatches(kernel, result) == 0
-    for check, (result,) in zip(mine, play(kernel, compiled, scenarios[: len(mine)]), strict=True):
+    for check, result in zip(mine, results[: len(mine)], strict=True):
         assert result.cycles == check.cycles, check.call.name
 
 

@@ -49,6 +49,7 @@ MODULES = (
     "head_memory",
 )
 LATENCY, RAM_BYTES = 2, 1 << 16
+OPERAND_READ = 3 + LATENCY + 1
 PIXELS_AT, OUTPUT_AT = 1024, 40960
 
 IntArray = NDArray[np.int64]
@@ -130,7 +131,7 @@ NARROW = Setup(
     "narrow",
     specs()["odd"],
     "w8a8",
-    Hardware(lanes=8, outputs=16, token_tile=3, attention_rows=4, axi_width=64, weight_ports=3, max_batch=2),
+    Hardware(lanes=8, outputs=16, token_tile=3, attention_rows=4, axi_width=64, weight_ports=3, max_batch=3),
     2,
 )
 # Three records in a beat; words fill but a part of one.
@@ -367,7 +368,7 @@ def test_queues_hold_what_the_router_chose(played: Played) -> None:
 
 
 def test_tokens_of_a_queue_are_gathered_side_by_side(played: Played) -> None:
-    """A word a cycle, and a few cycles for the way through the memories."""
+    """A word a cycle, and the way of one: from the queue, from the operands, to them."""
     setup = played.setup
     words, moe_layers = setup.architecture.token_words, sorted(setup.spec.moe_layers)
     for call, result in whole(played):
@@ -380,7 +381,7 @@ def test_tokens_of_a_queue_are_gathered_side_by_side(played: Played) -> None:
             chosen = call["chosen"][moe_layers.index(layer)]
             tokens = [token for token in range(len(chosen)) if expert in chosen[token]]
             np.testing.assert_array_equal(gathered, norm[layer][tokens].reshape(-1, setup.architecture.lanes))
-            assert len(gathered) <= cycles <= len(gathered) + 16
+            assert cycles == len(gathered) + LATENCY + OPERAND_READ + 1
 
 
 def test_queries_keys_and_values_part(played: Played) -> None:

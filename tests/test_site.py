@@ -8,10 +8,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import edgemoe
+from scripts import site_hooks
 
 ROOT = Path(__file__).parents[1]
 
@@ -85,6 +88,33 @@ def test_formulas_are_drawn(site: Path) -> None:
     page = (site / "arithmetic" / "index.html").read_text()
     assert page.count("<math ") > 10
     assert [path for path in site.rglob("*.html") if "arithmatex" in path.read_text()] == []
+
+
+@pytest.mark.slow
+def test_search_finds_tutorials_and_the_reference(site: Path) -> None:
+    found = json.loads((site / "search" / "search_index.json").read_text())["docs"]
+    places = {entry["location"].partition("#")[0] for entry in found}
+    assert {"tutorials/laptop/", "api/edgemoe/", "arithmetic/", "verified/"} <= places
+
+
+def test_reports_are_named_where_they_were_built(tmp_path: Path) -> None:
+    config: Any = SimpleNamespace(docs_dir=str(tmp_path / "docs"))
+    page: Any = None
+
+    def shown() -> str:
+        return site_hooks.on_page_markdown("See:\n\n<!-- reports -->", page, config, page)
+
+    assert shown() == f"See:\n\n{site_hooks.NO_REPORTS}"
+    (tmp_path / "build" / "reports").mkdir(parents=True)
+    (tmp_path / "build" / "reports" / "digits.html").touch()
+    assert shown() == f"See:\n\n- [{site_hooks.TITLES['digits']}](reports/digits.html)"
+
+
+@pytest.mark.nightly
+def test_a_report_is_built(tmp_path: Path) -> None:
+    command = [sys.executable, "scripts/build_reports.py", "--out", str(tmp_path), "digits"]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    assert 1e6 < (tmp_path / "digits.html").stat().st_size < 6e6
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -17,8 +18,10 @@ from codegen.resources import (
     luts_by_engine,
 )
 from codegen.rtl.kernels import kernels_of
+from codegen.rtl.library import write_library
 from codegen.rtl.resources import ENGINES, kernel_memories, kernel_parts
 from codegen.rtl.synthesis import parse_statistics, script
+from codegen.rtl.yosys_dialect import rewrite
 from common.errors import InputError
 from pysim.design import Design
 
@@ -65,6 +68,18 @@ def test_script_names_files_and_top() -> None:
     commands = script(["a.sv", "b.v"], "edgemoe_x")
     assert commands.startswith("read_verilog -sv -defer a.sv b.v; synth_xilinx -family xcup")
     assert commands.count("-top edgemoe_x") == 2
+
+
+def test_packages_are_imported_ahead_of_modules(tmp_path: Path) -> None:
+    """That Yosys reads the result, the proofs of such modules show."""
+    files = write_library(tmp_path, "edgemoe_gather")
+    before = {file.name: file.read_text() for file in files}
+    rewrite(files)
+    after = {file.name: file.read_text() for file in files}
+    assert {name for name in before if before[name] != after[name]} == {"edgemoe_gather.sv"}
+    text = after["edgemoe_gather.sv"]
+    assert text.index("import edgemoe_job_pkg::*;\n") < text.index("module edgemoe_gather\n")
+    assert "input  edgemoe_job_pkg::job_t start_job," in text and " job_t" not in text
 
 
 @pytest.mark.parametrize("preset", ["w16a16", "w8a8", "iccad23"])

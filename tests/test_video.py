@@ -28,6 +28,7 @@ from edgemoe import animation
 from edgemoe.animation import animate
 from edgemoe.cli import main
 from edgemoe.runs import tokens_sha256
+from host.cli import main as host_main
 from pysim.design import Design
 from pysim.images import named_images
 
@@ -297,6 +298,25 @@ class TestCommands:
             assert [row["tokens_sha256"] for row in found] == [tokens_sha256(each) for each in simulated]
         assert [run["tokens_sha256"] for run in runs] == [row["tokens_sha256"] for row in rows]
         capsys.readouterr()
+
+    @pytest.mark.compile
+    def test_the_command_of_boards(
+        self, clip: Path, built: Build, library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        common = [str(built.host), "--image", str(clip), "--frames", "2", "--emulate", str(library)]
+        assert host_main([*common, "--out", str(tmp_path / "a.csv")]) == 0
+        printed = capsys.readouterr().out.splitlines()
+        rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+        assert len(printed) == len(rows) == 2
+        for line, row in zip(printed, rows, strict=True):
+            assert line.startswith(f"{row['image']}: semseg: map 2x4: {row['name']} (")
+            assert line.endswith(f"tokens {row['tokens_sha256'][:16]}")
+        assert host_main([*common, "--out", str(tmp_path / "a.json"), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "a.json").read_text())
+        assert host_main([*common, "--out", str(tmp_path / "a.txt")]) == 2
+        assert host_main([str(built.host), "--emulate", str(library)]) == 2
+        assert host_main([*common, "--camera", "-1"]) == 2
+        assert "--camera -1, expected 0" in capsys.readouterr().err
 
 
 def test_suffixes_are_no_pictures() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import configparser
 import json
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
@@ -15,7 +18,7 @@ import edgemoe
 from blank import on_hardware
 from boards import Board, load_board
 from codegen.build import Build
-from codegen.csim import build_library, run_csim
+from codegen.csim import build_library, find_compiler, run_csim
 from codegen.link import memory_banks, memory_ports
 from codegen.performance import on_board
 from codegen.project import generate
@@ -221,6 +224,133 @@ class TestHost:
     def test_one_at_a_time(self, built: Build, xrt: FakeXrt) -> None:
         with Accelerator(built.folder), pytest.raises(AcceleratorError, match="in use by another"):
             Accelerator(built.folder)
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def write_ppm(path: Path, image: Pixels, comment: str = "") -> Path:
+    """A picture (3, H, W) as a binary PPM."""
+    _, height, width = image.shape
+    path.write_bytes(f"P6\n{comment}{width} {height}\n255\n".encode() + image.transpose(1, 2, 0).tobytes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The C++ host, compiled against the stand-in."""
+    program = tmp_path_factory.mktemp("native") / "edgemoe_host"
+    source = ROOT / "examples/xrt_host/edgemoe_host.cpp"
+    flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{ROOT / 'tests/xrt_stand_in'}"]
+    subprocess.run([find_compiler(), *flags, str(source), "-o", str(program), "-ldl"], check=True)
+    return program
+
+
+@pytest.mark.compile
+class TestNativeHost:
+    """The C++ host of `examples/xrt_host`, on a stand-in for XRT's headers that calls the compiled kernel."""
+
+    @pytest.fixture
+    def host(self, built: Build, tmp_path: Path) -> Path:
+        """What is copied to the computer with the card, without the driver in Python."""
+        folder = tmp_path / "host"
+        folder.mkdir()
+        for name in ("manifest.json", "weights.bin"):
+            shutil.copyfile(built.host / name, folder / name)
+        (folder / "edgemoe.xclbin").write_bytes(b"binary")
+        return folder
+
+    @staticmethod
+    def call(program: Path, library: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [program, *map(str, arguments)],
+            env={"EDGEMOE_KERNEL": str(library)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def test_integers_of_the_simulator(
+        self, built: Build, library: Path, program: Path, host: Path, images: Pixels, tmp_path: Path
+    ) -> None:
+        for number, task in enumerate(built.design.spec.tasks):
+            image = write_ppm(tmp_path / f"{task}.ppm", images[number], "# a comment\n" * number)
+            done = self.call(
+                program, library, host, image, (task, str(number))[number], tmp_path / f"{task}.npy"
+            )
+            assert done.returncode == 0, done.stderr
+            assert (
+                f"{task}: 9 tokens of 24 channels, real = integer / 2^{built.design.residual.frac}"
+                in done.stdout
+            )
+            found = np.load(tmp_path / f"{task}.npy", allow_pickle=False)
+            expected = edgemoe.simulate(built.design, images[number : number + 1], task).integers[0]
+            assert found.dtype == np.int32
+            assert_array_equal(found, expected)
+
+    def test_mistakes(
+        self, built: Build, library: Path, program: Path, host: Path, images: Pixels, tmp_path: Path
+    ) -> None:
+        image, out = write_ppm(tmp_path / "a.ppm", images[0]), tmp_path / "out.npy"
+
+        def error(*arguments: object) -> str:
+            done = self.call(program, library, *arguments)
+            assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith("error: ")
+            assert not out.exists()
+            return done.stderr
+
+        assert "usage:" in self.call(program, library, host).stderr
+        assert "task flow is unknown: the network's tasks are semseg, depth" in error(
+            host, image, "flow", out
+        )
+        small = write_ppm(tmp_path / "b.ppm", images[0, :, :4])
+        assert "P6 of 16 x 4, expected P6 of 16 x 8" in error(host, small, "depth", out)
+        (tmp_path / "c.ppm").write_bytes(image.read_bytes()[:-1])
+        assert "383 bytes of pixels, expected 384" in error(host, tmp_path / "c.ppm", "depth", out)
+        assert "No such device with index '3'" in error(host, image, "depth", out, 3)
+        assert "none/manifest.json: cannot be read" in error(tmp_path / "none", image, "depth", out)
+        weights = (host / "weights.bin").read_bytes()
+        (host / "weights.bin").write_bytes(weights[:-1])
+        assert f"weights.bin: {len(weights) - 1} bytes, expected {len(weights)}" in error(
+            host, image, "depth", out
+        )
+        (host / "weights.bin").write_bytes(weights)
+        text = (host / "manifest.json").read_text()
+        for key, value, says in (
+            ("hardware_id", built.spec.hardware_id[::-1], "runs other hardware"),
+            ("hardware_id", "x", "no hexadecimal number"),
+            ("runtime", "pynq", "runtime is not xrt"),
+            ("backend", "rtl", "backend is not hls"),
+            ("max_batch", 0, "expected a whole number from 1"),
+            ("max_batch", 1.5, "expected a whole number from 1 to 1048576, not 1.5"),
+            ("frac", None, "expected a whole number from -64 to 64"),
+            ("kernel", "none", "No such kernel 'none'"),
+        ):
+            (host / "manifest.json").write_text(json.dumps(json.loads(text) | {key: value}))
+            assert says in error(host, image, "depth", out), key
+        for before, after, says in (
+            ('"patch_words": ', '"patch_words": -', "expected a whole number from 1"),
+            ('"weights.bin"', '"../weights.bin"', "do not fit together"),
+            ('"frac"', '"fracture"', "no key frac"),
+            ("{", "", "not JSON"),
+            ('"xrt",', '"xrt"', "not JSON"),
+        ):
+            (host / "manifest.json").write_text(text.replace(before, after, 1))
+            assert says in error(host, image, "depth", out), after
+        large = json.loads(text)
+        large["output"] |= {"tokens": 1 << 20, "token_words": 1 << 20, "word_bytes": 1 << 20}
+        (host / "manifest.json").write_text(json.dumps(large))
+        assert "sizes beyond the memory of any card" in error(host, image, "depth", out)
+        (host / "manifest.json").write_text("[" * 100_000)
+        assert "nested too deeply" in error(host, image, "depth", out)
+        (host / "manifest.json").write_text(text)
+        (host / "edgemoe.xclbin").unlink()
+        assert "Failed to open xclbin" in error(host, image, "depth", out)
+        out.write_bytes(b"mine")
+        (host / "edgemoe.xclbin").write_bytes(b"binary")
+        done = self.call(program, library, host, image, "depth", out)
+        assert done.returncode == 2 and "exists already" in done.stderr and out.read_bytes() == b"mine"
 
 
 def test_without_xrt(built: Build, monkeypatch: pytest.MonkeyPatch) -> None:

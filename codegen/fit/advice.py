@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from codegen.estimate import part_totals
-from codegen.fit.search import Fitted, Search
+from codegen.fit.base import Fitted, Space
 from codegen.fit.space import MARGINS, Limits
 
 MORE: Final = 1.1
@@ -50,7 +50,7 @@ class Advice:
 
 
 def advise(
-    search: Search, limits: Limits, best: Fitted, progress: Callable[[int, int], Any] | None = None
+    search: Space, limits: Limits, best: Fitted, progress: Callable[[int, int], Any] | None = None
 ) -> Advice:
     """Search again with more and with less of each resource.
 

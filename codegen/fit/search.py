@@ -10,22 +10,24 @@ it is slower or does not fit; what is found, the estimate confirms.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from boards import Board
 from codegen.architecture import Architecture
+from codegen.estimate import beats_per_cycle
+from codegen.fit.base import NONE, Fitted, Progress, Space
 from codegen.fit.costs import Costs, costs_of
 from codegen.fit.space import (
     KINDS,
     MOST_LANES,
     MOST_WEIGHT_ROWS,
+    NOT_SEARCHED,
     ROUTER_LANES,
     Fixed,
     Frame,
@@ -33,20 +35,16 @@ from codegen.fit.space import (
     buffers,
     engines,
     frames,
-    limits_of,
     sizes_of,
 )
 from codegen.fit.times import Layers, Queues, Times
 from codegen.hardware import Hardware, MemoryKind
 from codegen.loops import Loop, loops_of
-from codegen.performance import Performance, beats_per_cycle, evaluate, on_board
-from common.errors import InputError
 from pysim.network import Network
 from pysim.program import linears
 
 Integers = NDArray[np.int64]
 Reals = NDArray[np.float64]
-Progress = Callable[[int, int], Any]
 
 MIXES: Final = (
     (1, 0, 1),
@@ -64,75 +62,15 @@ MIXES: Final = (
 )
 """Weights of block RAM, ultra RAM and LUTs in bounds, as shares of their limits."""
 
-NONE: Final = 1 << 60
-"""Cycles of what does not fit."""
-
 FEW: Final = 200
 """Linear engines of which a look at each is no more work than bounds of their resources."""
-
-ENDLESS: Final = 1 << 40
-"""More of a resource than any board has."""
-NEAR: Final = 0.02
-"""Step with which the need of a resource is found."""
 
 OTHERS: Final = ("activations", "write-back", "layernorm", "jobs", "ports", "addresses")
 """Engines other than the linear one, attention and the router."""
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """The fastest hardware within limits.
-
-    Attributes:
-        hardware: its sizes.
-        performance: its estimate on the board.
-    """
-
-    hardware: Hardware
-    performance: Performance
-
-
-def fit(
-    network: Network,
-    board: Board,
-    *,
-    limits: Limits | None = None,
-    clock_mhz: float | None = None,
-    batch: int = 1,
-    queues: Queues | None = None,
-    fixed: Fixed | None = None,
-    progress: Progress | None = None,
-) -> Fitted:
-    """The fastest hardware that fits a board.
-
-    Args:
-        network: shape and precision.
-        board: the board.
-        limits: the most that it may take; what `limits_of` says where it is not given.
-        clock_mhz: its clock; the board's default where it is not given.
-        batch: images that go through together.
-        queues: per MoE layer, the length of each expert's queue; even queues where they are not known.
-        fixed: fields of `Hardware` that are given: only the others are chosen.
-        progress: called with the widths of words that are done, and in total.
-
-    Raises:
-        InputError: nothing fits.
-    """
-    search = Search(network, board, clock_mhz=clock_mhz, batch=batch, queues=queues, fixed=fixed)
-    return search.fastest(limits or limits_of(board), progress)
-
-
-class Search:
-    """The space of a network on a board; what was computed for one search serves the next.
-
-    Args:
-        network: shape and precision.
-        board: the board.
-        clock_mhz: clock; the board's default where it is not given.
-        batch: images that go through together.
-        queues: lengths of the experts' queues, where they are known.
-        fixed: fields of `Hardware` that are given.
-    """
+class Search(Space):
+    """The space of a network's accelerators of C++ on a board."""
 
     def __init__(
         self,
@@ -144,9 +82,8 @@ class Search:
         queues: Queues | None = None,
         fixed: Fixed | None = None,
     ) -> None:
-        self.network, self.board, self.batch, self.queues = network, board, batch, queues
-        self.fixed = fixed or {}
-        self.clock_mhz = board.clock_mhz_default if clock_mhz is None else clock_mhz
+        super().__init__(network, board, clock_mhz=clock_mhz, batch=batch, queues=queues, fixed=fixed)
+        self.taken = {name: value for name, value in self.fixed.items() if name in NOT_SEARCHED}
         rows = self.fixed.get("attention_rows")
         self.attention_rows: Integers = (
             np.arange(1, network.spec.tokens + 1) if rows is None else np.array([rows])
@@ -165,48 +102,8 @@ class Search:
             width for width in widths if width.least_rows <= most_rows and len(width.outputs_and_tiles[0])
         ]
 
-    def fastest(self, limits: Limits, progress: Progress | None = None) -> Fitted:
-        """The fastest hardware within limits.
-
-        Raises:
-            InputError: nothing fits.
-        """
-        found = self.run(limits, progress=progress)
-        if found is None:
-            network = self.network
-            raise InputError(
-                f"no hardware for {network.spec.name} in {network.precision.name} fits {self.board.name}: "
-                f"{self._missing(limits)}",
-                hint="choose a narrower precision, a larger board, or more of a resource (--margin)",
-            )
-        return found
-
-    def _missing(self, limits: Limits) -> str:
-        """The resource that is short, if it is one alone, and by how much."""
-        for name in ("bram36", "lut", "dsp", "uram"):
-            there = getattr(limits, name)
-            if self.run(limits.but(**{name: ENDLESS}), NONE) is None:
-                continue
-            low, high = float(there), max(2.0 * there, 8.0)
-            while self.run(limits.but(**{name: int(high)}), NONE) is None:
-                low, high = high, 2 * high
-            while high - low > max(1, NEAR * high):
-                middle = (low + high) / 2
-                if self.run(limits.but(**{name: int(middle)}), NONE) is None:
-                    low = middle
-                else:
-                    high = middle
-            return f"{name} is short: about {high:,.0f} would do, {there:,g} may be used"
-        return "more than one resource is short"
-
     def run(self, limits: Limits, least_cycles: int = 0, progress: Progress | None = None) -> Fitted | None:
-        """The fastest hardware within limits, or None.
-
-        Args:
-            limits: the most that it may take.
-            least_cycles: what no hardware within the limits beats, if such a bound is known.
-            progress: called with the widths of words that are done, and in total.
-        """
+        """The fastest hardware within limits, or None: widths in the order of a bound, then frames within them."""
         state = _State(self, limits, least_cycles)
         order = sorted(self.widths, key=lambda width: width.bound)
         for done, width in enumerate(order):
@@ -220,12 +117,7 @@ class Search:
                 width.opened(frame).look(state)
         if progress is not None:
             progress(len(order), len(order))
-        if state.found is None:
-            return None
-        performance = evaluate(
-            on_board(self.network, self.board, state.found, self.batch), self.board, self.batch, self.queues
-        )
-        return Fitted(state.found, performance)
+        return None if state.found is None else self.fitted(state.found)
 
     @cached_property
     def mixes(self) -> Reals:
@@ -240,7 +132,8 @@ class Search:
 
     def sizes(self, frame: Frame, **arrays: int | Integers) -> Architecture:
         """The network on hardware of a frame."""
-        return sizes_of(self.network, self.board, frame, self.batch, clock_mhz=self.clock_mhz, **arrays)
+        given = {"clock_mhz": self.clock_mhz, **self.taken, **arrays}
+        return sizes_of(self.network, self.board, frame, self.batch, **given)
 
     @cached_property
     def layers(self) -> Layers:
@@ -510,7 +403,7 @@ class _Frame:
                 max_batch=self.search.batch,
                 clock_mhz=self.search.clock_mhz,
                 family=self.search.board.family,
-                **{name: kind[0] for name, kind in self.search.kinds.items()} | kinds,
+                **{name: kind[0] for name, kind in self.search.kinds.items()} | kinds | self.search.taken,
             )
             return
 

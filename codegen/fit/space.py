@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from boards import Board
 from codegen.architecture import RECORD_BYTES, Architecture
 from codegen.hardware import Hardware, MemoryKind
+from common.capacities import CAPACITIES
 from common.errors import InputError
 from pysim.network import Network
 
@@ -115,6 +116,9 @@ class Frame:
 
 Fixed = Mapping[str, Any]
 """Fields of `Hardware` that have a given value in all that is searched."""
+
+NOT_SEARCHED: Final = ("backend", "stream_kib", "stream_memory", *CAPACITIES[1:])
+"""Fields that a search takes as they are given, and has none of its own for."""
 
 
 def frames(board: Board, fixed: Fixed) -> Iterator[Frame]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from boards import Board
 from codegen import original
@@ -24,6 +21,7 @@ from codegen.fit import MARGINS
 from codegen.performance import Performance
 from codegen.report.drawing import Column, columns
 from codegen.report.losses import BINS, loss_entries
+from codegen.report.results import Result, data_url, results
 from codegen.verification import Verification
 from pysim.compare import Comparison, StageError
 from pysim.design import Design
@@ -53,11 +51,15 @@ class Observation:
         task: its name.
         simulation: the run.
         comparison: with the float network, where it was given.
+        outputs: what the task's head makes of the images, patches in rows and columns; None without a head.
+        classes: names of its classes, where they have any.
     """
 
     task: str
     simulation: Simulation
     comparison: Comparison | None
+    outputs: NDArray[np.float64] | None = None
+    classes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,18 @@ class Facts:
     def pictures(self) -> list[str]:
         """The first images, as data URLs of PNGs."""
         return [] if self.pixels is None else [data_url(image) for image in self.pixels[:PICTURES]]
+
+    @cached_property
+    def results(self) -> list[Result]:
+        """Outputs of the task heads for the first images."""
+        if self.pixels is None:
+            return []
+        return [
+            result
+            for each in self.observations
+            if each.outputs is not None
+            for result in results(each.task, each.outputs[:PICTURES], self.pixels[:PICTURES], each.classes)
+        ]
 
     @cached_property
     def stages(self) -> list[dict[str, Any]]:
@@ -246,14 +260,6 @@ class Facts:
             "resources": self.resources,
             "losses": self.losses,
         }
-
-
-def data_url(image: Pixels) -> str:
-    """A PNG of an image (channels, H, W), in grey unless it has three channels."""
-    colours = image.transpose(1, 2, 0) if image.shape[0] == 3 else image.mean(axis=0).astype(np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(colours).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def stage_rows(observation: Observation, design: Design) -> list[dict[str, Any]]:

@@ -259,6 +259,8 @@ def _sections(facts: Facts) -> Sequence[tuple[str, str]]:
     if facts.built is not None:
         found += [("time", "Time"), ("resources", "Resources")]
     found.append(("accuracy", "Accuracy"))
+    if facts.results:
+        found.insert(1, ("results", "Results"))
     if facts.routing:
         found.append(("routing", "Routing"))
     if facts.attention:

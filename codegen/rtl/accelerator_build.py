@@ -12,6 +12,7 @@ from pathlib import Path
 from codegen.children import in_worker
 from codegen.csim import PARTIAL, find_compiler
 from codegen.rtl.simulation import (
+    ONE_FILE,
     RANDOM_STATE,
     STRICT,
     configuration,
@@ -48,8 +49,9 @@ def build_accelerator(sources: Sequence[Path], top: str, *, waves: bool = False)
     """Compile an accelerator; cached under everything that goes into it.
 
     Args:
-        sources: SystemVerilog of the module and all that it instantiates, packages first. Its ports are those of the
-            HLS kernel: AXI4-Lite `s_axi_control_*`, AXI4 `m_axi_<name>_*`, `interrupt`, and maybe `clock_count`.
+        sources: SystemVerilog of the module and all that it instantiates, in any order; names of packages end with
+            `_pkg`. Its ports are those of the HLS kernel: AXI4-Lite `s_axi_control_*`, AXI4 `m_axi_<name>_*`,
+            `interrupt`, and maybe `clock_count`.
         top: the module.
         waves: whether it can record waveforms, which makes it slower.
 
@@ -62,7 +64,8 @@ def build_accelerator(sources: Sequence[Path], top: str, *, waves: bool = False)
     tools = verilator_folder()
     find_compiler()
     main = sorted(MAIN.iterdir())
-    digest = hashlib.sha256(f"{top} {waves} {VISIBLE} {RANDOM_STATE} {STRICT} {tools}".encode())
+    sources = sorted(sources, key=lambda file: (not file.stem.endswith("_pkg"), file.name))
+    digest = hashlib.sha256(f"{top} {waves} {VISIBLE} {RANDOM_STATE} {ONE_FILE} {STRICT} {tools}".encode())
     for file in (*sources, *main):
         digest.update(file.name.encode() + file.read_bytes())
     folder = cache_folder("rtl") / f"accelerator-{digest.hexdigest()[:32]}"
@@ -80,7 +83,7 @@ def _compile(sources: Sequence[Path], top: str, folder: Path, tools: Path, waves
     environment = os.environ | make_environment(tools)
     command = [
         str(tools / "verilator"),
-        *("--cc", "--exe", "-O3", STRICT, *RANDOM_STATE),
+        *("--cc", "--exe", "-O3", STRICT, *RANDOM_STATE, *ONE_FILE),
         *("--prefix", PREFIX, "--top-module", top, "--Mdir", str(folder)),
         *("-CFLAGS", f"-DVL_USER_STOP -I{MAIN} -I."),
         *(("--trace-vcd",) if waves else ()),

@@ -14,11 +14,10 @@ from boards import Board, load_board
 from codegen.architecture import Architecture
 from codegen.build import Build
 from codegen.context import TOP
-from codegen.estimate import Scheduler
-from codegen.performance import beats_per_cycle
 from codegen.rtl.accelerator_build import build_accelerator
-from codegen.rtl.accelerator_run import JobRun, RtlAccelerator, Run
+from codegen.rtl.accelerator_run import RtlAccelerator, Run
 from codegen.rtl.project import ACCELERATOR
+from codegen.rtl.timeline import stages_of, timeline
 from common.errors import InputError
 from common.rtl_process import Memory, RtlProcess
 
@@ -38,8 +37,8 @@ class StageTime:
     Attributes:
         stage: its name, such as `blocks.1.experts`.
         values: numbers that were compared, of all runs.
-        cycles: from the start of its first job to the end of its last one.
-        estimate: cycles of the HLS design's stage, with the same queues.
+        cycles: from the end of the stage before to its own end.
+        estimate: the same of the schedule as it was computed, with the same queues.
     """
 
     stage: str
@@ -58,9 +57,8 @@ class AcceleratorResult:
         problems: the first value that differs of each run, in words.
         runs: calls.
         cycles: of the first call, as its register says.
-        estimate: of the same call, in cycles of the HLS design.
+        estimate: of the same call, from its schedule as it was computed.
         stages: of the first call.
-        timeline: its jobs.
     """
 
     values: int = 0
@@ -70,21 +68,18 @@ class AcceleratorResult:
     cycles: int = 0
     estimate: int = 0
     stages: list[StageTime] = field(default_factory=list)
-    timeline: list[JobRun] = field(default_factory=list)
 
 
 def accelerator_sources(target: Build) -> list[Path]:
-    """Files of a build's accelerator, packages first.
+    """Files of a build's accelerator.
 
     Raises:
         InputError: there are none.
     """
-    folder = target.rtl / ACCELERATOR
-    files = sorted(folder.glob("*.sv"), key=lambda file: (not file.stem.endswith("_pkg"), file.name))
-    files += sorted(folder.glob("*.v"))
-    if not (folder / f"{TOP}.sv").is_file():
-        raise InputError(f"{folder / TOP}.sv: no such file", hint="generate the build again")
-    return files
+    top = target.rtl / ACCELERATOR / f"{TOP}.sv"
+    if not top.is_file():
+        raise InputError(f"{top}: no such file", hint="generate the build again")
+    return sorted([*top.parent.glob("*.sv"), *top.parent.glob("*.v")])
 
 
 def board_memory(architecture: Architecture, board: Board) -> Memory:
@@ -109,7 +104,8 @@ def verify_accelerator(
         InputError: no Verilator, no compiler, no accelerator in the build, or code that Verilator refuses.
         CheckError: the accelerator hangs, or breaks a rule of AXI or of its own.
     """
-    architecture, board = target.architecture, load_board(target.spec.board)
+    architecture = target.architecture
+    memory = board_memory(architecture, load_board(target.spec.board))
     tasks = range(len(target.design.spec.tasks))
     most = architecture.capacities.max_batch
     calls = [(images[first : first + most], task) for task in tasks for first in range(0, len(images), most)]
@@ -121,11 +117,11 @@ def verify_accelerator(
     with RtlProcess(program) as process:
         accelerator = RtlAccelerator(process, architecture)
         accelerator.load(target.design)
-        process.set_memory(board_memory(architecture, board))
+        process.set_memory(memory)
         for number, (pixels, task) in enumerate(calls):
             run = accelerator.run(pixels, task)
             if not number:
-                _time(result, architecture, board, run, len(pixels))
+                _time(result, architecture, memory, run, len(pixels))
             _count(result, run, f"call {number}, task {task}")
             if progress:
                 progress(number + 2, total)
@@ -144,10 +140,14 @@ def _count(result: AcceleratorResult, run: Run, name: str) -> None:
         result.problems.append(f"{TOP}, {name}: {run.first or 'the result differs, but no stage'}")
 
 
-def _time(result: AcceleratorResult, architecture: Architecture, board: Board, run: Run, batch: int) -> None:
-    share = beats_per_cycle(architecture, board)
-    estimates = {stage.name: stage.cycles for stage in Scheduler(architecture, batch, share).run(run.queues)}
-    result.cycles, result.estimate, result.timeline = run.cycles, sum(estimates.values()), run.jobs
+def _time(
+    result: AcceleratorResult, architecture: Architecture, memory: Memory, run: Run, batch: int
+) -> None:
+    assert memory.bytes_per_cycle is not None
+    share = memory.bytes_per_cycle / architecture.beat_bytes
+    expected = timeline(architecture, batch, share, run.queues, LATENCY)
+    estimates = {stage.name: stage.cycles for stage in stages_of(expected)}
+    result.cycles, result.estimate = run.cycles, sum(estimates.values())
     values: dict[str, int] = {}
     for compared in run.stages.values():
         values[compared.stage] = values.get(compared.stage, 0) + compared.values

@@ -60,6 +60,7 @@ def _activations(architecture: Architecture, sizes: Mapping[str, int]) -> list[M
             tokens * sizes["TOKEN_WORDS"],
             lanes * sizes["RESIDUAL_BITS"],
             bound=_kind(hardware.residual_memory),
+            field="residual_memory",
         ),
         Memory(
             "queries, keys, values",
@@ -67,6 +68,7 @@ def _activations(architecture: Architecture, sizes: Mapping[str, int]) -> list[M
             tokens * sizes["MIXED_WORDS"],
             lanes * sizes["HEAD_BITS"],
             bound=_kind(hardware.head_memory),
+            field="head_memory",
         ),
         Memory("queues", 1, sizes["EXPERTS"] << (tokens - 1).bit_length(), entry),
     ]
@@ -83,6 +85,7 @@ def _linear(architecture: Architecture, sizes: Mapping[str, int]) -> list[Memory
             2 * sizes["WEIGHT_ROWS"],
             outputs * lanes * sizes["W_BITS"],
             bound=_kind(hardware.weight_memory),
+            field="weight_memory",
         ),
         Memory("biases", 1, records, outputs * sizes["BIAS_BITS"]),
         Memory("multipliers and shifts", 1, records, outputs * (sizes["MULTIPLIER_BITS"] + 6)),
@@ -92,6 +95,7 @@ def _linear(architecture: Architecture, sizes: Mapping[str, int]) -> list[Memory
             tiles * sizes["ROW_WORDS"],
             lanes * sizes["X_BITS"],
             bound=_kind(hardware.operand_memory),
+            field="operand_memory",
         ),
     ]
 
@@ -115,6 +119,7 @@ def _router(architecture: Architecture, sizes: Mapping[str, int]) -> list[Memory
             sizes["MAX_TOKENS"] * words,
             lanes * sizes["GATE_BITS"],
             bound=_kind(architecture.hardware.gate_memory),
+            field="gate_memory",
         ),
         Memory(
             "gate weights",
@@ -134,6 +139,7 @@ def _ports(architecture: Architecture, sizes: Mapping[str, int]) -> list[Memory]
             sizes["RING_BEATS"],
             sizes["PORT_BITS"],
             bound=_kind(hardware.stream_memory or "block"),
+            field="stream_memory",
         ),
         Memory("jobs of these weights", 1, NOTES, JOB_BITS + 32),
     ]

@@ -15,6 +15,7 @@ from codegen.context import TOP
 from codegen.hwh import argument_offsets
 from codegen.manifest import arguments_of
 from codegen.rtl.stages import StageResult, Stages, places, stages
+from codegen.rtl.timeline import Timed, stages_of
 from codegen.schedule import Engine, Job, JobTable, job_table
 from codegen.weight_image import image_layout, output_bytes, output_layout, pack_weights, port_images
 from common.contract import START, STATUS_DONE
@@ -52,9 +53,9 @@ class JobRun:
     end: int
 
     @property
-    def cycles(self) -> int:
-        """Cycles that it took."""
-        return self.end - self.start
+    def timed(self) -> Timed:
+        """The job as the computed schedule has it; what it waited for is not known."""
+        return Timed(self.number, self.job, 0, self.start, self.end, 0)
 
 
 @dataclass
@@ -93,12 +94,9 @@ class Run:
         return next((str(stage.first) for stage in self.stages.values() if stage.first), "")
 
     def stage_cycles(self) -> dict[str, int]:
-        """Cycles from the first start to the last end of each stage's jobs."""
-        spans: dict[str, tuple[int, int]] = {}
-        for run in self.jobs:
-            start, end = spans.get(run.job.stage, (run.start, run.end))
-            spans[run.job.stage] = min(start, run.start), max(end, run.end)
-        return {name: end - start for name, (start, end) in spans.items()}
+        """Cycles of each stage, in the order of the table: from the end of the stage before to its own."""
+        jobs = sorted(self.jobs, key=lambda run: run.number)
+        return {stage.name: stage.cycles for stage in stages_of([run.timed for run in jobs])}
 
 
 class RtlAccelerator:
@@ -249,7 +247,7 @@ class _Watched:
         process.set_table(b"".join(job.encode() for job in self.table), plans)
 
     def compare(self, ended: list[JobEnd]) -> dict[str, StageResult]:
-        """What the jobs left behind, value by value; nothing where nothing was to be compared."""
+        """Values that the jobs left behind, compared; nothing where nothing was to be compared."""
         if not self._memories:
             return {}
         depths = {name: self._depths[f"{SCOPE}.{self.places[name].banks[0]}"] for name in self._memories}
@@ -264,7 +262,7 @@ class _Watched:
         return runs
 
     def explain(self, ended: list[JobEnd]) -> Iterator[str]:
-        """Of a call that failed: the first value that was wrong by then, and what had not ended."""
+        """The state of a call that failed: the first value that was wrong by then, and what had not ended."""
         found = (stage.first for stage in self.compare(ended).values() if stage.first)
         yield f"first wrong value: {next(found, 'none so far')}"
         numbers = {end.job for end in ended}

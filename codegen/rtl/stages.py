@@ -1,4 +1,4 @@
-"""What every job of the accelerator has to leave in its memories, and the first value that differs."""
+"""Values that every job of the accelerator has to leave in its memories, and the first that differs."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ class StageResult:
 
 @dataclass
 class Stages:
-    """What a call of the accelerator has to leave in its memories.
+    """Values that a call of the accelerator has to leave in its memories.
 
     Attributes:
         table: jobs of the program.
@@ -177,7 +177,7 @@ class Stages:
         return sorted({expected.memory for expected in self.expected})
 
     def plans(self, found: Places) -> list[Plan]:
-        """What is to be read of the memories when which job ends; banks are numbered through, memory by memory."""
+        """Places in the memories that are read when their job ends; banks are numbered through, memory by memory."""
         numbers, start = {}, 0
         for name in self.memories:
             numbers[name] = range(start, start + len(found[name].banks))

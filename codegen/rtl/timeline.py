@@ -312,7 +312,7 @@ class _Stream:
         self.count = 0
         """Beats that have been asked for, all in all."""
         self.marks: list[tuple[int, int]] = []
-        """How many beats had been taken in which cycle."""
+        """Beats that had been taken, by cycle."""
         self.shared = (0, 0, rate)
 
     def share(self, start: int, end: int, rate: float) -> None:

@@ -88,6 +88,9 @@
   }
   const chosen = (id) => byId(id).value;
 
+  // --- Results: each picture is in the page once ---
+  document.querySelectorAll("img[data-picture]").forEach((image) => (image.src = facts.pictures[image.dataset.picture]));
+
   // --- Time ---
   if (facts.timeline.length) {
     const reasons = unique(facts.timeline.map((stage) => stage.bound_by));

@@ -65,7 +65,10 @@ module edgemoe_bank_address #(
 
 `ifndef SYNTHESIS
   always_ff @(posedge ap_clk)
-    if (ap_rst_n && enable_2) assert (tile == token_2 / TOKEN_BITS'(TOKEN_TILE));
+    if (ap_rst_n && enable_2) assert (tile == token_2 / TOKEN_BITS'(TOKEN_TILE) && TOKEN_BITS'(bank) == token_2 % TOKEN_BITS'(TOKEN_TILE));
+`endif
+`ifdef FORMAL
+  initial assume (!ap_rst_n);
 `endif
 
 endmodule

@@ -129,9 +129,16 @@ module edgemoe_gather
 `ifndef SYNTHESIS
   always_ff @(posedge ap_clk)
     if (ap_rst_n) begin
-      if (start_valid) assume (start_job.engine == GATHER && start_rows != '0 && start_job.words != '0);
+      if (start_valid) begin
+        assume (start_job.engine == GATHER && start_rows != '0);
+        assume (start_job.words != '0 && 32'(start_job.words) < 2 ** WORD_BITS);
+      end
+      if (busy) assert (words != '0);
       if (running) assert (busy && rows_left != '0 && words_left != '0);
     end
+`endif
+`ifdef FORMAL
+  initial assume (!ap_rst_n);
 `endif
 
 endmodule

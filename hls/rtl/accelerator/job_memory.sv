@@ -194,23 +194,23 @@ module edgemoe_job_memory
       else if (issue_ready) issue_valid <= 1'b0;
     end
 
-  function automatic job_t own_job(input logic [31:0] first, input logic [31:0] beats);
-    own_job = '0;
-    own_job.version = JOB_VERSION;
-    own_job.engine = OUTPUT;
-    own_job.first = first;
-    own_job.beats = beats;
-  endfunction
+  job_t own;  // a job that asks for beats of the table
+  always_comb begin
+    own = '0;
+    own.version = JOB_VERSION;
+    own.engine = OUTPUT;
+    own.first = restart ? '0 : FIRST_BEATS;
+    own.beats = restart ? FIRST_BEATS : more;
+  end
 
   always_ff @(posedge ap_clk) begin
-    if (restart) fetch_job <= own_job('0, FIRST_BEATS);
-    else if (measures) fetch_job <= own_job(FIRST_BEATS, more);
+    if (restart || measures) fetch_job <= own;
     else if (fetch_arrives) fetch_job <= job_t'(read_record);
     if (issue_arrives) issue_job <= job_t'(read_record);
   end
 
 `ifndef SYNTHESIS
-  initial assert (JOB_BITS % UNIT_BITS == 0 && $bits(job_t) == JOB_BITS);
+  initial assert (JOB_BITS % UNIT_BITS == 0 && $bits(record) == JOB_BITS);
   logic past_valid;
   initial past_valid = 1'b0;
   always_ff @(posedge ap_clk) begin

@@ -120,7 +120,7 @@ module edgemoe_layer_settings
       .write_address(write_address),
       .write_data(held[6-1:0]),
       .ce(1'b1),
-      .read_address({norm_job.layer[0], SETTING_BITS'(norm_job.setting)}),
+      .read_address({norm_job.layer[0], norm_job.setting[SETTING_BITS-1:0]}),
       .read_data(norm_shift)
   );
   edgemoe_memory #(.WIDTH(6), .DEPTH(DEPTH), .LATENCY(1), .STYLE("distributed")) norm_gate_shift_memory (
@@ -138,7 +138,7 @@ module edgemoe_layer_settings
       .write_address(write_address),
       .write_data(held[6-1:0]),
       .ce(1'b1),
-      .read_address({attention_job.layer[0], SETTING_BITS'(attention_job.setting)}),
+      .read_address({attention_job.layer[0], attention_job.setting[SETTING_BITS-1:0]}),
       .read_data(attention_score_shift)
   );
   edgemoe_memory #(.WIDTH(8), .DEPTH(DEPTH), .LATENCY(1), .STYLE("distributed")) attention_shift_memory (
@@ -147,7 +147,7 @@ module edgemoe_layer_settings
       .write_address(write_address),
       .write_data(held[8-1:0]),
       .ce(1'b1),
-      .read_address({attention_job.layer[0], SETTING_BITS'(attention_job.setting) + SETTING_BITS'(1)}),
+      .read_address({attention_job.layer[0], attention_job.setting[SETTING_BITS-1:0] + SETTING_BITS'(1)}),
       .read_data(attention_shift)
   );
   edgemoe_memory #(.WIDTH(MULTIPLIER_BITS), .DEPTH(DEPTH), .LATENCY(1), .STYLE("distributed")) linear_multiplier_memory (
@@ -156,7 +156,7 @@ module edgemoe_layer_settings
       .write_address(write_address),
       .write_data(held[MULTIPLIER_BITS-1:0]),
       .ce(1'b1),
-      .read_address({linear_job.layer[0], SETTING_BITS'(linear_job.setting)}),
+      .read_address({linear_job.layer[0], linear_job.setting[SETTING_BITS-1:0]}),
       .read_data(linear_multiplier)
   );
   edgemoe_memory #(.WIDTH(6), .DEPTH(DEPTH), .LATENCY(1), .STYLE("distributed")) linear_shift_memory (
@@ -165,7 +165,7 @@ module edgemoe_layer_settings
       .write_address(write_address),
       .write_data(held[6-1:0]),
       .ce(1'b1),
-      .read_address({linear_job.layer[0], SETTING_BITS'(linear_job.setting) + SETTING_BITS'(1)}),
+      .read_address({linear_job.layer[0], linear_job.setting[SETTING_BITS-1:0] + SETTING_BITS'(1)}),
       .read_data(linear_shift)
   );
   edgemoe_memory #(.WIDTH(HIDDEN_BITS), .DEPTH(DEPTH), .LATENCY(1), .STYLE("distributed")) linear_zero_memory (
@@ -174,7 +174,7 @@ module edgemoe_layer_settings
       .write_address(write_address),
       .write_data(held[HIDDEN_BITS-1:0]),
       .ce(1'b1),
-      .read_address({linear_job.layer[0], SETTING_BITS'(linear_job.setting) + SETTING_BITS'(2)}),
+      .read_address({linear_job.layer[0], linear_job.setting[SETTING_BITS-1:0] + SETTING_BITS'(2)}),
       .read_data(linear_zero)
   );
 

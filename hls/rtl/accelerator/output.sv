@@ -218,7 +218,10 @@ module edgemoe_output
 `ifndef SYNTHESIS
   always_ff @(posedge ap_clk)
     if (ap_rst_n) begin
-      if (start_valid) assume (start_job.engine == OUTPUT && start_rows != '0 && start_job.words != '0);
+      if (start_valid) begin
+        assume (start_job.engine == OUTPUT && start_rows != '0);
+        assume (start_job.words != '0 && 32'(start_job.words) < 2 ** WORD_BITS);
+      end
       if (arrives) assert (unused_ready);
       if (done) assert (!reading && !word_valid && !rest_valid && credit == CREDIT_BITS'(PLACES));
     end

@@ -59,9 +59,15 @@ module edgemoe_patch_queue
 `ifndef SYNTHESIS
   always_ff @(posedge ap_clk)
     if (ap_rst_n) begin
-      if (start_valid) assume (start_job.engine == PATCH_QUEUE && start_rows != '0 && start_job.rows != '0);
-      if (busy) assert (left != '0 && image_left != '0);
+      if (start_valid) begin
+        assume (start_job.engine == PATCH_QUEUE && start_rows != '0);
+        assume (start_job.rows != '0 && start_job.rows < 32'(2 ** TOKEN_BITS));
+      end
+      if (busy) assert (left != '0 && image_left != '0 && patches != '0);
     end
+`endif
+`ifdef FORMAL
+  initial assume (!ap_rst_n);
 `endif
 
 endmodule

@@ -153,7 +153,10 @@ module edgemoe_pixels
 `ifndef SYNTHESIS
   always_ff @(posedge ap_clk)
     if (ap_rst_n) begin
-      if (start_valid) assume (start_job.engine == PIXELS && start_rows != '0 && start_job.out_words != '0);
+      if (start_valid) begin
+        assume (start_job.engine == PIXELS && start_rows != '0);
+        assume (start_job.out_words != '0 && 32'(start_job.out_words) < 2 ** WORD_BITS);
+      end
       if (beat_valid) assert (busy && rows_left != '0 && words_left != '0);
     end
 `endif

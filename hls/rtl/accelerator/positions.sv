@@ -111,10 +111,20 @@ module edgemoe_positions
   initial assert (BEAT_BITS * WORD_BEATS >= LANES * STORED && RESIDUAL_BITS <= STORED);
   always_ff @(posedge ap_clk)
     if (ap_rst_n) begin
-      if (start_valid) assume (start_job.engine == POSITIONS && start_job.rows != '0 && start_job.out_words != '0);
-      if (start_valid) assume (32'(start_rows) >= start_job.rows);
+      if (start_valid) begin
+        assume (start_job.engine == POSITIONS && start_job.rows != '0 && start_job.rows <= 32'(start_rows));
+        assume (start_job.out_words != '0 && 32'(start_job.out_words) < 2 ** WORD_BITS);
+      end
       if (holds) assert (busy && write_token < all_rows);
+      if (complete) assert (!holds || last_image);
+      // For the induction.
+      if (busy) assert (rows != '0 && rows <= all_rows && token_word < words);
+      if (taking) assert (busy && token < rows);
+      if (holds) assert (next_image == {1'b0, write_token} + {1'b0, rows});
     end
+`endif
+`ifdef FORMAL
+  initial assume (!ap_rst_n);
 `endif
 
 endmodule

@@ -1,0 +1,146 @@
+"""Count the cycles of whole images on the Verilated accelerator, with the memory of a board behind its ports.
+
+    python scripts/bench_rtl.py [--network m3vit-tiny] [--precision w8a8] [--board zcu102] [--set stream_kib=1024]
+
+Weights are random; the images are random pixels, and a photograph that scikit-learn carries. Prints milliseconds beside
+published figures, the limit of the board's memory and that of the linear array. Every value of every stage is compared
+with the simulator's: exit code 1 if one differs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+import edgemoe
+from boards import load_board
+from codegen.architecture import Architecture, ceil_div
+from codegen.context import TOP
+from codegen.hardware import Hardware
+from codegen.report.facts import rivals
+from codegen.rtl.accelerator import accelerator_files
+from codegen.rtl.accelerator_build import build_accelerator
+from codegen.rtl.accelerator_check import LATENCY, board_memory
+from codegen.rtl.accelerator_run import RtlAccelerator, Run
+from codegen.schedule import Engine, rows_of
+from common.errors import QuantizationWarning
+from common.rtl_process import RtlProcess
+from pysim.spec import ModelSpec
+
+HARDWARE = {
+    "w8a8": {"lanes": 16, "outputs": 32, "token_tile": 4, "attention_rows": 19},
+    "w16a16": {"lanes": 16, "outputs": 16, "token_tile": 4, "attention_rows": 19},
+}
+"""What a ZCU102 has room for."""
+
+STREAM_KIB = 1024
+"""Buffer of the weight streamer."""
+
+
+def photograph(spec: ModelSpec) -> NDArray[np.uint8]:
+    """A picture of a flower, in the size of the network: (1, channels, H, W)."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_image
+
+    channels, height, width = spec.image_shape
+    picture = Image.fromarray(load_sample_image("flower.jpg")).resize((width, height))
+    pixels = np.asarray(picture).transpose(2, 0, 1)[None, :channels]
+    return np.ascontiguousarray(pixels)
+
+
+def linear_cycles(architecture: Architecture, run: Run) -> int:
+    """Cycles in which the linear array multiplies, rounded up to whole tiles and blocks."""
+    tile, queues = architecture.hardware.token_tile, run.queues
+    return sum(
+        ceil_div(rows_of(job.job, 1, queues), tile) * job.job.blocks * job.job.words
+        for job in run.jobs
+        if job.job.engine is Engine.LINEAR
+    )
+
+
+def rows(architecture: Architecture, runs: dict[str, Run], gb_s: float) -> Iterator[tuple[str, ...]]:
+    """A row of the table for each image."""
+    mhz = architecture.hardware.clock_mhz
+
+    def ms(cycles: float) -> str:
+        return f"{cycles / mhz / 1e3:.3f}"
+
+    for name, run in runs.items():
+        active = [sum(length > 0 for length in queue) for queue in run.queues.values()]
+        traffic = sum(run.traffic.values())
+        yield (
+            name,
+            f"{run.cycles:,}",
+            ms(run.cycles),
+            f"{traffic / gb_s / 1e6:.3f}",
+            ms(linear_cycles(architecture, run)),
+            f"{traffic / 1e6:.1f}",
+            ", ".join(map(str, active)) or "-",
+        )
+
+
+def main(
+    network: Annotated[str, typer.Option(help="Name in the zoo.")] = "m3vit-tiny",
+    precision: Annotated[str, typer.Option(help="Preset.")] = "w8a8",
+    board: Annotated[str, typer.Option(help="Board whose memory stands behind the ports.")] = "zcu102",
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Key of the hardware.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of weights and pixels.")] = 1,
+) -> None:
+    """Count and compare."""
+    keys: dict[str, Any] = {"stream_kib": STREAM_KIB, **HARDWARE.get(precision, {})}
+    keys |= {key: int(value) for key, value in (pair.split("=") for pair in change or [])}
+    hardware, console = Hardware(**keys, backend="rtl"), Console()
+    model = edgemoe.init_model(network, seed=seed)
+    images = {
+        "random pixels": edgemoe.random_images(model, 1, seed=seed),
+        "photograph": photograph(model.spec),
+    }
+    with warnings.catch_warnings():
+        # Random weights clip what they clip.
+        warnings.simplefilter("ignore", QuantizationWarning)
+        design = edgemoe.quantize(model, np.concatenate(list(images.values())), precision)
+    design = design.with_attention_rows(hardware.attention_rows)
+    architecture = Architecture(design.network, hardware)
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        program = build_accelerator(accelerator_files(architecture, Path(folder)), TOP)
+    console.print(f"built in {time.perf_counter() - start:.0f} s (0 where it was there already)")
+    runs: dict[str, Run] = {}
+    with RtlProcess(program) as process:
+        accelerator = RtlAccelerator(process, architecture)
+        accelerator.load(design)
+        process.set_memory(board_memory(architecture, load_board(board)))
+        for name, pixels in images.items():
+            start = time.perf_counter()
+            runs[name] = accelerator.run(pixels)
+            console.print(f"{name}: {time.perf_counter() - start:.0f} s")
+    columns = ("image", "cycles", "ms", "memory's limit", "array's limit", "MB moved", "active experts")
+    mhz, gb_s = hardware.clock_mhz, load_board(board).read_gb_s(hardware.clock_mhz)
+    table = Table(*columns, title=f"{network} {precision}, {mhz:g} MHz, {gb_s:g} GB/s, latency {LATENCY}")
+    for row in rows(architecture, runs, gb_s):
+        table.add_row(*row)
+    console.print(table)
+    published = ", ".join(f"{each.name} {each.ms:g} ({each.board})" for each in rivals())
+    console.print(f"published for M3ViT-tiny, ms: {published}")
+    values, wrong = (sum(getattr(run, name) for run in runs.values()) for name in ("values", "mismatches"))
+    console.print(f"{values:,} values compared, {wrong:,} mismatches")
+    for run in runs.values():
+        if run.mismatches:
+            console.print(run.first)
+    raise typer.Exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    typer.run(main)
