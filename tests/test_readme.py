@@ -70,8 +70,9 @@ def test_the_picture_is_small() -> None:
 
 @pytest.mark.nightly
 def test_the_demo_prints_what_is_shown_of_it() -> None:
-    command = [sys.executable, "-c", "from edgemoe.cli import main; main(['demo'])"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", "import sys; from edgemoe.cli import main; sys.exit(main(['demo']))"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     printed = [line.split() for line in done.stdout.splitlines()]
     for line in re.findall(r"^    (.* values compared.*|estimate for the .*)$", README, re.MULTILINE):
         assert line.split() in printed
