@@ -11,6 +11,7 @@ import pytest
 
 import edgemoe
 from doc_tables import marked_tables, read_page
+from pysim.precision import PRESETS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -65,3 +66,21 @@ def test_links_lead_to_files() -> None:
 def test_the_picture_is_small() -> None:
     (picture,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
     assert (ROOT / picture).stat().st_size < 100_000
+
+
+@pytest.mark.nightly
+def test_the_demo_prints_what_is_shown_of_it() -> None:
+    command = [sys.executable, "-c", "import sys; from edgemoe.cli import main; sys.exit(main(['demo']))"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    printed = [line.split() for line in done.stdout.splitlines()]
+    for line in re.findall(r"^    (.* values compared.*|estimate for the .*)$", README, re.MULTILINE):
+        assert line.split() in printed
+    rows = {words[0]: words[1:-1] for words in printed if words and words[0] in PRESETS}
+    (block,) = re.findall(r"\$ edgemoe demo -o demo\n(.*?)\n\n", read_page("command-line.md"), re.DOTALL)
+    shown = {words[0]: words[1:-1] for line in block.splitlines() if (words := line.split())[0] in PRESETS}
+    assert shown == {name: rows[name] for name in shown} and len(shown) > 3
+    for name in shown:
+        (row,) = re.findall(rf"^\| `{name}` \| (\d.*)$", README, re.MULTILINE)
+        figures = [each for each in rows[name] if not each.startswith("(")]
+        assert re.findall(r"\d+\.\d+", row) == figures
