@@ -410,3 +410,22 @@ def test_other_weights_of_the_same_network_on_compiled_code(
     accelerator.load(built.folder)
     check(accelerator.run_batch(images[:4], "semseg"), expected["semseg"][:4])
     assert len(board.memory.buffers) == buffers
+
+
+@pytest.mark.rtl
+def test_networks_one_after_the_other_on_the_accelerator(
+    rtl: Build, programs: dict[str, tuple[Design, Path]]
+) -> None:
+    """One Verilated accelerator, never reset: under the driver, every network returns the simulator's integers."""
+    own = {"own": (rtl.design, rtl.host)}
+    with edgemoe.Accelerator(rtl.folder, emulate=True, backend="rtl") as accelerator:
+        assert accelerator.capacities == rtl.architecture.capacities
+        for name in ("own", "odd experts", "plain", "deeper", "own"):
+            design, folder = (own | programs)[name]
+            accelerator.load(folder)
+            images = edgemoe.random_images(design, 2, seed=8)
+            for task in accelerator.tasks:
+                tokens = edgemoe.simulate(design, images, task).integers
+                results = [*accelerator.run_batch(images, task), accelerator.run(images[0], task)]
+                check(results, np.concatenate([tokens, tokens[:1]]))
+                assert all(result.cycles for result in results)
