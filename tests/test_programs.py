@@ -413,6 +413,7 @@ def test_other_weights_of_the_same_network_on_compiled_code(
 
 
 @pytest.mark.rtl
+@pytest.mark.nightly
 def test_networks_one_after_the_other_on_the_accelerator(
     rtl: Build, programs: dict[str, tuple[Design, Path]]
 ) -> None:
