@@ -12,7 +12,7 @@ from codegen.architecture import Architecture
 from codegen.hardware import Hardware, default_hardware, settable
 from codegen.hwh import control_registers
 from codegen.manifest import arguments_of
-from codegen.rtl.accelerator import accelerator_files
+from codegen.rtl.accelerator import accelerator_files, accelerator_parameters
 from codegen.schedule import job_table
 from common.capacities import CAPACITIES, Capacities
 from common.contract import kernel_arguments
@@ -121,6 +121,12 @@ def test_the_accelerator_is_the_same_whatever_network_it_was_made_for(tmp_path: 
     top = texts[0]["edgemoe_top.sv"]
     for name, value in hardware.given_capacities.items():
         assert f"assign {name}_value = 32'd{value};" in top
+
+
+@pytest.mark.parametrize(("experts", "queues"), [(0, 1), (1, 2), (2, 2), (5, 5)])
+def test_a_router_is_there_where_any_expert_is(experts: int, queues: int) -> None:
+    moe = {"experts": experts, "top_k": 1} if experts else None
+    assert accelerator_parameters(Architecture(network(moe=moe), SMALL))["EXPERTS"] == queues
 
 
 def test_every_capacity_is_part_of_the_identity() -> None:

@@ -359,7 +359,7 @@ class TestLoad:
     def test_no_memory_for_two_changes_nothing(self, rtl: Build, case: Case) -> None:
         with Accelerator(rtl.host, board=case.board) as accelerator:
             used = sum(len(buffer.array) for buffer in case.board.memory.buffers.values())
-            case.board.memory.capacity = used + 20_000
+            case.board.memory.capacity = 2 * used - 1  # all but the last buffer
             with pytest.raises(AcceleratorError, match="contiguous memory are not to be had"):
                 accelerator.load(rtl.host)
             assert sum(len(buffer.array) for buffer in case.board.memory.buffers.values()) == used
@@ -410,3 +410,23 @@ def test_other_weights_of_the_same_network_on_compiled_code(
     accelerator.load(built.folder)
     check(accelerator.run_batch(images[:4], "semseg"), expected["semseg"][:4])
     assert len(board.memory.buffers) == buffers
+
+
+@pytest.mark.rtl
+@pytest.mark.nightly
+def test_networks_one_after_the_other_on_the_accelerator(
+    rtl: Build, programs: dict[str, tuple[Design, Path]]
+) -> None:
+    """One Verilated accelerator, never reset: under the driver, every network returns the simulator's integers."""
+    own = {"own": (rtl.design, rtl.host)}
+    with edgemoe.Accelerator(rtl.folder, emulate=True, backend="rtl") as accelerator:
+        assert accelerator.capacities == rtl.architecture.capacities
+        for name in ("own", "odd experts", "plain", "deeper", "own"):
+            design, folder = (own | programs)[name]
+            accelerator.load(folder)
+            images = edgemoe.random_images(design, 2, seed=8)
+            for task in accelerator.tasks:
+                tokens = edgemoe.simulate(design, images, task).integers
+                results = [*accelerator.run_batch(images, task), accelerator.run(images[0], task)]
+                check(results, np.concatenate([tokens, tokens[:1]]))
+                assert all(result.cycles for result in results)

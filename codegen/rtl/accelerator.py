@@ -84,7 +84,9 @@ def _parallelism(architecture: Architecture) -> dict[str, Parameter]:
 
 def _capacities(architecture: Architecture) -> dict[str, Parameter]:
     hardware, most = architecture.hardware, architecture.capacities
-    words, experts, ranks = most.max_token_words, max(most.max_experts, 1), max(most.max_top_k, 1)
+    # One queue is there for patches in any case; of more, a router decides, though it has one expert only.
+    experts = max(most.max_experts, 2) if most.max_experts else 1
+    words, ranks = most.max_token_words, max(most.max_top_k, 1)
     parts = hardware.outputs // hardware.lanes
     # The longest results of a linear layer are queries, keys and values, or values between two layers.
     blocks = ceil_div(max(3 * most.max_mixed_words, most.max_row_words), parts)

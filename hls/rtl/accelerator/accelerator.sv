@@ -958,6 +958,7 @@ module edgemoe_accelerator
     logic x_read;
     logic [TOKEN_BITS-1:0] x_token;
     logic [ROUTER_WORD_BITS-1:0] x_word;
+    wire unused_word = &{1'b0, x_word};
     logic [LANES*GATE_BITS-1:0] gate_x;
     logic unused_gate_valid;
     wire unused_x_word = &{1'b0, x_word};

@@ -60,6 +60,7 @@ module edgemoe_linear_sequencer #(
 
   logic [TOKEN_BITS-1:0] token_count;
   logic [WORD_BITS-1:0] word_count;
+  wire unused_count = &{1'b0, word_count};
   logic [OUT_WORD_BITS-1:0] out_word_count;
   logic [X_ADDRESS_BITS-1:0] first_address;
   logic [X_ADDRESS_BITS-1:0] stride;
