@@ -3,12 +3,13 @@
     python scripts/bench_rtl.py [--network m3vit-tiny] [--precision w8a8] [--board zcu102] [--set stream_kib=1024]
 
 Weights are random; the images are random pixels, and a photograph that scikit-learn carries. Prints milliseconds beside
-published figures, the limit of the board's memory and that of the linear array. Every value of every stage is compared
-with the simulator's: exit code 1 if one differs.
+published figures, the limit of the board's memory and that of the linear array, and the stages' cycles beside those of
+the computed schedule. Every value of every stage is compared with the simulator's: exit code 1 if one differs.
 """
 
 from __future__ import annotations
 
+import resource
 import tempfile
 import time
 import warnings
@@ -32,9 +33,10 @@ from codegen.rtl.accelerator import accelerator_files
 from codegen.rtl.accelerator_build import build_accelerator
 from codegen.rtl.accelerator_check import LATENCY, board_memory
 from codegen.rtl.accelerator_run import RtlAccelerator, Run
+from codegen.rtl.timeline import stages_of, timeline
 from codegen.schedule import Engine, rows_of
 from common.errors import QuantizationWarning
-from common.rtl_process import RtlProcess
+from common.rtl_process import Memory, RtlProcess
 from pysim.spec import ModelSpec
 
 HARDWARE = {
@@ -68,7 +70,27 @@ def linear_cycles(architecture: Architecture, run: Run) -> int:
     )
 
 
-def rows(architecture: Architecture, runs: dict[str, Run], gb_s: float) -> Iterator[tuple[str, ...]]:
+def share_of(architecture: Architecture, memory: Memory) -> float:
+    """Beats of the weight ports that the memory delivers in a cycle."""
+    assert memory.bytes_per_cycle is not None
+    return memory.bytes_per_cycle / architecture.beat_bytes
+
+
+def by_kind(architecture: Architecture, run: Run, memory: Memory) -> dict[str, tuple[int, int]]:
+    """Cycles counted, and those of the computed schedule, of all stages of a kind."""
+    jobs = timeline(architecture, 1, share_of(architecture, memory), run.queues, memory.latency)
+    computed = {stage.name: stage.cycles for stage in stages_of(jobs)}
+    found: dict[str, tuple[int, int]] = {}
+    for name, cycles in run.stage_cycles().items():
+        kind = name.rpartition(".")[2]
+        before = found.get(kind, (0, 0))
+        found[kind] = before[0] + cycles, before[1] + computed[name]
+    return found
+
+
+def rows(
+    architecture: Architecture, runs: dict[str, Run], computed: dict[str, int], gb_s: float
+) -> Iterator[tuple[str, ...]]:
     """A row of the table for each image."""
     mhz = architecture.hardware.clock_mhz
 
@@ -81,6 +103,7 @@ def rows(architecture: Architecture, runs: dict[str, Run], gb_s: float) -> Itera
         yield (
             name,
             f"{run.cycles:,}",
+            f"{computed[name]:,}",
             ms(run.cycles),
             f"{traffic / gb_s / 1e6:.3f}",
             ms(linear_cycles(architecture, run)),
@@ -101,7 +124,7 @@ def main(
     """Count and compare."""
     keys: dict[str, Any] = {"stream_kib": STREAM_KIB, **HARDWARE.get(precision, {})}
     keys |= {key: int(value) for key, value in (pair.split("=") for pair in change or [])}
-    hardware, console = Hardware(**keys, backend="rtl"), Console()
+    hardware, console = Hardware(**keys, backend="rtl"), Console(width=120)
     model = edgemoe.init_model(network, seed=seed)
     images = {
         "random pixels": edgemoe.random_images(model, 1, seed=seed),
@@ -118,19 +141,39 @@ def main(
         program = build_accelerator(accelerator_files(architecture, Path(folder)), TOP)
     console.print(f"built in {time.perf_counter() - start:.0f} s (0 where it was there already)")
     runs: dict[str, Run] = {}
+    memory, used = board_memory(architecture, load_board(board)), resource.getrusage(resource.RUSAGE_CHILDREN)
     with RtlProcess(program) as process:
         accelerator = RtlAccelerator(process, architecture)
         accelerator.load(design)
-        process.set_memory(board_memory(architecture, load_board(board)))
+        process.set_memory(memory)
         for name, pixels in images.items():
-            start = time.perf_counter()
             runs[name] = accelerator.run(pixels)
-            console.print(f"{name}: {time.perf_counter() - start:.0f} s")
-    columns = ("image", "cycles", "ms", "memory's limit", "array's limit", "MB moved", "active experts")
+    seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - used.ru_utime
+    console.print(f"simulated {len(runs)} images in {seconds:.1f} s of one core")
+    stages = {name: by_kind(architecture, run, memory) for name, run in runs.items()}
+    computed = {name: sum(pair[1] for pair in kinds.values()) for name, kinds in stages.items()}
+    columns = (
+        "image",
+        "cycles",
+        "computed",
+        "ms",
+        "memory's limit",
+        "array's limit",
+        "MB moved",
+        "active experts",
+    )
     mhz, gb_s = hardware.clock_mhz, load_board(board).read_gb_s(hardware.clock_mhz)
     table = Table(*columns, title=f"{network} {precision}, {mhz:g} MHz, {gb_s:g} GB/s, latency {LATENCY}")
-    for row in rows(architecture, runs, gb_s):
+    for row in rows(architecture, runs, computed, gb_s):
         table.add_row(*row)
+    console.print(table)
+    even = stages_of(timeline(architecture, 1, share_of(architecture, memory), None, memory.latency))
+    cycles = sum(stage.cycles for stage in even)
+    console.print(f"with even queues, computed: {cycles:,} cycles, {cycles / mhz / 1e3:.3f} ms")
+    name, kinds = next(reversed(stages.items()))
+    table = Table("stages", "cycles", "computed", "difference", title=f"{name}, all layers together")
+    for kind, (counted, expected) in kinds.items():
+        table.add_row(kind, f"{counted:,}", f"{expected:,}", f"{100 * (expected / counted - 1):+.1f} %")
     console.print(table)
     published = ", ".join(f"{each.name} {each.ms:g} ({each.board})" for each in rivals())
     console.print(f"published for M3ViT-tiny, ms: {published}")

@@ -24,7 +24,7 @@ from designs import random_design
 from frontend.digits import load_scenes
 from pysim.design import Design
 from pysim.network import Network
-from pysim.precision import PRESETS
+from pysim.precision import NAMED
 from pysim.spec import ModelSpec
 from scripts.fuzzing.designs import draw
 from test_record import DIGITS, specs
@@ -58,24 +58,15 @@ HARDWARE = Hardware(
 PRECISION = "w8a8"
 SHAPES = 20
 MORE_SHAPES = 50
+_MANY_WORDS = {"max_token_words": 24, "max_mixed_words": 28, "max_row_words": 120}
 OTHERS: list[tuple[str, dict[str, int]]] = [
     ("w16a16", {}),
     ("w8a8-lean", {"lanes": 2, "outputs": 6, "token_tile": 4, "weight_ports": 3, "attention_rows": 1}),
-    (
-        "w8a8",
-        {"lanes": 8, "outputs": 8, "token_tile": 1, "axi_width": 128, "weight_ports": 1, "router_lanes": 2},
-    ),
+    ("w8a8", {"lanes": 8, "outputs": 8, "token_tile": 1, "axi_width": 128, "weight_ports": 1}),
     ("w16a16", {"lanes": 16, "outputs": 32, "token_tile": 2, "axi_width": 256, "attention_rows": 19}),
     (
         "w8a8",
-        {
-            "lanes": 1,
-            "outputs": 2,
-            "token_tile": 7,
-            "weight_ports": 5,
-            "router_lanes": 8,
-            "attention_rows": 64,
-        },
+        {"lanes": 1, "outputs": 2, "token_tile": 7, "weight_ports": 5, "router_lanes": 8, **_MANY_WORDS},
     ),
 ]
 """Precisions and sizes of accelerators that run many networks each."""
@@ -90,7 +81,7 @@ MEMORIES = (
 def fitting(spec: ModelSpec, precision: str, hardware: Hardware = HARDWARE) -> Architecture | None:
     """A network on the hardware; None where it is too large."""
     try:
-        return Architecture(Network(spec, PRESETS[precision]), hardware)
+        return Architecture(Network(spec, NAMED[precision]), hardware)
     except InputError:
         return None
 
@@ -145,7 +136,7 @@ def run_all(accelerator: RtlAccelerator, design: Design, images: NDArray[np.uint
 
 def run_random(accelerator: RtlAccelerator, spec: ModelSpec, number: int) -> int:
     rows = accelerator.hardware.hardware.attention_rows
-    design = random_design(spec, PRESETS[accelerator.hardware.precision.name], rows, number)
+    design = random_design(spec, NAMED[accelerator.hardware.precision.name], rows, number)
     images = edgemoe.random_images(design, 1 + number % 2, seed=number)
     return run_all(accelerator, design, images, MEMORIES[number % len(MEMORIES)])
 
