@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -27,7 +27,8 @@ import edgemoe
 from boards import load_board
 from codegen.architecture import Architecture, ceil_div
 from codegen.context import TOP
-from codegen.hardware import Hardware
+from codegen.fit import fitted, settings
+from codegen.hardware import parse_settings
 from codegen.report.facts import rivals
 from codegen.rtl.accelerator import accelerator_files
 from codegen.rtl.accelerator_build import build_accelerator
@@ -37,16 +38,9 @@ from codegen.rtl.timeline import stages_of, timeline
 from codegen.schedule import Engine, rows_of
 from common.errors import QuantizationWarning
 from common.rtl_process import Memory, RtlProcess
+from pysim.network import Network
+from pysim.precision import preset
 from pysim.spec import ModelSpec
-
-HARDWARE = {
-    "w8a8": {"lanes": 16, "outputs": 32, "token_tile": 4, "attention_rows": 19},
-    "w16a16": {"lanes": 16, "outputs": 16, "token_tile": 4, "attention_rows": 19},
-}
-"""What a ZCU102 has room for."""
-
-STREAM_KIB = 1024
-"""Buffer of the weight streamer."""
 
 
 def photograph(spec: ModelSpec) -> NDArray[np.uint8]:
@@ -121,11 +115,15 @@ def main(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of weights and pixels.")] = 1,
 ) -> None:
-    """Count and compare."""
-    keys: dict[str, Any] = {"stream_kib": STREAM_KIB, **HARDWARE.get(precision, {})}
-    keys |= {key: int(value) for key, value in (pair.split("=") for pair in change or [])}
-    hardware, console = Hardware(**keys, backend="rtl"), Console(width=120)
-    model = edgemoe.init_model(network, seed=seed)
+    """Count and compare, on the fastest accelerator that fits the board."""
+    console, model = Console(width=120), edgemoe.init_model(network, seed=seed)
+    fixed = {"backend": "rtl", **parse_settings(change or [])}
+    found = fitted(Network(model.spec, preset(precision)), load_board(board), fixed=fixed)
+    hardware = found.hardware
+    used_of = ", ".join(
+        f"{name} {used:g} of {there}" for name, (used, there) in found.performance.resources.items()
+    )
+    console.print(f"{settings(hardware)}\n{used_of}")
     images = {
         "random pixels": edgemoe.random_images(model, 1, seed=seed),
         "photograph": photograph(model.spec),

@@ -106,7 +106,7 @@ def kernel_parts(architecture: Architecture, kernel: Kernel) -> dict[str, Resour
 
 
 RTL_CHAIN = 2
-"""Packed products that the RTL sums before it splits them, where their sums have room (`hls/rtl/common/dot_pair.sv`)."""
+"""Packed products that the RTL sums before it splits them, where there is room (`hls/rtl/common/dot_pair.sv`)."""
 
 
 def _is_chained(architecture: Architecture) -> bool:
