@@ -25,22 +25,22 @@ MUX: Final = 0.07
 NET: Final = 0.20
 NET_PER_DOUBLING: Final = 0.06
 CARRY_IN: Final = 0.12
-"""From a sum bit's inputs to the carry chain."""
+"""Delay from a sum bit's inputs to the carry chain."""
 CARRY_STEP: Final = 0.018
-"""From one carry cell to the next."""
+"""Delay from one carry cell to the next."""
 CARRY_OUT: Final = 0.07
-"""From the carry chain to the bit of the sum."""
+"""Delay from the carry chain to the bit of the sum."""
 MEMORY_TO_OUT: Final = 1.00
-"""Block RAM without its output register."""
+"""Delay of a block RAM without its output register."""
 ULTRA_TO_OUT: Final = 1.20
 MEMORY_SETUP: Final = 0.30
 LUT_MEMORY: Final = 0.15
 LUT_MEMORY_TO_OUT: Final = 0.45
 SHIFT_REGISTER_TO_OUT: Final = 0.40
 PRODUCT: Final = 1.90
-"""A DSP slice, from the factors to the product."""
+"""Delay of a DSP slice, from the factors to the product."""
 ADDEND: Final = 1.00
-"""A DSP slice, from the addend to the sum."""
+"""Delay of a DSP slice, from the addend to the sum."""
 
 CLOCKS: Final = frozenset(("C", "CLK", "CLKA", "CLKB", "WCLK", "CLKARDCLK", "CLKBWRCLK"))
 ENABLES: Final = ("CE", "R", "S", "CLR", "PRE")
@@ -54,7 +54,7 @@ _FRESH, _OPEN, _DONE = range(3)
 
 
 class _Arrival(NamedTuple):
-    """When a net is stable, and by which net and kind of cell it was the last to be."""
+    """Time at which a net is stable, and the net and kind of cell that it waited for."""
 
     time: float
     before: int

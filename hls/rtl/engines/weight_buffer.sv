@@ -68,7 +68,6 @@ module edgemoe_weight_buffer #(
   logic [ROW_BITS-1:0] load_row;  // in its half
   logic [ROW_BITS-1:0] rows_taken;  // of the half, by this block and those before it
   logic [WORD_BITS-1:0] words_left;  // of the block
-  logic full_here;  // the half that is to be filled
   logic one_word;
   logic ends_block;
   logic ends_layer;
@@ -83,7 +82,6 @@ module edgemoe_weight_buffer #(
 
   assign still_full = half_full & ~half_freed;
   assign load_ready = !loading;
-  assign beat_ready = loading && !full_here;
   assign taken = beat_valid && beat_ready;
   assign block_complete = row_complete && ends_block;
   assign beat_last = block_complete && ends_layer;
@@ -124,7 +122,7 @@ module edgemoe_weight_buffer #(
       block <= '0;
       load_row <= '0;
       half_full <= '0;
-      full_here <= 1'b0;
+      beat_ready <= 1'b0;
     end else begin
       if (load_valid && load_ready) loading <= 1'b1;
       else if (beat_last) loading <= 1'b0;
@@ -134,7 +132,8 @@ module edgemoe_weight_buffer #(
       if (block_complete) block <= group_complete ? '0 : block + 1'b1;
       if (group_complete) half <= !half;
       half_full <= (half_full & ~half_freed) | (group_complete ? 2'b01 << half : 2'b00);
-      full_here <= group_complete ? still_full[!half] : still_full[half];
+      beat_ready <= group_complete ? !ends_layer && !still_full[!half]
+          : (loading || load_valid) && !still_full[half];
     end
 
   always_ff @(posedge ap_clk) begin
@@ -224,7 +223,8 @@ module edgemoe_weight_buffer #(
       if (load_valid && load_ready) assume (load_words != '0 && 32'(load_words) <= ROWS);
       /* verilator lint_on CMPCONST */
       assert ((half_freed & ~half_full) == '0);
-      assert (full_here == half_full[half]);
+      assert (beat_ready == (loading && !half_full[half]));
+      if (block_complete && ends_layer) assert (ends_group);
       if (group_complete) assert (!half_full[half]);
     end
 `endif
