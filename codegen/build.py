@@ -20,7 +20,7 @@ VERSION = 2
 """Version of `build.toml`."""
 
 ACCELERATOR = "rtl/accelerator"
-"""Folder in a build folder with the SystemVerilog of an RTL accelerator."""
+"""Folder in a build folder with the SystemVerilog of the whole accelerator."""
 
 HARDWARE_FILE = "hardware.toml"
 """File in a build folder with the hardware that the build is made of."""
@@ -74,7 +74,7 @@ class Build:
 
     @property
     def accelerator(self) -> list[Path]:
-        """The SystemVerilog of an RTL accelerator; none in a build of HLS."""
+        """The whole accelerator's SystemVerilog; none for the original's arithmetic."""
         return sorted((self.folder / ACCELERATOR).glob("*.*v"))
 
     @property

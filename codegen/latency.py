@@ -5,7 +5,7 @@ from __future__ import annotations
 UNIT_LATENCY = {
     "exp2": 4,  # table, chord, sum, shift
     "mantissa": 5,  # leading one, alignment, table, chord, sum
-    "gelu": 4,  # magnitude, table, chord, difference
+    "gelu": 5,  # magnitude, table, its register, chord, difference
     "relu": 1,  # positive part
 }
 """Function units."""
@@ -13,8 +13,11 @@ UNIT_LATENCY = {
 ROUND_LATENCY = 2
 """Shift, then rounding and saturation."""
 
-SOFTMAX_PASS_LATENCY = 1 + UNIT_LATENCY["exp2"] + 1
-"""Maximum, exponential, sum."""
+LONG_PRODUCT_LATENCY = 4
+"""A product of up to eight pieces of 27 x 18 bits, and their sum."""
+
+SOFTMAX_PASS_LATENCY = 3 + UNIT_LATENCY["exp2"] + 1
+"""Rounding up, maximum, distance; exponential; sum."""
 
 SLICE_LATENCY = 1
 """A register slice at an output."""

@@ -23,7 +23,7 @@ from codegen.render import render
 from codegen.rtl.blackbox import chosen
 from codegen.rtl.blackbox_files import write_blackboxes
 from codegen.rtl.hls_kernels import write_hls_kernels
-from codegen.rtl.packaging import write_accelerator, write_package_script
+from codegen.rtl.packaging import write_package_script
 from codegen.rtl.project import write_rtl
 from codegen.testdata import write_test_data
 from pysim.design import Design
@@ -114,12 +114,11 @@ def generate(
         report(2, STEPS)
         write_rtl(architecture, temporary / "rtl")
         rtl = architecture.hardware.backend == "rtl"
-        sources = write_accelerator(architecture, temporary / ACCELERATOR) if rtl else []
         write_host(design, architecture, temporary / "host", board, model)
         if not write_block_design(architecture, temporary / "vivado", board):
             write_link(architecture, temporary / "vitis", board)
         elif rtl:
-            write_package_script(architecture, sources, temporary / "vivado", board)
+            write_package_script(architecture, temporary / ACCELERATOR, temporary / "vivado", board)
         report(3, STEPS)
         losses = (
             {} if sensitivity is None else {LOSSES: sensitivity.model_dump_json(indent=1, exclude_none=True)}

@@ -85,13 +85,18 @@ def described(task: str, output: FloatArray, classes: Sequence[str] = ()) -> str
     place = f"map {output.shape[0]}x{output.shape[1]}" if output.ndim == 3 else ""
     found = guesses(task, output, classes)
     if found:
-        named = ", ".join(f"{guess.name} ({100 * guess.share:.1f} %)" for guess in found)
+        named = ", ".join(f"{_quoted(guess.name)} ({100 * guess.share:.1f} %)" for guess in found)
         return f"{place}: {named}" if place else named
     if not place:
         return f"value {output[0]:.4g}"
     if is_direction(task, output.shape[-1]):
         return f"{place} of directions"
     return f"{place}, {output.min():.4g} to {output.max():.4g}, mean {output.mean():.4g}"
+
+
+def _quoted(name: str) -> str:
+    """A name of a class for a list; those of ImageNet are lists of synonyms."""
+    return f'"{name}"' if "," in name else name
 
 
 def decoded_json(task: str, output: FloatArray, classes: Sequence[str] = ()) -> dict[str, Any]:

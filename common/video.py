@@ -5,6 +5,7 @@ Needs imageio with ffmpeg, where a video is read: the board reads its frames wit
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -27,6 +28,9 @@ CAMERA_FRAMES = 100
 
 Source = Path | int
 """A file, or the number of a camera."""
+
+_DEVICES = Path("/dev")
+"""Folder in which Linux has its cameras."""
 
 _FILES_ONLY = ["-protocol_whitelist", "file"]
 """Options of ffmpeg: what a file names is never fetched."""
@@ -133,6 +137,25 @@ class Video:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def require_readable(source: Source) -> None:
+    """Refuse a video or camera that cannot be read, as far as is known without opening it; whatever else passes.
+
+    Raises:
+        InputError: the packages for it are not installed, or there is no such camera.
+    """
+    if not is_video(source):
+        return
+    imageio(f"reading {f'camera {source}' if isinstance(source, int) else one_line(source)}")
+    if isinstance(source, int) and sys.platform == "linux" and not (_DEVICES / f"video{source}").exists():
+        there = ", ".join(sorted(path.name.removeprefix("video") for path in _DEVICES.glob("video*")))
+        raise InputError(
+            f"camera {source}: there is no {_DEVICES / f'video{source}'}",
+            hint=f"cameras here: {there}"
+            if there
+            else "no camera is connected, or this program may not see it",
+        )
 
 
 def _first_line(error: Exception) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from common.contract import BACKENDS
 from common.errors import InputError
 from common.printable import shown
@@ -66,6 +64,9 @@ def require_images(value: Any, name: str = "images") -> None:
     Raises:
         InputError: something else.
     """
+    # Not above: the command line imports this module, and its help needs no numpy.
+    import numpy as np
+
     if not isinstance(value, np.ndarray):
         raise InputError(
             f"{name} is {described(value)}, expected an array (images, channels, H, W) of uint8",
@@ -79,6 +80,8 @@ def require_count(value: Any, name: str, most: int) -> int:
     Raises:
         InputError: something else, or more than `most`.
     """
+    import numpy as np
+
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= most:
         raise InputError(f"{name} = {shown(value)}, expected a whole number from 1 to {most:,}")
     return int(value)

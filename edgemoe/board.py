@@ -100,16 +100,16 @@ def run(
         results = summary(accelerator, runs)
         if benchmark is not None:
             results |= measured(accelerator, runs, benchmark, console.show)
+    console.result(results)
     if out is not None and kind is not None:
         with new_file(out) as temporary:
-            save_runs(temporary, kind, runs, results)
+            save_runs(temporary, kind, runs, console.collected)
         console.show(f"saved {out}")
     if save is not None:
         from edgemoe.saving import run_sheets, save_sheets
 
         saved = save_sheets(save, run_sheets(runs), rate, console.note)
         console.show(f"saved {save}: {saved}")
-    console.result(results)
 
 
 def verify_host(console: Console, build: Build, images: list[Path] | int) -> CsimResult:

@@ -241,7 +241,7 @@ def simulate(
     """Run images through a Design, bit by bit."""
     from codegen.queues import write_queues
     from common.outputs import kind_of
-    from common.video import frame_rate
+    from common.video import frame_rate, require_readable
     from edgemoe.chunks import Places
     from edgemoe.heads import Heads
     from edgemoe.runs import run_task, save_runs
@@ -270,15 +270,17 @@ def simulate(
         raise InputError(
             f"--out {out} with --trace", hint="a trace is arrays: give a file that ends with .npz"
         )
+    for path in image:
+        require_readable(path)
     design = edgemoe.load_design(design_dir)
     if design.spec.notes:
         console.warn(design.spec.notes)
     model = edgemoe.load_model(reference) if reference is not None else None
     heads = Heads.of(design, model if model_dir is None else edgemoe.load_model(model_dir))
     tasks = chosen_tasks(design.spec.tasks, task)
-    names, pixels = named_images(
-        image, design.spec, resize=resizing(resize, fit), say=console.note, frames=frames
-    )
+    how = resizing(resize, fit)
+    with console.progress("reading images"):
+        names, pixels = named_images(image, design.spec, resize=how, say=console.note, frames=frames)
     runs = []
     for name in tasks:
         with console.progress(f"simulating {name}") as progress:
@@ -297,12 +299,11 @@ def simulate(
     if len(results) > 1:
         seconds = sum(run.seconds for run in runs)
         routing = [entry for result in results for entry in result["routing"]]
-        whole = {"images": len(pixels), "seconds": seconds, "routing": routing, "runs": results}
+        console.result({"images": len(pixels), "seconds": seconds, "routing": routing, "runs": results})
     else:
-        whole = {"images": len(pixels)} | results[0]
-    console.result(whole)
+        console.result({"images": len(pixels)} | results[0])
     if out is not None and kind is not None:
-        save_runs(out, kind, runs, heads, names, whole, trace=trace)
+        save_runs(out, kind, runs, heads, names, console.collected, trace=trace)
         console.show(f"saved {out}")
     if save is not None and heads.model is not None:
         with console.progress("painting"):
@@ -438,7 +439,9 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:
         return _failed(console, system_error(error))
     except MemoryError:
-        return _failed(console, InputError("not enough memory", hint="run fewer images, or without --trace"))
+        return _failed(
+            console, InputError("not enough memory", hint="run fewer images or --frames, or without --trace")
+        )
 
 
 def _failed(console: Console, error: EdgeMoeError) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from common.contract import BACKENDS
 from common.errors import EdgeMoeError
 from common.fits import RESIZES
 from common.tasks import ALL
@@ -49,6 +50,11 @@ def networks(incomplete: str) -> list[str]:
 def resizes(incomplete: str) -> list[str]:
     """Ways to make pictures fit."""
     return starting(RESIZES, incomplete)
+
+
+def backends(incomplete: str) -> list[str]:
+    """Languages of an accelerator."""
+    return starting(BACKENDS, incomplete)
 
 
 def kinds(incomplete: str) -> list[str]:

@@ -52,6 +52,11 @@ class Console:
         """Add to the JSON object, which `finish` prints."""
         self._result |= data
 
+    @property
+    def collected(self) -> dict[str, Any]:
+        """The JSON object so far, warnings included, with null for numbers that JSON does not have."""
+        return dict(_finite(self._result))
+
     def finish(self, error: EdgeMoeError | None = None) -> None:
         """End the command: print the JSON object, or the error with its hint."""
         if error is not None and self.as_json:
@@ -60,7 +65,7 @@ class Console:
             self._tell(error)
         try:
             if self.as_json:
-                print(json.dumps(finite(self._result), indent=2, allow_nan=False))
+                print(json.dumps(self.collected, indent=2, allow_nan=False))
             sys.stdout.flush()
         except OSError:
             if error is not None and self.as_json:
@@ -126,12 +131,12 @@ def _rich_console(file: TextIO) -> rich.console.Console:
     return RichConsole(file=file, width=width, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
-def finite(value: Any) -> Any:
+def _finite(value: Any) -> Any:
     """The value with null for numbers that JSON does not have."""
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
+        return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [finite(item) for item in value]
+        return [_finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

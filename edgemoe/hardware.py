@@ -180,6 +180,7 @@ def generate(
 ) -> None:
     """Generate the hardware of a Design: HLS project, test bench, scripts, and files for the board."""
     from boards import load_board
+    from codegen.build import ACCELERATOR
     from edgemoe.sources import Source
     from pysim.files import require_new
     from pysim.sensitivity import read_sensitivity
@@ -227,6 +228,11 @@ def generate(
         console.note(
             f"{build.spec.board} is a card that XRT runs: {output / 'vitis' / 'link.cfg'} is for v++ --link"
         )
+    if build.architecture.hardware.backend == "rtl":
+        console.show(
+            f"{output / ACCELERATOR}: {len(build.accelerator)} files of SystemVerilog, hardware "
+            f"{build.spec.hardware_id}, for networks of other shapes too (`edgemoe compile`)"
+        )
     console.show(f"next: edgemoe verify {output} --csim --rtl --host")
     console.result(
         {
@@ -236,6 +242,7 @@ def generate(
             "hardware_id": build.spec.hardware_id,
             "hardware": build.architecture.hardware.model_dump(),
             "files": [str(path) for path in sources],
+            "accelerator": [str(path.relative_to(output)) for path in build.accelerator],
             "lines": lines,
             "fits": build.spec.fits,
         }

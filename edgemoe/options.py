@@ -18,6 +18,7 @@ BackendName = Annotated[
         "--backend",
         metavar="|".join(BACKENDS),
         help="C++ for Vitis HLS, or SystemVerilog, which reads its network from memory; hls if not given.",
+        autocompletion=completion.backends,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 import edgemoe
 from common.outputs import Kind, csv_text, flat
 from edgemoe.chunks import CHUNK_TOKENS, HERE, Arrays, Places, join, run_chunks
-from edgemoe.console import finite
 from edgemoe.heads import Heads
 from pysim.compare import (
     Comparison,
@@ -250,14 +249,14 @@ def save_runs(
         runs: one a task.
         heads: what was decoded.
         names: of the images.
-        whole: the results.
+        whole: the results as JSON has them.
         trace: write the integers of the trace, too.
     """
     from pysim.files import new_file
 
     with new_file(path) as temporary:
         if kind == "json":
-            temporary.write_text(json.dumps(finite(whole), indent=2, allow_nan=False) + "\n")
+            temporary.write_text(json.dumps(whole, indent=2, allow_nan=False) + "\n")
         elif kind == "csv":
             temporary.write_bytes(csv_text(_rows(runs, heads, names)).encode())
         else:

@@ -23,7 +23,7 @@ from common.pictures import each_picture, image_files
 from common.printable import one_line
 from common.process import run_program, system_error
 from common.tasks import chosen_tasks as by_option
-from common.video import Source
+from common.video import Source, require_readable
 from host.benchmark import as_lines, benchmark
 from host.board import Board
 from host.driver import Accelerator, locate
@@ -248,11 +248,13 @@ def sources(images: Sequence[Path], camera: int | None) -> list[Source]:
     """Sources of images that options name.
 
     Raises:
-        InputError: none, or a camera of a number below 0.
+        InputError: none, or a video or camera that cannot be read here.
     """
     if camera is not None and camera < 0:
         raise InputError(f"--camera {camera}, expected 0 for the first camera, 1 for the second, ...")
     found: list[Source] = [*images, *([] if camera is None else [camera])]
+    for source in found:
+        require_readable(source)
     if not found:
         raise InputError(
             "neither --image nor --camera: nothing to run",

@@ -3,7 +3,7 @@
     python scripts/draw_readme.py [--out docs/images/digits.png]
 
 Of the preset `w8a8`, simulated bit by bit: the scene with the class that `digit` says, the map of `segment`, and for
-each of the two tasks which expert a patch weighs most in the last layer of experts.
+each of the two tasks the expert that a patch chooses first in the last layer of experts.
 """
 
 from __future__ import annotations

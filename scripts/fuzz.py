@@ -4,12 +4,15 @@
     python scripts/fuzz.py designs --csim --cases 10
     python scripts/fuzz.py files --seconds 600
     python scripts/fuzz.py host --seed 7 --first 12 --cases 1
+    python scripts/fuzz.py accelerators --cases 50
 
 designs: random networks, presets and hardware. Each is refused in a sentence, or g++ and Verilator accept all that
 is generated for it; with `--csim`, its test bench runs and finds no value that differs.
 files: damaged and hostile files of every kind that the package reads. Never a traceback, a half-written output, a
 message without end, or a command without end.
 host: random sequences of calls on an emulated board. Results are the simulator's, whatever failed before.
+accelerators: random networks on random RTL accelerators, behind memories of all kinds. Refused, or every value of every
+stage is the simulator's.
 
 A case depends on the seed and on its number alone. Each failure is printed with the command that repeats it. Exit code
 1 if there is one.
@@ -33,7 +36,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # stand-ins and helpers of the 
 
 from scripts.fuzzing.outcome import Outcome  # noqa: E402
 
-TARGETS = ("designs", "files", "host")
+TARGETS = ("designs", "files", "host", "accelerators")
 
 console = Console(stderr=True)
 
@@ -48,6 +51,10 @@ def runner(target: str, *, csim: bool = False, shrink: bool = False) -> Callable
         from scripts.fuzzing import files
 
         return lambda seed, number: files.run(seed, number, shrink=shrink)
+    if target == "accelerators":
+        from scripts.fuzzing import accelerators
+
+        return accelerators.run
     from scripts.fuzzing import calls
 
     return lambda seed, number: calls.run(seed, number, shrink=shrink)

@@ -173,7 +173,7 @@ def test_relu_has_no_table_and_no_blackbox(micro_with: MakeModel) -> None:
     )
     files = [source.file for source in kernels_of(relu)["linear"].sources]
     assert "edgemoe_relu_unit.v" in files and not any("rom" in file for file in files)
-    assert write_cycles(quick) - write_cycles(relu) == 3
+    assert write_cycles(quick) - write_cycles(relu) == 4
     saved_slices = dsp_by_engine(quick)["write-back"] - dsp_by_engine(relu)["write-back"]
     assert saved_slices == NARROW.lanes
     with pytest.raises(InputError, match="the network's activation function is relu"):

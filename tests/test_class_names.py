@@ -123,6 +123,9 @@ def test_words() -> None:
     scores = np.log([[0.1, 0.6, 0.3]])[0]
     assert described("digit", scores, ["a", "b", "c"]) == "b (60.0 %), c (30.0 %), a (10.0 %)"
     assert described("digit", scores, ["a"]) == "class 1 (60.0 %), class 2 (30.0 %), a (10.0 %)"
+    assert described("digit", scores, ["a", "tench, Tinca tinca"]).startswith(
+        '"tench, Tinca tinca" (60.0 %), class 2'
+    )
     assert [guess.number for guess in guesses("digit", np.arange(9.0))] == [8, 7, 6, 5, 4]
     places = np.eye(3)[[[0, 0, 2, 0]]]
     assert described("semseg", places, ["sky", "road", "tree"]) == "map 1x4: sky (75.0 %), tree (25.0 %)"

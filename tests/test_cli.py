@@ -385,7 +385,11 @@ def test_a_failure_while_writing_leaves_nothing(
     [
         (CheckError("bits differ", hint="look"), 1, "error: bits differ\nhint: look\n"),
         (PermissionError(13, "Permission denied", "secret"), 2, "error: secret: Permission denied\n"),
-        (MemoryError(), 2, "error: not enough memory\nhint: run fewer images, or without --trace\n"),
+        (
+            MemoryError(),
+            2,
+            "error: not enough memory\nhint: run fewer images or --frames, or without --trace\n",
+        ),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )

@@ -14,6 +14,7 @@ import pytest
 
 import edgemoe
 from boards import Board, board_names, load_board
+from codegen.build import Build
 from codegen.fit import Limits, Search, advise, fit, limits_of, space, space_of
 from codegen.fit.search import OTHERS
 from codegen.fit.space import KINDS, ROUTER_LANES, Frame, buffers
@@ -289,6 +290,34 @@ def test_fit_writes_hardware_that_generate_takes(
         capsys, "generate", folders / "w8a8", "-o", tmp_path / "build", "--board", "kv260", "--hardware", file
     )
     assert build["fits"] and build["hardware"] == found["hardware"]
+
+
+def test_backend_is_that_of_the_option_or_of_the_file(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "hardware.toml"
+    Hardware(lanes=4, outputs=8, token_tile=2, attention_rows=9, backend="rtl").save(file)
+    source = ["micro", "--precision", "w8a8", "--hardware", file]
+    rtl, hls = (printed(capsys, "estimate", *source, *more) for more in ([], ["--backend", "hls"]))
+    assert [each["hardware"]["backend"] for each in (rtl, hls)] == ["rtl", "hls"]
+    assert rtl["cycles"] != hls["cycles"]
+    # What is set stays, capacities too; a build says all of them.
+    file.write_text(file.read_text().replace('"rtl"', '"hls"'))
+    build = printed(
+        capsys,
+        "generate",
+        folders / "w8a8",
+        *("--hardware", file, "--backend", "rtl", "--set", "max_tokens=20", "-o", tmp_path / "build"),
+    )
+    hardware = build["hardware"]
+    assert (hardware["backend"], hardware["lanes"], hardware["max_tokens"], hardware["max_experts"]) == (
+        *("rtl", 4),
+        *(20, 5),
+    )
+    assert "rtl/accelerator/edgemoe_top.sv" in build["accelerator"]
+    assert {"package.tcl", "edgemoe_ip.v"} <= {path.name for path in (tmp_path / "build/vivado").iterdir()}
+    assert Build.load(tmp_path / "build").architecture.hardware_id == build["hardware_id"]
+    assert "backend 'vhdl': unknown" in printed(capsys, "fit", "micro", "--backend", "vhdl", code=2)["error"]
 
 
 def test_a_build_that_does_not_fit_says_so(

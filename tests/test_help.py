@@ -107,6 +107,7 @@ class TestCompletion:
             (("init", "m3vit-t"), {"m3vit-tiny"}),
             (("estimate", "m3vit-t"), {"m3vit-tiny"}),
             (("simulate", "d", "--resize", "c"), {"crop"}),
+            (("fit", "d", "--backend", "r"), {"rtl"}),
             (("import", "d", "--kind", "m"), {"m3vit"}),
             (("generate", "d", "--set", "lan"), {"lanes="}),
             (("simulate", "nowhere", "--task", ""), set()),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,13 @@ from common.errors import InputError
 from common.fits import Fit
 from common.outputs import csv_text, flat, kind_of
 from common.pictures import SUFFIXES, each_picture, load_picture, load_pictures
-from common.video import Video, frame_rate, is_video, quiet
+from common.video import Video, frame_rate, is_video, quiet, require_readable
 from edgemoe import animation
 from edgemoe.animation import animate
 from edgemoe.cli import main
 from edgemoe.runs import tokens_sha256
 from host.cli import main as host_main
+from host.cli import sources
 from pysim.design import Design
 from pysim.images import named_images
 
@@ -99,16 +100,19 @@ class TestReading:
         with pytest.raises(InputError, match=r"none\.mp4: no such video"):
             load_pictures(tmp_path / "none.mp4", (3, 8, 16), fit=Fit())
 
-    def test_nothing_is_fetched(self, tmp_path: Path) -> None:
-        """A list of streams under the name of a video: ffmpeg opens none of them."""
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            server.settimeout(0.2)
-            stream = f"http://127.0.0.1:{server.getsockname()[1]}/a.ts"
-            (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile '{stream}'\n")
-            with pytest.raises(InputError, match="not readable as a video"):
-                Video(tmp_path / "list.mp4")
-            with pytest.raises(TimeoutError):
-                server.accept()
+    def test_files_name_nothing_but_files(self, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Lists of streams may pass for videos: ffmpeg is told to open files only, by their whole path."""
+        opened: list[tuple[str, list[str]]] = []
+
+        def reader(uri: str, **options: Any) -> Any:
+            opened.append((uri, options["input_params"]))
+            raise RuntimeError
+
+        monkeypatch.setattr(imageio.v2, "get_reader", reader)
+        monkeypatch.chdir(clip.parent)
+        with pytest.raises(InputError, match="not readable as a video: RuntimeError"):
+            Video(Path("clip.mp4"))
+        assert opened == [(str(clip.resolve()), ["-protocol_whitelist", "file"])]
 
     def test_without_ffmpeg(self, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         no_ffmpeg(monkeypatch)
@@ -131,6 +135,24 @@ class TestReading:
         monkeypatch.setattr("common.pictures.CAMERA_FRAMES", 1)
         assert len(list(each_picture([0], (3, 16, 32)))) == 1
         assert len(list(each_picture([clip], (3, 16, 32)))) == 3
+
+    def test_cameras_that_are_not_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(video, "_DEVICES", tmp_path)
+        monkeypatch.setattr(sys, "platform", "linux")
+        with pytest.raises(InputError, match=f"camera 1: there is no {tmp_path}/video1") as caught:
+            require_readable(1)
+        assert "no camera is connected" in caught.value.hint
+        for number in (0, 2):
+            (tmp_path / f"video{number}").touch()
+        with pytest.raises(InputError) as caught:
+            sources([], 1)
+        assert caught.value.hint == "cameras here: 0, 2"
+        assert sources([Path("a.png"), Path("b.mp4")], 2) == [Path("a.png"), Path("b.mp4"), 2]
+        no_ffmpeg(monkeypatch)
+        for source in (2, Path("b.mp4")):
+            with pytest.raises(InputError, match="needs the packages imageio and imageio-ffmpeg"):
+                require_readable(source)
+        require_readable(Path("a.png"))
 
     def test_no_camera(self) -> None:
         if Path("/dev/video77").exists():
@@ -233,6 +255,17 @@ class TestCommands:
         assert main([*common, "--out", str(result), "--json"]) == 0
         printed = json.loads(capsys.readouterr().out)
         assert json.loads(result.read_text()) == printed
+        noted = tmp_path / "noted"
+        quantised = edgemoe.load_design(design)
+        spec = quantised.spec.model_copy(update={"notes": "some weights are random"})
+        dataclasses.replace(quantised, spec=spec).save(noted)
+        image = str(folders / "images/00.png")
+        assert (
+            main(["simulate", str(noted), "--image", image, "--out", str(tmp_path / "noted.json"), "--json"])
+            == 0
+        )
+        assert json.loads((tmp_path / "noted.json").read_text())["warnings"] == ["some weights are random"]
+        capsys.readouterr()
         rows = list(csv.DictReader(table.read_text().splitlines()))
         assert [(row["image"], row["task"]) for row in rows] == [
             (f"{clip}[{number}]", task) for task in ("semseg", "depth") for number in range(2)
@@ -245,7 +278,11 @@ class TestCommands:
                 output["top"][0]["share"],
             )
         assert float(rows[2]["low"]) <= float(rows[2]["mean"]) <= float(rows[2]["high"])
-        assert rows[2]["tokens_sha256"] != rows[3]["tokens_sha256"]
+        quantised = edgemoe.load_design(design)
+        pixels = edgemoe.load_images(clip, quantised, resize="crop", frames=2)
+        for task, found in (("semseg", rows[:2]), ("depth", rows[2:])):
+            simulated = edgemoe.simulate(quantised, pixels, task).integers
+            assert [row["tokens_sha256"] for row in found] == [tokens_sha256(each) for each in simulated]
 
     def test_wrong_kinds_before_any_work(
         self, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -1,4 +1,4 @@
-"""What searches of a board's room have in common: the fastest hardware, and what is short where nothing fits."""
+"""Base of the searches of a board's room: the fastest hardware, and what is short where nothing fits."""
 
 from __future__ import annotations
 

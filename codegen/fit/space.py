@@ -117,6 +117,9 @@ class Frame:
 Fixed = Mapping[str, Any]
 """Fields of `Hardware` that have a given value in all that is searched."""
 
+OF_RTL: Final = ("backend", "stream_kib", "stream_memory", *CAPACITIES[1:])
+"""Fields that only an RTL accelerator has."""
+
 NOT_SEARCHED: Final = ("backend", "stream_kib", "stream_memory", *CAPACITIES[1:])
 """Fields that a search takes as they are given, and has none of its own for."""
 

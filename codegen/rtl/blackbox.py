@@ -126,10 +126,10 @@ BLACKBOXES = {
             (Field("y", ACTIVATED_BITS),),
             activation_sources(ACTIVATIONS["gelu"]),
             UNIT_LATENCY["gelu"],
-            {"FF": 180, "LUT": 70, "BRAM": 1, "URAM": 0, "DSP": 1},
+            {"FF": 145, "LUT": 102, "BRAM": 1, "URAM": 0, "DSP": 1},
         ),
-        _mantissa("reciprocal", RECIPROCAL_SOURCES, lut=543, ff=177),
-        _mantissa("rsqrt", RSQRT_SOURCES, lut=515, ff=179),
+        _mantissa("reciprocal", RECIPROCAL_SOURCES, lut=448, ff=246),
+        _mantissa("rsqrt", RSQRT_SOURCES, lut=441, ff=251),
     )
 }
 """Units that can be blackboxes, by name; `gelu` is that of every activation function with a table."""

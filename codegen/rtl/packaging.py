@@ -7,10 +7,11 @@ from typing import Final
 
 from boards import VIVADO_TEMPLATES, Board
 from codegen.architecture import Architecture
+from codegen.build import ACCELERATOR
 from codegen.context import TOP, ScriptContext
 from codegen.hwh import ADDRESS_RANGE, control_registers
 from codegen.manifest import arguments_of
-from codegen.rtl.accelerator import READ_SIGNALS, WRITE_SIGNALS, accelerator_files
+from codegen.rtl.accelerator import READ_SIGNALS, WRITE_SIGNALS
 from codegen.rtl.render import rtl_contexts, rtl_sources
 from codegen.sources import Sources
 
@@ -29,15 +30,15 @@ WRITE_PORTS: Final = ("gmem_output",)
 """Names of the memory ports that write."""
 
 
-def write_accelerator(architecture: Architecture, folder: Path) -> list[Path]:
-    """Write the accelerator's SystemVerilog, and round it the module that becomes an IP; returns the files.
+def write_package_script(architecture: Architecture, accelerator: Path, folder: Path, board: Board) -> None:
+    """Write the module round the accelerator, and `package.tcl`, which makes an IP of it.
 
     Args:
         architecture: of the Design on its hardware.
-        folder: to make.
+        accelerator: folder of the accelerator's files, a neighbour's child: all of them go into the IP.
+        folder: where to; it exists.
+        board: the board.
     """
-    folder.mkdir(parents=True)
-    files = accelerator_files(architecture, folder)
     registers = control_registers(arguments_of(architecture))
     own = {
         "top": TOP,
@@ -48,32 +49,14 @@ def write_accelerator(architecture: Architecture, folder: Path) -> list[Path]:
         "write_ports": WRITE_PORTS,
         "read_signals": READ_SIGNALS,
         "write_signals": WRITE_SIGNALS,
-    }
-    wrapper = folder / f"{IP_TOP}.v"
-    wrapper.write_text(
-        rtl_sources().text(wrapper.name.replace(IP_TOP, "ip"), *rtl_contexts(architecture), own)
-    )
-    return [*files, wrapper]
-
-
-def write_package_script(architecture: Architecture, sources: list[Path], folder: Path, board: Board) -> None:
-    """Write `package.tcl`, which makes an IP of the files that `write_accelerator` gave.
-
-    Args:
-        architecture: of the Design on its hardware.
-        sources: the files.
-        folder: where to; it exists.
-        board: the board.
-    """
-    own = {
-        "ip_top": IP_TOP,
-        "sources": [file.name for file in sources],
-        "interfaces": _interfaces(architecture),
-        "registers": control_registers(arguments_of(architecture)),
+        "registers": registers,
         "address_range": ADDRESS_RANGE,
+        "sources": sorted(f"../{ACCELERATOR}/{file.name}" for file in accelerator.iterdir()),
     }
-    text = Sources(VIVADO_TEMPLATES).text(PACKAGE_SCRIPT, ScriptContext.of(architecture, board), own)
-    (folder / PACKAGE_SCRIPT).write_text(text)
+    wrapper = rtl_sources().text("ip.v", *rtl_contexts(architecture), own)
+    (folder / f"{IP_TOP}.v").write_text(wrapper)
+    script = Sources(VIVADO_TEMPLATES).text(PACKAGE_SCRIPT, ScriptContext.of(architecture, board), own)
+    (folder / PACKAGE_SCRIPT).write_text(script)
 
 
 def _interfaces(architecture: Architecture) -> list[str]:

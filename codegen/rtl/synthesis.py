@@ -8,9 +8,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from codegen.resources import Resources
+from codegen.rtl.netlist_timing import Timing, read_timing
 from common.errors import InputError
 from pysim.extras import has
 
@@ -71,23 +73,67 @@ def find_yosys() -> list[str]:
     )
 
 
-def script(sources: Sequence[str], top: str) -> str:
-    """The commands for files and their top module; the counts go to `stat.json`.
+@dataclass(frozen=True)
+class Core:
+    """A module inside a kernel that is synthesised without it.
+
+    Attributes:
+        module: its name; its parameters are those that the kernel gives it.
+        enabled: whether it has an input `ce`, which is 1 in the accelerator, where nothing stalls.
+        memory_ports: inputs that come straight from a block RAM.
+    """
+
+    module: str
+    enabled: bool = True
+    memory_ports: tuple[str, ...] = ()
+
+
+CORES: Mapping[str, Core] = {
+    **{unit: Core(f"edgemoe_{unit}_unit") for unit in ("exp2", "reciprocal", "rsqrt", "gelu", "relu")},
+    "layernorm": Core("edgemoe_norm_core", memory_ports=("x",)),
+    "attention": Core("edgemoe_attention_core", memory_ports=("q", "k", "v")),
+    "linear": Core("edgemoe_linear_core"),
+    "router": Core("edgemoe_router_core", enabled=False, memory_ports=("x",)),
+}
+"""Cores of kernels, by the kernel's name. The linear core's operands come from a memory's output register."""
+
+CORE_NAME = "core"
+"""Name that a core has in its netlist."""
+
+
+def script(sources: Sequence[str], top: str, core: Core | None = None, *, netlist: bool = False) -> str:
+    """The commands for files and their top module; the counts go to `stat.json`, a netlist to `netlist.json`.
 
     Modules are elaborated with the parameters that they are used with, not with their defaults (`-defer`).
     Yosys does not know `use_dsp`: products that feed a register with `use_dsp = "no"` are taken out of the way of
     its DSP mapping, under the name that it gives products that are to stay in fabric.
     """
-    options = f"-family {FAMILY} -flatten -noiopad -noclkbuf -top {top}"
+    name = top if core is None else CORE_NAME
+    options = f"-family {FAMILY} -flatten -noiopad -noclkbuf -top {name}"
     return "; ".join(
         [
             f"read_verilog -sv -defer {' '.join(sources)}",
+            *(_core_commands(top, core) if core is not None else ()),
             f"synth_xilinx {options} -run begin:map_dsp",
             "chtype -set $__soft_mul a:use_dsp=no %ci6 t:$mul %i",
             f"synth_xilinx {options} -run map_dsp:",
             "tee -q -o stat.json stat -json",
+            *(["write_json netlist.json"] if netlist else []),
         ]
     )
+
+
+def _core_commands(top: str, core: Core) -> list[str]:
+    """Commands that leave of a kernel its core: without the kernel, the deepest of what it was made of."""
+    tied = ["cd core", "delete -input w:ce", "connect -nounset -set ce 1'1", "cd .."] if core.enabled else []
+    return [
+        f"hierarchy -top {top}",
+        f"delete {top}",
+        "hierarchy -auto-top",
+        f"rename -top {CORE_NAME}",
+        "proc",
+        *tied,
+    ]
 
 
 def synthesise(sources: Sequence[Path], top: str) -> Resources:
@@ -96,13 +142,36 @@ def synthesise(sources: Sequence[Path], top: str) -> Resources:
     Raises:
         InputError: no Yosys, or code that it refuses.
     """
+    folder = _run(sources, script([source.name for source in sources], top), top)
+    return parse_statistics((folder / "stat.json").read_text())
+
+
+def timing_of(sources: Sequence[Path], top: str, core: Core | None = None) -> tuple[Timing, Resources]:
+    """Timing and resources of a kernel, or of its core by itself; the files lie in one folder, into which Yosys writes.
+
+    Args:
+        sources: of the kernel.
+        top: the kernel's module.
+        core: the core in it; the whole kernel where none is given.
+
+    Raises:
+        InputError: no Yosys, or code that it refuses.
+    """
+    folder = _run(sources, script([source.name for source in sources], top, core, netlist=True), top)
+    name, source, ports = (top, top, ()) if core is None else (CORE_NAME, core.module, core.memory_ports)
+    timing = read_timing(folder / "netlist.json", name, source, memory_ports=ports)
+    return timing, parse_statistics((folder / "stat.json").read_text())
+
+
+def _run(sources: Sequence[Path], commands: str, top: str) -> Path:
+    """The folder in which Yosys ran commands."""
     folder = sources[0].parent
-    command = [*find_yosys(), "-q", "-p", script([source.name for source in sources], top)]
+    command = [*find_yosys(), "-q", "-p", commands]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         lines = (done.stdout + done.stderr).splitlines()[-_LOG_LINES:]
         raise InputError("\n".join([f"{top}: Yosys refuses it:", *lines]))
-    return parse_statistics((folder / "stat.json").read_text())
+    return folder
 
 
 def parse_statistics(text: str) -> Resources:

@@ -1,4 +1,4 @@
-"""When each job of the RTL accelerator starts and ends: its schedule, job by job, without simulating any hardware.
+"""Timeline of the RTL accelerator: when each job starts and ends, without simulating any hardware.
 
 Engines take what their pipelines take, exactly. Weights come as the memory delivers them, in the order of the table,
 as far ahead as the streamer's buffer reaches; an engine waits for those that are not there yet.

@@ -95,12 +95,12 @@ def draw(generator: random.Random, *, small: bool = False) -> Drawn:
         small: a network that can be simulated in moments.
     """
     any_of = generator.choice
-    spec = _spec(generator, [size for size in TOKENS if size <= CSIM_TOKENS] if small else TOKENS)
+    spec = random_spec(generator, [size for size in TOKENS if size <= CSIM_TOKENS] if small else TOKENS)
     precision = any_of([*PRESETS.values(), _mixed(generator)])
     lanes = any_of((1, 1, 2, 3, 4, 4, 5, 7, 8, 8, 16, 16, 17, 32))
     outputs = lanes * any_of((1, 1, 2, 2, 3, 4)) + any_of((0,) * 15 + (1,))
     tile = any_of([size for size in SIZES if size * lanes * outputs <= MULTIPLIERS] or [1])
-    needed = _needed_rows(spec, lanes)
+    needed = needed_rows(spec, lanes)
     return Drawn(
         spec,
         precision,
@@ -122,7 +122,7 @@ def draw(generator: random.Random, *, small: bool = False) -> Drawn:
     )
 
 
-def _spec(generator: random.Random, tokens: Sequence[int]) -> ModelSpec:
+def random_spec(generator: random.Random, tokens: Sequence[int]) -> ModelSpec:
     any_of = generator.choice
     prefix = any_of((0, 1, 1, 1, 2, 5))
     patches = any_of([count for count in tokens if count > prefix]) - prefix
@@ -172,7 +172,7 @@ def _mixed(generator: random.Random) -> Precision:
     )
 
 
-def _needed_rows(spec: ModelSpec, lanes: int) -> int:
+def needed_rows(spec: ModelSpec, lanes: int) -> int:
     """Rows of the weight buffer for one block of the widest layer."""
     hidden = [spec.mlp_dim, spec.moe.hidden_dim if spec.moe else 1]
     heads = spec.heads * -(-spec.head_dim // lanes)
@@ -190,7 +190,7 @@ def check(drawn: Drawn, *, csim: bool = False) -> Outcome:
         try:
             work = _generated(drawn, Path(temporary), csim)
         except EdgeMoeError as error:
-            return _judged(error)
+            return judged(error)
         try:
             return Outcome("compiled", work())
         except EdgeMoeError as error:
@@ -217,7 +217,7 @@ def _board() -> Board:
     return load_board(BOARD)
 
 
-def _judged(error: EdgeMoeError) -> Outcome:
+def judged(error: EdgeMoeError) -> Outcome:
     message = error.message
     if error.exit_code != 2 or not message or "\n" in message or len(message) > LONGEST_MESSAGE:
         return Outcome("failed", f"an unclear refusal: exit code {error.exit_code}, {message!r}")

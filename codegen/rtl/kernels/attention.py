@@ -25,13 +25,13 @@ def stage_cycles(lanes: int) -> dict[str, int]:
     The second turn's distance is the only one at which each row's statistics are replaced after their last use
     and before their first, whatever the length of a step; see `docs/rtl.md`.
     """
-    dot = 3 + tree_latency(lanes)
+    dot = 4 + tree_latency(lanes)
     score = dot + 1 + ROUND_LATENCY
     distance = score + SOFTMAX_PASS_LATENCY - 1
-    weight = 1 + UNIT_LATENCY["exp2"]
+    weight = 3 + UNIT_LATENCY["exp2"]
     leave = distance + weight + 2
-    assert leave - distance == 2 + UNIT_LATENCY["mantissa"]
-    out = leave + ROUND_LATENCY + 1 + ROUND_LATENCY
+    assert leave - distance > 2 + UNIT_LATENCY["mantissa"]
+    out = leave + ROUND_LATENCY + 3 + ROUND_LATENCY
     return {
         "dot": dot,
         "score_cycles": score,
@@ -81,7 +81,7 @@ def attention_kernel(architecture: Architecture, *, any_size: bool = False) -> K
         "weighted_bits": EXPONENTIAL.width + width + tokens.bit_length(),
     }
     own = Source("edgemoe_attention.sv", "attention.sv", names)
-    parts = controlled("attention", "adder_tree", "round_saturate")
+    parts = controlled("attention", "adder_tree", "product", "round_saturate")
     sources = (
         own,
         *engines("attention_core"),

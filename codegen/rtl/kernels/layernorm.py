@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from codegen.architecture import INDEX_BITS, NORM_LATENCY, Architecture, ceil_div, norm_lag
-from codegen.latency import ROUND_LATENCY, SLICE_LATENCY, UNIT_LATENCY, tree_latency
+from codegen.latency import LONG_PRODUCT_LATENCY, ROUND_LATENCY, SLICE_LATENCY, UNIT_LATENCY, tree_latency
 from codegen.rtl.kernels.base import Call, Kernel, Source, Values, controlled, engines
 from codegen.rtl.kernels.units import RSQRT_SOURCES
 from codegen.rtl.streams import Bytes, Field, IntArray, Register, Stream
 from pysim.arithmetic import REQUANTISE
 
-NORMALISE_CYCLES = 1 + 3 + ROUND_LATENCY + 2 + ROUND_LATENCY
-"""Word from memory; scaling, centring, deviation; rounding; gamma, beta; rounding."""
+NORMALISE_CYCLES = 2 + 2 + 3 + ROUND_LATENCY + 2 + ROUND_LATENCY
+"""Word from memory, its register; scaling, centring; deviation; rounding; gamma, beta; rounding."""
 
 
 def statistics_cycles(lanes: int) -> int:
     """Cycles from the last word of a token to its reciprocal deviation in memory."""
-    return 3 + tree_latency(lanes) + 2 + UNIT_LATENCY["mantissa"] + 1
+    return 4 + tree_latency(lanes) + LONG_PRODUCT_LATENCY + 1 + UNIT_LATENCY["mantissa"] + 1
 
 
 def layernorm_kernel(architecture: Architecture, channels: int | None = None) -> Kernel:
@@ -63,7 +63,7 @@ def layernorm_kernel(architecture: Architecture, channels: int | None = None) ->
         "gate_stored": streams[2].field("gate_operand").stored,
     }
     own = Source("edgemoe_layernorm.sv", "layernorm.sv", names)
-    parts = controlled("layernorm", "collector", "adder_tree", "round_saturate")
+    parts = controlled("layernorm", "collector", "adder_tree", "product", "round_saturate")
     kernel = Kernel(
         "layernorm",
         "LayerNorm",

@@ -22,12 +22,12 @@ CORE = ("linear_core", "linear_sequencer", "weight_buffer", "mac_array", "write_
 
 def write_cycles(architecture: Architecture) -> int:
     """The longest way of a result: sum, multiplier, rounding, saturation, activation, multiplier, rounding."""
-    return 1 + 1 + ROUND_LATENCY + 1 + UNIT_LATENCY[architecture.network.activation.unit] + 1 + ROUND_LATENCY
+    return 1 + 2 + ROUND_LATENCY + 1 + UNIT_LATENCY[architecture.network.activation.unit] + 2 + ROUND_LATENCY
 
 
 def sum_cycles(lanes: int) -> int:
-    """Cycles from an operand word to the sum that it completes: memory, register, products, their tree."""
-    return 3 + tree_latency(lanes)
+    """Cycles from an operand word to the sum that it completes: memory, two registers, products, their tree."""
+    return 4 + tree_latency(lanes)
 
 
 def max_group(architecture: Architecture) -> int:
@@ -85,7 +85,7 @@ def linear_kernel(architecture: Architecture, *, words: int | None = None) -> Ke
     }
     own = Source("edgemoe_linear.sv", "linear.sv", names)
     dot = "dot_pair" if architecture.packed else "dot"
-    parts_used = controlled("linear", dot, "collector", "adder_tree", "round_saturate", "saturate")
+    parts_used = controlled("linear", dot, "collector", "adder_tree", "product", "round_saturate", "saturate")
     return Kernel(
         "linear",
         "Linear engine",

@@ -23,13 +23,16 @@ from pysim.kernels.router import Routing
 START_LATENCY = 2
 """Cycles from the gate in memory to the first word."""
 
-SCORE_CYCLES = UNIT_LATENCY["exp2"] + 1 + ROUND_LATENCY
-"""Exponential, product, rounding."""
+REQUANTISE_CYCLES = 3 + ROUND_LATENCY
+"""Sum and record, product in two, rounding."""
+
+SCORE_CYCLES = 1 + UNIT_LATENCY["exp2"] + 2 + ROUND_LATENCY
+"""Distance, exponential, product, rounding."""
 
 
 def sum_cycles(lanes: int) -> int:
-    """Cycles from a word to the sum that it completes: memory, products, their tree."""
-    return 2 + tree_latency(lanes)
+    """Cycles from a word to the sum that it completes: memory, its register, products, their tree."""
+    return 3 + tree_latency(lanes)
 
 
 def router_kernel(architecture: Architecture, *, any_size: bool = False) -> Kernel:
@@ -83,7 +86,7 @@ def router_kernel(architecture: Architecture, *, any_size: bool = False) -> Kern
         "queue_address_bits": address_bits(experts * tokens),
     }
     own = Source("edgemoe_router.sv", "router.sv", names)
-    parts = controlled("router", "dot", "collector", "adder_tree", "round_saturate")
+    parts = controlled("router", "dot", "collector", "adder_tree", "product", "round_saturate")
     sources = (own, *engines("router_core"), MEMORY, PASS_SOURCE, *EXP2_SOURCES, *RECIPROCAL_SOURCES, *parts)
     kernel = Kernel("router", "Router", streams, sources, registers, sizes, has_flag=True)
     return kernel.with_sizes() if any_size else kernel
@@ -174,8 +177,9 @@ def entered_cycles(
     last_group, lane = divmod(experts - 1, router_lanes)
     last_logit = last_group * max(words, router_lanes) + words + sum_cycles(architecture.lanes) + lane
     each = router_interval(words, groups, router_lanes, top_k, over_selected)
-    requantised = 1 + ROUND_LATENCY
     chosen = top_k if over_selected else 0
     statistics = SOFTMAX_PASS_LATENCY + UNIT_LATENCY["mantissa"]
-    entered = START_LATENCY + (tokens - 1) * each + last_logit + requantised + chosen + statistics + top_k
+    entered = (
+        START_LATENCY + (tokens - 1) * each + last_logit + REQUANTISE_CYCLES + chosen + statistics + top_k
+    )
     return entered + SCORE_CYCLES

@@ -14,8 +14,8 @@ from pysim.datapath import PROBABILITY, SCORE
 MAXIMUM_BITS = SCORE.width - SCORE.frac + 1
 """Bits of a running maximum: a whole number, a score rounded up."""
 
-SECOND_PASS_LATENCY = 1 + UNIT_LATENCY["exp2"] + 1 + ROUND_LATENCY
-"""Score from memory, exponential, product, rounding."""
+SECOND_PASS_LATENCY = 3 + UNIT_LATENCY["exp2"] + 2 + ROUND_LATENCY
+"""Score from memory, its register, distance; exponential; product; rounding."""
 
 LEAST_EXACT_KEYS = 12
 """Shorter rows wait for each other's statistics: `cycles` holds from here on."""
@@ -41,7 +41,13 @@ def softmax_kernel(architecture: Architecture) -> Kernel:
         "second_pass_latency": SECOND_PASS_LATENCY,
     }
     own = Source("edgemoe_softmax.sv", "softmax.sv", names)
-    sources = (own, PASS_SOURCE, *EXP2_SOURCES, *RECIPROCAL_SOURCES, *common("round_saturate"))
+    sources = (
+        own,
+        PASS_SOURCE,
+        *EXP2_SOURCES,
+        *RECIPROCAL_SOURCES,
+        *common("adder_tree", "product", "round_saturate"),
+    )
     return Kernel("softmax", "Single-pass softmax", streams, sources, has_flag=True)
 
 

@@ -19,9 +19,9 @@ ACTIVATED_BITS = GELU_INPUT.width + GELU_FRAC - GELU_INPUT.frac
 """Exact: the positive part, moved up to the table's units; delta takes nothing away that leaves this range."""
 
 
-def rom(table: PiecewiseLinear) -> Source:
+def rom(table: PiecewiseLinear, template: str = "rom") -> Source:
     """The file of a table."""
-    return Source(f"edgemoe_rom_{table.name}.v", "units/rom.v", {"table": table})
+    return Source(f"edgemoe_rom_{table.name}.v", f"units/{template}.v", {"table": table})
 
 
 EXP2_SOURCES = (Source("edgemoe_exp2_unit.v", "units/exp2_unit.v"), rom(EXP2))
@@ -37,7 +37,7 @@ def activation_sources(activation: Activation) -> tuple[Source, ...]:
 
 def _mantissa(table: PiecewiseLinear, purpose: str, octaves: int) -> tuple[Source, ...]:
     names = {"table": table, "purpose": purpose, "octaves": octaves}
-    return Source(f"edgemoe_{table.name}_unit.v", "units/mantissa_unit.v", names), rom(table)
+    return Source(f"edgemoe_{table.name}_unit.v", "units/mantissa_unit.v", names), rom(table, "quarter_rom")
 
 
 RECIPROCAL_SOURCES = _mantissa(RECIPROCAL, "Reciprocal", 1)

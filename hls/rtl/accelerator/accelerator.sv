@@ -243,7 +243,7 @@ module edgemoe_accelerator
   logic [ENGINES-1:0] start_valid;
   logic [ENGINES-1:0] start_ready;
   logic [ENGINES*TOKEN_BITS-1:0] start_rows;
-  job_t [ENGINES-1:0] start_job;
+  logic [ENGINES*JOB_BITS-1:0] start_job;
 
   edgemoe_job_memory #(.BEAT_BITS(BEAT_BITS), .JOBS(JOBS), .LATENCY(READ_LATENCY), .STYLE(JOB_STYLE)) job_memory (
       .ap_clk(ap_clk),
@@ -304,6 +304,8 @@ module edgemoe_accelerator
       .done(engine_done),
       .idle(scoreboard_idle)
   );
+
+  wire unused_starts = &{1'b0, start_rows, start_job};
 
   // ---- Weights.
 
@@ -682,7 +684,7 @@ module edgemoe_accelerator
       .ap_rst_n(ap_rst_n),
       .start_valid(start_valid[POSITIONS[3:0]]),
       .start_ready(start_ready[POSITIONS[3:0]]),
-      .start_job(start_job[POSITIONS[3:0]]),
+      .start_job(start_job[POSITIONS*JOB_BITS+:JOB_BITS]),
       .start_rows(start_rows[POSITIONS*TOKEN_BITS+:TOKEN_BITS]),
       .done(engine_done[POSITIONS[3:0]]),
       .beat_valid(positions_beat_valid),
@@ -709,7 +711,7 @@ module edgemoe_accelerator
       .address(image_address),
       .start_valid(start_valid[PIXELS[3:0]]),
       .start_ready(start_ready[PIXELS[3:0]]),
-      .start_job(start_job[PIXELS[3:0]]),
+      .start_job(start_job[PIXELS*JOB_BITS+:JOB_BITS]),
       .start_rows(start_rows[PIXELS*TOKEN_BITS+:TOKEN_BITS]),
       .done(engine_done[PIXELS[3:0]]),
       .write_enable(pixels_write),
@@ -735,7 +737,7 @@ module edgemoe_accelerator
       .ap_rst_n(ap_rst_n),
       .start_valid(start_valid[PATCH_QUEUE[3:0]]),
       .start_ready(start_ready[PATCH_QUEUE[3:0]]),
-      .start_job(start_job[PATCH_QUEUE[3:0]]),
+      .start_job(start_job[PATCH_QUEUE*JOB_BITS+:JOB_BITS]),
       .start_rows(start_rows[PATCH_QUEUE*TOKEN_BITS+:TOKEN_BITS]),
       .done(engine_done[PATCH_QUEUE[3:0]]),
       .patch_valid(patch_valid),
@@ -788,7 +790,7 @@ module edgemoe_accelerator
       .ap_rst_n(ap_rst_n),
       .start_valid(start_valid[LINEAR[3:0]]),
       .start_ready(start_ready[LINEAR[3:0]]),
-      .start_job(start_job[LINEAR[3:0]]),
+      .start_job(start_job[LINEAR*JOB_BITS+:JOB_BITS]),
       .start_rows(start_rows[LINEAR*TOKEN_BITS+:TOKEN_BITS]),
       .done(engine_done[LINEAR[3:0]]),
       .setting_valid(linear_asks),
@@ -867,7 +869,7 @@ module edgemoe_accelerator
       .ap_rst_n(ap_rst_n),
       .start_valid(start_valid[NORM[3:0]]),
       .start_ready(start_ready[NORM[3:0]]),
-      .start_job(start_job[NORM[3:0]]),
+      .start_job(start_job[NORM*JOB_BITS+:JOB_BITS]),
       .start_rows(start_rows[NORM*TOKEN_BITS+:TOKEN_BITS]),
       .done(engine_done[NORM[3:0]]),
       .epsilon(epsilon),
@@ -930,7 +932,7 @@ module edgemoe_accelerator
       .ap_rst_n(ap_rst_n),
       .start_valid(start_valid[ATTENTION[3:0]]),
       .start_ready(start_ready[ATTENTION[3:0]]),
-      .start_job(start_job[ATTENTION[3:0]]),
+      .start_job(start_job[ATTENTION*JOB_BITS+:JOB_BITS]),
       .start_rows(start_rows[ATTENTION*TOKEN_BITS+:TOKEN_BITS]),
       .done(engine_done[ATTENTION[3:0]]),
       .setting_valid(attention_asks),
@@ -958,6 +960,7 @@ module edgemoe_accelerator
     logic [ROUTER_WORD_BITS-1:0] x_word;
     logic [LANES*GATE_BITS-1:0] gate_x;
     logic unused_gate_valid;
+    wire unused_x_word = &{1'b0, x_word};
 
     edgemoe_shared_memory #(
         .WIDTH(LANES * GATE_BITS),
@@ -1024,7 +1027,7 @@ module edgemoe_accelerator
         .ap_rst_n(ap_rst_n),
         .start_valid(start_valid[ROUTER[3:0]]),
         .start_ready(start_ready[ROUTER[3:0]]),
-        .start_job(start_job[ROUTER[3:0]]),
+        .start_job(start_job[ROUTER*JOB_BITS+:JOB_BITS]),
         .start_rows(start_rows[ROUTER*TOKEN_BITS+:TOKEN_BITS]),
         .done(engine_done[ROUTER[3:0]]),
         .load_valid(router_load_valid),
@@ -1059,7 +1062,7 @@ module edgemoe_accelerator
         .ap_rst_n(ap_rst_n),
         .start_valid(start_valid[GATHER[3:0]]),
         .start_ready(start_ready[GATHER[3:0]]),
-        .start_job(start_job[GATHER[3:0]]),
+        .start_job(start_job[GATHER*JOB_BITS+:JOB_BITS]),
         .start_rows(start_rows[GATHER*TOKEN_BITS+:TOKEN_BITS]),
         .done(engine_done[GATHER[3:0]]),
         .queue_enable(gather_asks),
@@ -1107,7 +1110,7 @@ module edgemoe_accelerator
       .address(output_address),
       .start_valid(start_valid[OUTPUT[3:0]]),
       .start_ready(start_ready[OUTPUT[3:0]]),
-      .start_job(start_job[OUTPUT[3:0]]),
+      .start_job(start_job[OUTPUT*JOB_BITS+:JOB_BITS]),
       .start_rows(start_rows[OUTPUT*TOKEN_BITS+:TOKEN_BITS]),
       .done(engine_done[OUTPUT[3:0]]),
       .read_enable(output_read),
@@ -1142,7 +1145,7 @@ module edgemoe_accelerator
   assign event_start = start_valid & start_ready;
   assign event_done  = engine_done;
   for (genvar engine = 0; engine < ENGINES; engine++) begin : g_event
-    always_ff @(posedge ap_clk) if (event_start[engine]) event_job[engine] <= start_job[engine];
+    always_ff @(posedge ap_clk) if (event_start[engine]) event_job[engine] <= start_job[engine*JOB_BITS+:JOB_BITS];
   end
   initial begin
     assert (GATHER_READ == operand_memory.SETUP + 1 + READ_LATENCY);

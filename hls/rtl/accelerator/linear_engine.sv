@@ -109,9 +109,9 @@ module edgemoe_linear_engine
 );
 
   localparam int LOOKUP = QUEUE_LATENCY + RESIDUAL_LATENCY;
-  localparam int SUM = 3 + $clog2(LANES);
+  localparam int SUM = 4 + $clog2(LANES);
   localparam int EARLY = SUM > LOOKUP ? SUM : LOOKUP;  // cycles from the announcement of a result to its old value
-  localparam int WRITE = 8 + ACTIVATION;
+  localparam int WRITE = 10 + ACTIVATION;
   localparam logic [1:0] TO_HEADS = 2'd0;
   localparam logic [1:0] TO_HIDDEN = 2'd1;
   localparam logic [1:0] TO_RESIDUAL = 2'd2;
@@ -368,7 +368,7 @@ module edgemoe_linear_engine
       .in(found_row),
       .out(row_of_old)
   );
-  initial assert (SETTLE >= 1);
+  initial assert (SETTLE >= 1 && SUM == core.SUM && WRITE == core.WRITE);
   always_ff @(posedge ap_clk)
     if (ap_rst_n) begin
       if (start_valid && start_ready) assert (start_job.engine == LINEAR);

@@ -105,9 +105,10 @@ module edgemoe_parameter_loader
   logic of_table;
   logic load_taken;
 
+  // A table that was refused may have left beats in it.
   edgemoe_register_slice #(.WIDTH(BEAT_BITS + 1)) slice (
       .ap_clk(ap_clk),
-      .ap_rst_n(ap_rst_n),
+      .ap_rst_n(ap_rst_n && !restart),
       .in_data({in_last, in_beat}),
       .in_valid(in_valid),
       .in_ready(in_ready),

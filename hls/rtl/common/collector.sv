@@ -17,22 +17,19 @@ module edgemoe_collector #(
     assign word = beat;
     assign complete = valid;
   end else begin : g_several
-    localparam int COUNT_BITS = $clog2(BEATS);
-    logic [COUNT_BITS-1:0] count;
+    // The beat that comes next, as a bit for each: so every beat has an enable of its own, of no more registers than it has bits.
+    logic [BEATS-1:0] next;
     logic [(BEATS-1)*WIDTH-1:0] earlier;
 
     assign word = {beat, earlier};
-    assign complete = valid && count == COUNT_BITS'(BEATS - 1);
+    assign complete = valid && next[BEATS-1];
 
     always_ff @(posedge ap_clk)
-      if (!ap_rst_n || restart) count <= '0;
-      else if (valid) count <= complete ? '0 : count + 1'b1;
+      if (!ap_rst_n || restart) next <= BEATS'(1);
+      else if (valid) next <= {next[BEATS-2:0], next[BEATS-1]};
 
-    // The beats move down as they come, so that none needs an address.
-    if (BEATS == 2) begin : g_two
-      always_ff @(posedge ap_clk) if (valid) earlier <= beat;
-    end else begin : g_more
-      always_ff @(posedge ap_clk) if (valid) earlier <= {beat, earlier[(BEATS-1)*WIDTH-1:WIDTH]};
+    for (genvar i = 0; i < BEATS - 1; i++) begin : g_beat
+      always_ff @(posedge ap_clk) if (valid && next[i]) earlier[i*WIDTH+:WIDTH] <= beat;
     end
   end
 

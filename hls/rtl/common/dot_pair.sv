@@ -1,6 +1,6 @@
 // Dot products of a word of operands with the words of weights of two outputs. Two products share a DSP slice: both
 // weights travel on its 27-bit port, PACK_BITS apart, and the lower product's sign is given back to the upper one.
-// 1 + $clog2(LANES) cycles, a pair a cycle.
+// 2 + $clog2(LANES) cycles, a pair a cycle.
 module edgemoe_dot_pair #(
     parameter int LANES = 4,
     parameter int X_BITS = 8,
@@ -17,17 +17,23 @@ module edgemoe_dot_pair #(
 
   localparam int PORT_BITS = PACK_BITS + W_BITS + 1;
   localparam int PRODUCT_BITS = X_BITS + W_BITS;
+  logic [LANES*X_BITS-1:0] x_1;
   logic [LANES*PRODUCT_BITS-1:0] lower;
   logic [LANES*PRODUCT_BITS-1:0] upper;
+
+  always_ff @(posedge ap_clk) if (ce) x_1 <= x;
 
   for (genvar lane = 0; lane < LANES; lane++) begin : g_lane
     logic signed [PORT_BITS-1:0] port;
     logic signed [PORT_BITS+X_BITS-1:0] product;
     wire unused = &{1'b0, product};
 
-    assign port = PORT_BITS'($signed({weights[(LANES+lane)*W_BITS+:W_BITS], {PACK_BITS{1'b0}}}))
-        + PORT_BITS'($signed(weights[lane*W_BITS+:W_BITS]));
-    always_ff @(posedge ap_clk) if (ce) product <= port * $signed(x[lane*X_BITS+:X_BITS]);
+    always_ff @(posedge ap_clk)
+      if (ce) begin
+        port <= PORT_BITS'($signed({weights[(LANES+lane)*W_BITS+:W_BITS], {PACK_BITS{1'b0}}}))
+            + PORT_BITS'($signed(weights[lane*W_BITS+:W_BITS]));
+        product <= port * $signed(x_1[lane*X_BITS+:X_BITS]);
+      end
     assign lower[lane*PRODUCT_BITS+:PRODUCT_BITS] = product[PRODUCT_BITS-1:0];
     assign upper[lane*PRODUCT_BITS+:PRODUCT_BITS] =
         product[PACK_BITS+:PRODUCT_BITS] + PRODUCT_BITS'(product[PACK_BITS-1]);

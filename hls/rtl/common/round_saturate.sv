@@ -21,9 +21,13 @@ module edgemoe_round_saturate #(
 
   // The last bit that is shifted out, kept behind the others, is what adding half a unit would carry.
   logic signed [VALUE_BITS:0] shifted;
+  // Added to itself it is carried, so that one adder does.
+  logic signed [SUM_BITS:0] total;
   logic signed [SUM_BITS-1:0] sum;
+  wire unused_total = &{1'b0, total[0]};
 
-  assign sum = SUM_BITS'($signed(shifted[VALUE_BITS:1])) + SUM_BITS'($signed({1'b0, shifted[0]})) + SUM_BITS'(addend);
+  assign total = (SUM_BITS + 1)'(shifted) + $signed({SUM_BITS'(addend), shifted[0]});
+  assign sum = total[SUM_BITS:1];
 
   always_ff @(posedge ap_clk)
     if (ce) begin

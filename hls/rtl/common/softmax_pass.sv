@@ -1,4 +1,4 @@
-// One row's running maximum and sum: a score a cycle, EXP2 + 2 cycles from a score to the sum that includes it.
+// One row's running maximum and sum: a score a cycle, EXP2 + 4 cycles from a score to the sum that includes it.
 //
 //   c = ceil(x);  c > m:  s = round(s / 2**(c - m)), m = c;  s = s + 2**(x - m)
 module edgemoe_softmax_pass #(
@@ -24,32 +24,49 @@ module edgemoe_softmax_pass #(
 );
 
   localparam int LARGEST_SHIFT = SUM_BITS + 1;  // shifts everything out, the rounding bit too
+  localparam int STEP_BITS = MAXIMUM_BITS + 1;
 
-  // 1: the maximum, and how far it moved.
-  logic signed [MAXIMUM_BITS-1:0] ceiling;
-  logic signed [MAXIMUM_BITS-1:0] maximum_1;
-  logic [MAXIMUM_BITS:0] step;
-  logic moves;
-  logic [5:0] shift_1;
-  logic [SCORE_BITS:0] difference_1;
+  // 1: the score, rounded up: its whole part, and one more if there is any fraction.
+  logic signed [SCORE_BITS-1:0] score_1;
+  logic signed [MAXIMUM_BITS-1:0] ceiling_1;
+  logic valid_1;
   logic first_1;
 
-  // Up by all but one unit of a whole, then down to the whole.
-  assign ceiling = MAXIMUM_BITS'(((SCORE_BITS + 1)'(score) + (SCORE_BITS + 1)'(2 ** SCORE_FRAC - 1)) >>> SCORE_FRAC);
-  assign moves = first || ceiling > maximum_1;
-  assign step = (MAXIMUM_BITS + 1)'(ceiling) - (MAXIMUM_BITS + 1)'(maximum_1);
+  // 2: the maximum, and how far it moved. Only this far do scores depend on each other.
+  logic signed [SCORE_BITS-1:0] score_2;
+  logic signed [MAXIMUM_BITS-1:0] maximum_2;
+  logic [STEP_BITS-1:0] step;
+  logic [STEP_BITS-1:0] step_2;
+  logic moves;
+  logic first_2;
+
+  // 3: the distance from it.
+  logic [SCORE_BITS:0] difference_3;
+
+  assign step = STEP_BITS'(ceiling_1) - STEP_BITS'(maximum_2);
+  assign moves = first_1 || (!step[STEP_BITS-1] && |step);
 
   always_ff @(posedge ap_clk)
-    if (ce && valid) begin
-      if (moves) maximum_1 <= ceiling;
-      shift_1 <= !moves ? 6'd0 : step > (MAXIMUM_BITS + 1)'(LARGEST_SHIFT) ? 6'(LARGEST_SHIFT) : step[5:0];
-      difference_1 <= (SCORE_BITS + 1)'({moves ? ceiling : maximum_1, {SCORE_FRAC{1'b0}}}
-          - (MAXIMUM_BITS + SCORE_FRAC)'(score));
+    if (!ap_rst_n) valid_1 <= 1'b0;
+    else if (ce) valid_1 <= valid;
+
+  always_ff @(posedge ap_clk)
+    if (ce) begin
+      score_1 <= score;
+      ceiling_1 <= MAXIMUM_BITS'($signed(score[SCORE_BITS-1:SCORE_FRAC])) + MAXIMUM_BITS'(|score[SCORE_FRAC-1:0]);
       first_1 <= first;
+      score_2 <= score_1;
+      if (valid_1 && moves) maximum_2 <= ceiling_1;
+      step_2 <= moves ? step : '0;
+      first_2 <= first_1;
+      difference_3 <= (SCORE_BITS + 1)'({maximum_2, {SCORE_FRAC{1'b0}}} - (MAXIMUM_BITS + SCORE_FRAC)'(score_2));
     end
 
-  // 2 to EXP2 + 1: the exponential.
+  // 4 to EXP2 + 3: the exponential.
   logic [EXP_BITS-1:0] exponential;
+  logic [STEP_BITS-1:0] late_step;
+  logic late_first;
+  logic signed [MAXIMUM_BITS-1:0] late_maximum;
   logic [5:0] shift;
   logic first_sum;
   logic signed [MAXIMUM_BITS-1:0] maximum_sum;
@@ -60,37 +77,48 @@ module edgemoe_softmax_pass #(
   edgemoe_exp2_unit exp2 (
       .ap_clk(ap_clk),
       .ce(ce),
-      .difference(difference_1),
+      .difference(difference_3),
       .exponential(exponential)
   );
-  edgemoe_delay #(.WIDTH(7 + MAXIMUM_BITS), .CYCLES(EXP2)) shift_line (
+  edgemoe_delay #(.WIDTH(1 + STEP_BITS + MAXIMUM_BITS), .CYCLES(EXP2)) step_line (
       .ap_clk(ap_clk),
       .ce(ce),
-      .in({first_1, shift_1, maximum_1}),
-      .out({first_sum, shift, maximum_sum})
+      .in({first_2, step_2, maximum_2}),
+      .out({late_first, late_step, late_maximum})
   );
-  edgemoe_delay #(.WIDTH(1), .CYCLES(EXP2 + 1)) last_line (
+
+  always_ff @(posedge ap_clk)
+    if (ce) begin
+      shift <= late_step > STEP_BITS'(LARGEST_SHIFT) ? 6'(LARGEST_SHIFT) : late_step[5:0];
+      first_sum <= late_first;
+      maximum_sum <= late_maximum;
+    end
+
+  edgemoe_delay #(.WIDTH(1), .CYCLES(EXP2 + 3)) last_line (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(last),
       .out(last_sum)
   );
-  edgemoe_valid_delay #(.CYCLES(EXP2 + 1)) valid_line (
+  edgemoe_valid_delay #(.CYCLES(EXP2 + 2)) valid_line (
       .ap_clk(ap_clk),
       .ap_rst_n(ap_rst_n),
       .ce(ce),
-      .in(valid),
+      .in(valid_1),
       .out(valid_sum),
       .any(line_busy)
   );
 
-  // EXP2 + 2: the sum.
-  logic [SUM_BITS:0] shifted;
-  assign shifted = {sum, 1'b0} >> shift;
+  // EXP2 + 4: the sum. The last bit that is shifted out rounds it: added to itself, it is carried.
+  logic [SUM_BITS:0] kept;
+  logic [SUM_BITS:0] total;
+  wire unused_total = &{1'b0, total[0]};
+  assign kept  = first_sum ? '0 : {sum, 1'b0} >> shift;
+  assign total = kept + {SUM_BITS'(exponential), kept[0]};
 
   always_ff @(posedge ap_clk)
     if (ce && valid_sum) begin
-      sum <= (first_sum ? '0 : shifted[SUM_BITS:1] + SUM_BITS'(shifted[0])) + SUM_BITS'(exponential);
+      sum <= total[SUM_BITS:1];
       maximum <= maximum_sum;
     end
 
@@ -103,6 +131,6 @@ module edgemoe_softmax_pass #(
       out_last  <= last_sum;
     end
 
-  assign busy = line_busy || out_valid;
+  assign busy = valid_1 || line_busy || out_valid;
 
 endmodule

@@ -82,11 +82,11 @@ module edgemoe_attention_core #(
 
   // Cycles from a step's first cycle (or word) to what comes of it.
   localparam int ROUND = 2;
-  localparam int DOT = READ + 2 + $clog2(LANES);  // the sum of a word's products
+  localparam int DOT = READ + 3 + $clog2(LANES);  // the sum of a word's products
   localparam int SCORE = DOT + 1 + ROUND;  // the score
-  localparam int DISTANCE = SCORE + EXP2 + 1;  // the second turn
-  localparam int WEIGHT = 1 + EXP2;  // from the second turn's start: the weight
-  localparam int OUT = DISTANCE + WEIGHT + 2 + ROUND + 1 + ROUND;  // that, divided
+  localparam int DISTANCE = SCORE + EXP2 + 3;  // the second turn
+  localparam int WEIGHT = 3 + EXP2;  // from the second turn's start: the weight
+  localparam int OUT = DISTANCE + WEIGHT + 2 + ROUND + 3 + ROUND;  // that, divided
 
   // ---- Steps.
 
@@ -99,7 +99,8 @@ module edgemoe_attention_core #(
   logic [KEY_BITS-1:0] row_count;
   logic [ADDRESS_BITS-1:0] token_stride;
   logic [ADDRESS_BITS-1:0] rows_stride;
-  logic [STEP_BITS-1:0] step_cycles;
+  logic [KEY_BITS-1:0] token_end;  // number of the last one
+  logic [STEP_BITS-1:0] step_end;
   logic [5:0] shift_of_scores;
   logic [5:0] mixed_shift;
   logic [HEAD_BITS-1:0] heads_out;
@@ -114,6 +115,7 @@ module edgemoe_attention_core #(
   logic last_cycle;
   logic last_key;
   logic last_row;
+  logic last_row_leaves;  // known from the second cycle of a step on
   logic last_step;
   logic reads;
   logic last_word;
@@ -122,10 +124,10 @@ module edgemoe_attention_core #(
   logic leaves;
   logic out_busy;
 
-  assign last_cycle = cycle == step_cycles - 1'b1;
-  assign last_key = key == token_count - 1'b1;
-  assign last_row = block_row[2] + {1'b0, key} == {1'b0, token_count} - 1'b1;
-  assign last_step = last_cycle && leaves && last_row;
+  assign last_cycle = cycle == step_end;
+  assign last_key = key == token_end;
+  assign last_row = block_row[2] + {1'b0, key} == {1'b0, token_end};
+  assign last_step = last_cycle && last_row_leaves;
   assign reads = running && cycle < STEP_BITS'(word_count);
   assign last_word = cycle == STEP_BITS'(word_count) - 1'b1;
   assign has_slot = key < row_count;
@@ -151,7 +153,8 @@ module edgemoe_attention_core #(
       row_count <= rows;
       token_stride <= stride;
       rows_stride <= block_stride;
-      step_cycles <= step;
+      token_end <= tokens - 1'b1;
+      step_end <= step - 1'b1;
       shift_of_scores <= score_shift;
       mixed_shift <= 6'(8'(MANTISSA_FRAC + LEAST_POSITION) + attention_shift);
     end
@@ -184,6 +187,7 @@ module edgemoe_attention_core #(
       block_address <= '0;
     end else if (ce) begin
       cycle <= last_cycle ? '0 : cycle + 1'b1;
+      last_row_leaves <= leaves && last_row;
       if (last_cycle) begin
         key <= last_key ? '0 : key + 1'b1;
         key_address <= last_key ? first_address : key_address + token_stride;
@@ -276,10 +280,15 @@ module edgemoe_attention_core #(
   // ---- First turn: scores, one step a key, all rows at once.
 
   logic [LANES*Q_BITS-1:0] k_2;
+  logic [LANES*Q_BITS-1:0] k_3;
 
   assign q_address = block_address + key_address + ADDRESS_BITS'(cycle);
   assign k_address = key_address + ADDRESS_BITS'(cycle);
-  always_ff @(posedge ap_clk) if (ce) k_2 <= k;
+  always_ff @(posedge ap_clk)
+    if (ce) begin
+      k_2 <= k;
+      k_3 <= k_2;
+    end
 
   // ---- Second turn: V follows K, as late as the weights do.
 
@@ -309,6 +318,7 @@ module edgemoe_attention_core #(
     // The query, which comes in with the row's first key and is used at once.
     logic [LANES*Q_BITS-1:0] query[2**WORD_BITS];
     logic [LANES*Q_BITS-1:0] q_2;
+    logic [LANES*Q_BITS-1:0] q_3;
     logic here_1;
     assign here_1 = at_1.enters && at_1.reads && at_1.key == SLOT;
 
@@ -316,6 +326,7 @@ module edgemoe_attention_core #(
       if (ce) begin
         if (here_1) query[at_1.word] <= q;
         q_2 <= here_1 ? q : query[at_1.word];
+        q_3 <= q_2;
       end
 
     // Its product with the key, word by word.
@@ -328,7 +339,7 @@ module edgemoe_attention_core #(
       always_ff @(posedge ap_clk)
         if (ce)
           products[lane*2*Q_BITS+:2*Q_BITS] <=
-              $signed(q_2[lane*Q_BITS+:Q_BITS]) * $signed(k_2[lane*Q_BITS+:Q_BITS]);
+              $signed(q_3[lane*Q_BITS+:Q_BITS]) * $signed(k_3[lane*Q_BITS+:Q_BITS]);
     end
 
     edgemoe_adder_tree #(.TERMS(LANES), .IN_BITS(2 * Q_BITS), .OUT_BITS(DOT_BITS)) tree (
@@ -408,15 +419,23 @@ module edgemoe_attention_core #(
         if (at_turn.reads && at_turn.last_word) scores[at_turn.key[SCORE_ADDRESS_BITS-1:0]] <= new_score;
       end
 
-    // The weight of the key, the same for all words of its value.
+    // The weight of the key, the same for all words of its value. The maximum is as old as the score.
     logic [WEIGHT_BITS-1:0] weight;
-    logic signed [MAXIMUM_BITS+SCORE_FRAC-1:0] distance;
-    assign distance = {row_maximum, {SCORE_FRAC{1'b0}}} - (MAXIMUM_BITS + SCORE_FRAC)'(old_score);
+    logic signed [MAXIMUM_BITS-1:0] old_maximum;
+    logic signed [SCORE_BITS-1:0] held_score;
+    logic [SCORE_BITS:0] difference;
+
+    always_ff @(posedge ap_clk)
+      if (ce) begin
+        held_score <= old_score;
+        old_maximum <= row_maximum;
+        difference <= (SCORE_BITS + 1)'({old_maximum, {SCORE_FRAC{1'b0}}} - (MAXIMUM_BITS + SCORE_FRAC)'(held_score));
+      end
 
     edgemoe_exp2_unit exp2 (
         .ap_clk(ap_clk),
         .ce(ce),
-        .difference((SCORE_BITS + 1)'(distance)),
+        .difference(difference),
         .exponential(weight)
     );
 
@@ -456,6 +475,7 @@ module edgemoe_attention_core #(
   logic [LANES*WEIGHTED_BITS-1:0] leaving;
   logic [MANTISSA_BITS-1:0] mantissa;
   logic [5:0] position;
+  logic [5:0] late_position;
   logic [MANTISSA_BITS-1:0] mantissa_aligned;
   logic [5:0] align;
 
@@ -473,13 +493,23 @@ module edgemoe_attention_core #(
       .mantissa(mantissa),
       .position(position)
   );
-  edgemoe_delay #(.WIDTH(MANTISSA_BITS), .CYCLES(ROUND)) mantissa_line (
+  // The weighted sum comes later than the reciprocal of the sum.
+  edgemoe_delay #(.WIDTH(MANTISSA_BITS), .CYCLES(WEIGHT - MANTISSA + ROUND)) mantissa_line (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(mantissa),
       .out(mantissa_aligned)
   );
-  assign align = position - 6'(LEAST_POSITION);
+  edgemoe_delay #(.WIDTH(6), .CYCLES(WEIGHT - MANTISSA - 1)) position_line (
+      .ap_clk(ap_clk),
+      .ce(ce),
+      .in(position),
+      .out(late_position)
+  );
+  // Reset keeps it out of a shift register, which would be slow to drive the shifters of all lanes.
+  always_ff @(posedge ap_clk)
+    if (!ap_rst_n) align <= '0;
+    else if (ce) align <= late_position - 6'(LEAST_POSITION);
 
   for (genvar lane = 0; lane < LANES; lane++) begin : g_out
     logic signed [ALIGNED_BITS-1:0] aligned;
@@ -494,7 +524,13 @@ module edgemoe_attention_core #(
         .out(aligned)
     );
 
-    always_ff @(posedge ap_clk) if (ce) divided <= aligned * $signed({1'b0, mantissa_aligned});
+    edgemoe_product #(.A_BITS(ALIGNED_BITS), .B_BITS(MANTISSA_BITS + 1), .CYCLES(3)) divide (
+        .ap_clk(ap_clk),
+        .ce(ce),
+        .a(aligned),
+        .b({1'b0, mantissa_aligned}),
+        .out(divided)
+    );
 
     edgemoe_round_saturate #(.VALUE_BITS(MIXED_BITS), .OUT_BITS(OUT_BITS)) round_mixed (
         .ap_clk(ap_clk),
@@ -526,13 +562,13 @@ module edgemoe_attention_core #(
 
 `ifndef SYNTHESIS
   // The reciprocal of a row's sum must be there when the row leaves.
-  initial assert (WEIGHT == MANTISSA && READ <= WEIGHT);
+  initial assert (WEIGHT > MANTISSA && READ <= WEIGHT);
   always_ff @(posedge ap_clk)
     if (ap_rst_n) begin
       if (start && idle) begin
         assume (heads != '0 && tokens != '0 && words != '0);
         /* verilator lint_off CMPCONST */
-        assume (rows != '0 && 32'(rows) <= SLOTS && step >= STEP_BITS'(words));
+        assume (rows != '0 && 32'(rows) <= SLOTS && step >= STEP_BITS'(words) && step > 1);
         /* verilator lint_on CMPCONST */
       end
       assert (!(running && draining));

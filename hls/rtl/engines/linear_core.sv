@@ -38,7 +38,7 @@ module edgemoe_linear_core #(
     parameter int BLOCK_BITS = 4,
     parameter int X_ADDRESS_BITS = 8,
     parameter int STEP_BITS = 4,
-    parameter int EARLY = 3 + $clog2(LANES),  // at least SUM
+    parameter int EARLY = 4 + $clog2(LANES),  // at least SUM
     parameter WEIGHT_STYLE = "auto"
 ) (
     input  logic ap_clk,
@@ -99,8 +99,8 @@ module edgemoe_linear_core #(
   localparam int TILE_BITS = TOKEN_TILE > 1 ? $clog2(TOKEN_TILE) : 1;
   localparam int PART_BITS = PARTS > 1 ? $clog2(PARTS) : 1;
   localparam int SCALE_BITS = MULTIPLIER_BITS + 6;
-  localparam int SUM = 3 + $clog2(LANES);  // cycles from an operand's address to the sum that it completes
-  localparam int WRITE = 8 + ACTIVATION;  // from a sum to the result that leaves
+  localparam int SUM = 4 + $clog2(LANES);  // cycles from an operand's address to the sum that it completes
+  localparam int WRITE = 10 + ACTIVATION;  // from a sum to the result that leaves
 
   // ---- Order.
 
@@ -187,8 +187,8 @@ module edgemoe_linear_core #(
   logic bias_half;
   logic [GROUP_BITS-1:0] bias_block;
   logic [OUTPUTS*BIAS_BITS-1:0] bias;
-  logic w0_half;
-  logic [GROUP_BITS-1:0] w0_block;
+  logic scale_half;
+  logic [GROUP_BITS-1:0] scale_block;
   logic [PARTS-1:0][LANES*SCALE_BITS-1:0] w1_scales;
 
   edgemoe_weight_buffer #(
@@ -230,8 +230,8 @@ module edgemoe_linear_core #(
       .bias_half(bias_half),
       .bias_block(bias_block),
       .bias(bias),
-      .scale_half(w0_half),
-      .scale_block(w0_block),
+      .scale_half(scale_half),
+      .scale_block(scale_block),
       .scales(w1_scales)
   );
 
@@ -294,11 +294,18 @@ module edgemoe_linear_core #(
       .out(old_enable),
       .any(w0_busy)
   );
-  edgemoe_delay #(.WIDTH(1 + GROUP_BITS + TILE_BITS + PART_BITS), .CYCLES(SUM)) write_place_line (
+  edgemoe_delay #(.WIDTH(TILE_BITS + PART_BITS), .CYCLES(SUM)) write_place_line (
       .ap_clk(ap_clk),
       .ce(ce),
-      .in({half, write_block, write_row, write_part}),
-      .out({w0_half, w0_block, w0_row, w0_part})
+      .in({write_row, write_part}),
+      .out({w0_row, w0_part})
+  );
+  // The records are asked for a cycle earlier, as they take two.
+  edgemoe_delay #(.WIDTH(1 + GROUP_BITS), .CYCLES(SUM - 1)) scale_line (
+      .ap_clk(ap_clk),
+      .ce(ce),
+      .in({half, write_block}),
+      .out({scale_half, scale_block})
   );
   edgemoe_delay #(.WIDTH(1 + TOKEN_BITS + OUT_WORD_BITS), .CYCLES(EARLY)) write_note_line (
       .ap_clk(ap_clk),

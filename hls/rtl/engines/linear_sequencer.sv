@@ -64,6 +64,8 @@ module edgemoe_linear_sequencer #(
   logic [X_ADDRESS_BITS-1:0] first_address;
   logic [X_ADDRESS_BITS-1:0] stride;
   logic [STEP_BITS-1:0] last_step;
+  logic one_step;  // a round has one step alone
+  logic one_tile;
 
   always_ff @(posedge ap_clk)
     if (start && idle) begin
@@ -76,6 +78,8 @@ module edgemoe_linear_sequencer #(
       /* verilator lint_off CMPCONST */
       last_step <= (STEP_BITS + 1)'(in_words) > (STEP_BITS + 1)'(WRITE_STEPS) ? STEP_BITS'(in_words - 1'b1) : STEP_BITS'(WRITE_STEPS - 1);
       /* verilator lint_on CMPCONST */
+      one_step <= WRITE_STEPS == 1 && in_words == WORD_BITS'(1);
+      one_tile <= {1'b0, tokens} <= (TOKEN_BITS + 1)'(TOKEN_TILE);
     end
 
   // ---- Rounds of a group.
@@ -99,8 +103,6 @@ module edgemoe_linear_sequencer #(
   logic last_group;
 
   assign group_blocks = half ? half_blocks[GROUP_BITS+:GROUP_BITS] : half_blocks[0+:GROUP_BITS];
-  assign round_over = step == last_step;
-  assign last_tile = {1'b0, tile_token} + (TOKEN_BITS + 1)'(TOKEN_TILE) >= {1'b0, token_count};
   assign last_block = block == group_blocks - 1'b1;
   assign last_group = blocks_left == BLOCK_BITS'(group_blocks);
   assign group_ends = running && ce && flushing && round_over;
@@ -152,9 +154,14 @@ module edgemoe_linear_sequencer #(
       tile_address <= first_address;
       block_row <= '0;
       wrote <= 1'b0;
+      // What a step or a tile is the last of is known when it begins.
+      round_over <= one_step;
+      last_tile <= one_tile;
     end else if (ce) begin
       step <= round_over ? '0 : step + 1'b1;
+      round_over <= round_over ? one_step : step + 1'b1 == last_step;
       if (round_over) begin
+        last_tile <= last_tile ? one_tile : {1'b0, tile_token} + (TOKEN_BITS + 1)'(2 * TOKEN_TILE) >= {1'b0, token_count};
         flushing <= last_tile && last_block;
         tile_token <= last_tile ? '0 : tile_token + TOKEN_BITS'(TOKEN_TILE);
         tile_address <= last_tile ? first_address : tile_address + stride;

@@ -1,7 +1,7 @@
 // TOKEN_TILE x OUTPUTS sums of products, LANES products of each a cycle: sum = bias + sum(x * weight).
 //
 // `multiplies`, `first` (of a sum) and `round_over` go with the operands. The bias is asked for by whoever knows whose it
-// is, so that it comes with the products: $clog2(LANES) + 1 cycles behind `first`. When a round is over the sums stay in `done` until the
+// is, so that it comes with the products: $clog2(LANES) + 2 cycles behind `first`. When a round is over the sums stay in `done` until the
 // next one is. With 8-bit weights two outputs share a multiplier (PACK_BITS not zero).
 module edgemoe_mac_array #(
     parameter int TOKEN_TILE = 2,
@@ -29,7 +29,7 @@ module edgemoe_mac_array #(
   logic adds_first;
   logic adds_over;
 
-  edgemoe_delay #(.WIDTH(3), .CYCLES(1 + $clog2(LANES))) sum_line (
+  edgemoe_delay #(.WIDTH(3), .CYCLES(2 + $clog2(LANES))) sum_line (
       .ap_clk(ap_clk),
       .ce(ce),
       .in({multiplies, first, round_over}),

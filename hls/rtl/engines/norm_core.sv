@@ -28,7 +28,7 @@ module edgemoe_norm_core #(
     parameter int WORD_BEATS = 8,
     parameter int SLOT_BITS = 6,  // of a token that waits
     parameter int WAIT_BITS = 6,  // of a word of such a token
-    localparam int NORMALISE = 10  // cycles from a word that has waited to its result
+    localparam int NORMALISE = 13  // cycles from a word that has waited to its result
 ) (
     input  logic ap_clk,
     input  logic ap_rst_n,
@@ -75,7 +75,9 @@ module edgemoe_norm_core #(
   localparam int PRODUCT_BITS = CENTRED_BITS + MANTISSA_BITS + 1;
   localparam int WIDE_BITS = BETA_BITS + 1;
   localparam int PAIR_BITS = GAMMA_BITS + BETA_BITS;
+  localparam int SQUARE_BITS = 2 * X_BITS + DIM_BITS;  // of a token's sum, signed
   localparam int ROUND = 2;  // cycles of a rounding
+  localparam int LONG = 4;  // of a product of up to eight pieces
 
   // ---- Parameters: gamma and beta take turns, a field each.
 
@@ -83,7 +85,7 @@ module edgemoe_norm_core #(
   logic place;
   logic loading;
   logic [1:0] place_full;
-  logic [WORD_BITS-1:0] load_count;
+  logic [WORD_BITS-1:0] load_end;  // number of the last word
   logic [WORD_BITS-1:0] load_word;
   logic [BEAT_BITS*WORD_BEATS-1:0] parameter_word;
   logic parameter_complete;
@@ -94,7 +96,7 @@ module edgemoe_norm_core #(
 
   assign load_ready = !loading && !place_full[load_place];
   assign beat_ready = loading;
-  assign beat_last = parameter_complete && load_word == load_count - 1'b1;
+  assign beat_last = parameter_complete && load_word == load_end;
   assign loaded = beat_last && beat_valid && beat_ready;
 
   edgemoe_collector #(.WIDTH(BEAT_BITS), .BEATS(WORD_BEATS)) parameter_collector (
@@ -128,8 +130,8 @@ module edgemoe_norm_core #(
 
   always_ff @(posedge ap_clk) begin
     if (load_valid && load_ready) begin
-      load_count <= load_words;
-      load_word  <= '0;
+      load_end  <= load_words - 1'b1;
+      load_word <= '0;
     end else if (parameter_complete) begin
       load_word <= load_word + 1'b1;
     end
@@ -147,8 +149,10 @@ module edgemoe_norm_core #(
   logic running;
   logic draining;
   logic [TOKEN_BITS-1:0] token_count;
+  logic [TOKEN_BITS-1:0] last_taken;  // token
+  logic [TOKEN_BITS:0] last_given;  // token, counted as those that come in
   logic [DIM_BITS-1:0] channels;
-  logic [WORD_BITS-1:0] word_count;
+  logic [WORD_BITS-1:0] word_end;  // number of a token's last word
   logic [LAG_BITS-1:0] lag_count;
   logic [63:0] smallest;
   logic [5:0] operand_shift;
@@ -162,12 +166,12 @@ module edgemoe_norm_core #(
 
   assign idle = !waiting_to_run && !running && !draining;
   assign done = draining && !out_busy;
-  assign last_word = word == word_count - 1'b1;
-  assign last_step = last_word && token == {1'b0, token_count} + (TOKEN_BITS + 1)'(lag_count) - 1'b1;
+  assign last_word = word == word_end;
+  assign last_step = last_word && token == last_given;
   assign x_enable = running && token < {1'b0, token_count};
   assign x_token = token[TOKEN_BITS-1:0];
   assign x_word = word;
-  assign x_last = last_word && token == {1'b0, token_count} - 1'b1;
+  assign x_last = last_word && token == {1'b0, last_taken};
   assign giving = running && token >= (TOKEN_BITS + 1)'(lag_count);
 
   always_ff @(posedge ap_clk)
@@ -189,8 +193,10 @@ module edgemoe_norm_core #(
       token <= '0;
       word <= '0;
       token_count <= tokens;
+      last_taken <= tokens - 1'b1;
+      last_given <= {1'b0, tokens} + (TOKEN_BITS + 1)'(lag) - 1'b1;
       channels <= dim;
-      word_count <= words;
+      word_end <= words - 1'b1;
       lag_count <= lag;
       smallest <= epsilon;
       operand_shift <= shift;
@@ -226,43 +232,50 @@ module edgemoe_norm_core #(
 
   localparam int TREE = $clog2(LANES);
   logic [LANES*X_BITS-1:0] x_1;
-  logic [LANES*X_BITS-1:0] x_2;
-  logic [LANES*2*X_BITS-1:0] squares_2;
+  logic [LANES*X_BITS-1:0] x_3;
+  logic [LANES*2*X_BITS-1:0] squares_3;
   logic signed [TOTAL_BITS-1:0] word_total;
-  logic signed [63:0] word_squares;
+  logic signed [SQUARE_BITS-1:0] word_squares;
   logic sum_first;
   logic sum_last;
   logic sum_valid;
   logic unused_sum_busy;
   logic signed [TOTAL_BITS-1:0] total;
-  logic [63:0] squares;
+  logic signed [SQUARE_BITS-1:0] squares;
   logic sums_done;
 
   for (genvar lane = 0; lane < LANES; lane++) begin : g_square
-    always_ff @(posedge ap_clk)
-      if (ce)
-        squares_2[lane*2*X_BITS+:2*X_BITS] <= $signed(x_1[lane*X_BITS+:X_BITS]) * $signed(x_1[lane*X_BITS+:X_BITS]);
+    edgemoe_product #(.A_BITS(X_BITS), .B_BITS(X_BITS), .CYCLES(2)) square (
+        .ap_clk(ap_clk),
+        .ce(ce),
+        .a(x_1[lane*X_BITS+:X_BITS]),
+        .b(x_1[lane*X_BITS+:X_BITS]),
+        .out(squares_3[lane*2*X_BITS+:2*X_BITS])
+    );
   end
 
-  always_ff @(posedge ap_clk)
-    if (ce) begin
-      x_1 <= x;
-      x_2 <= x_1;
-    end
+  always_ff @(posedge ap_clk) if (ce) x_1 <= x;
+
+  edgemoe_delay #(.WIDTH(LANES * X_BITS), .CYCLES(2)) x_line (
+      .ap_clk(ap_clk),
+      .ce(ce),
+      .in(x_1),
+      .out(x_3)
+  );
 
   edgemoe_adder_tree #(.TERMS(LANES), .IN_BITS(X_BITS), .OUT_BITS(TOTAL_BITS)) total_tree (
       .ap_clk(ap_clk),
       .ce(ce),
-      .in(x_2),
+      .in(x_3),
       .out(word_total)
   );
-  edgemoe_adder_tree #(.TERMS(LANES), .IN_BITS(2 * X_BITS), .OUT_BITS(64)) square_tree (
+  edgemoe_adder_tree #(.TERMS(LANES), .IN_BITS(2 * X_BITS), .OUT_BITS(SQUARE_BITS)) square_tree (
       .ap_clk(ap_clk),
       .ce(ce),
-      .in(squares_2),
+      .in(squares_3),
       .out(word_squares)
   );
-  edgemoe_valid_delay #(.CYCLES(2 + TREE)) sum_line (
+  edgemoe_valid_delay #(.CYCLES(3 + TREE)) sum_line (
       .ap_clk(ap_clk),
       .ap_rst_n(ap_rst_n),
       .ce(ce),
@@ -270,7 +283,7 @@ module edgemoe_norm_core #(
       .out(sum_valid),
       .any(unused_sum_busy)
   );
-  edgemoe_delay #(.WIDTH(2), .CYCLES(2 + TREE)) sum_ends (
+  edgemoe_delay #(.WIDTH(2), .CYCLES(3 + TREE)) sum_ends (
       .ap_clk(ap_clk),
       .ce(ce),
       .in({takes_first, takes_last}),
@@ -284,13 +297,15 @@ module edgemoe_norm_core #(
   always_ff @(posedge ap_clk)
     if (ce && sum_valid) begin
       total   <= (sum_first ? '0 : total) + word_total;
-      squares <= (sum_first ? '0 : squares) + $unsigned(word_squares);
+      squares <= (sum_first ? '0 : squares) + word_squares;
     end
 
   // ---- Statistics of a token. Modulo 2**64: V itself fits, even where one of its two terms does not.
 
-  logic [63:0] scaled_squares;
-  logic [63:0] squared_total;
+  localparam int SCALED_BITS = SQUARE_BITS + DIM_BITS + 1;
+  logic signed [SCALED_BITS-1:0] scaled_squares;
+  logic signed [2*TOTAL_BITS-1:0] squared_total;
+  wire unused_squares = &{1'b0, scaled_squares, squared_total};
   logic [63:0] spread;
   logic [MANTISSA_BITS-1:0] mantissa;
   logic [5:0] position;
@@ -298,12 +313,21 @@ module edgemoe_norm_core #(
   logic statistics_valid;
   logic unused_statistics_busy;
 
-  always_ff @(posedge ap_clk)
-    if (ce) begin
-      scaled_squares <= 64'(channels) * squares;
-      squared_total <= $unsigned(64'(total) * 64'(total));
-      spread <= scaled_squares - squared_total + smallest;
-    end
+  edgemoe_product #(.A_BITS(SQUARE_BITS), .B_BITS(DIM_BITS + 1), .CYCLES(LONG)) scale_squares (
+      .ap_clk(ap_clk),
+      .ce(ce),
+      .a(squares),
+      .b({1'b0, channels}),
+      .out(scaled_squares)
+  );
+  edgemoe_product #(.A_BITS(TOTAL_BITS), .B_BITS(TOTAL_BITS), .CYCLES(LONG)) square_total (
+      .ap_clk(ap_clk),
+      .ce(ce),
+      .a(total),
+      .b(total),
+      .out(squared_total)
+  );
+  always_ff @(posedge ap_clk) if (ce) spread <= 64'(scaled_squares) - 64'(squared_total) + smallest;
 
   edgemoe_rsqrt_unit rsqrt (
       .ap_clk(ap_clk),
@@ -312,13 +336,13 @@ module edgemoe_norm_core #(
       .mantissa(mantissa),
       .position(position)
   );
-  edgemoe_delay #(.WIDTH(TOTAL_BITS), .CYCLES(2 + MANTISSA)) total_line (
+  edgemoe_delay #(.WIDTH(TOTAL_BITS), .CYCLES(LONG + 1 + MANTISSA)) total_line (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(total),
       .out(statistics_total)
   );
-  edgemoe_valid_delay #(.CYCLES(2 + MANTISSA)) statistics_line (
+  edgemoe_valid_delay #(.CYCLES(LONG + 1 + MANTISSA)) statistics_line (
       .ap_clk(ap_clk),
       .ap_rst_n(ap_rst_n),
       .ce(ce),
@@ -362,21 +386,31 @@ module edgemoe_norm_core #(
 
   // ---- Normalisation.
 
+  // What the memories give is registered once more before it is multiplied.
   logic [LANES*X_BITS-1:0] n1_x;
+  logic [LANES*X_BITS-1:0] n2_x;
   logic [LANES*PAIR_BITS-1:0] n1_parameters;
   logic signed [TOTAL_BITS-1:0] n1_total;
   logic [MANTISSA_BITS-1:0] n1_mantissa;
   logic [5:0] n1_position;
-  logic signed [TOTAL_BITS-1:0] n2_total;
-  logic [MANTISSA_BITS-1:0] n3_mantissa;
-  logic [5:0] n4_shift;
+  logic signed [TOTAL_BITS-1:0] n3_total;
+  logic [MANTISSA_BITS-1:0] n4_mantissa;
+  logic [5:0] n6_position;
+  logic [5:0] n7_shift;
 
   always_ff @(posedge ap_clk)
     if (ce) begin
       n1_x <= waiting[get];
       {n1_total, n1_mantissa, n1_position} <= statistics[oldest];
-      n2_total <= n1_total;
+      n2_x <= n1_x;
     end
+
+  edgemoe_delay #(.WIDTH(TOTAL_BITS), .CYCLES(2)) n_total_line (
+      .ap_clk(ap_clk),
+      .ce(ce),
+      .in(n1_total),
+      .out(n3_total)
+  );
 
   if (PLACES == 1) begin : g_read_one
     always_ff @(posedge ap_clk) if (ce) n1_parameters <= parameter_memory[word];
@@ -384,19 +418,20 @@ module edgemoe_norm_core #(
     always_ff @(posedge ap_clk) if (ce) n1_parameters <= parameter_memory[{place, word}];
   end
 
-  edgemoe_delay #(.WIDTH(MANTISSA_BITS), .CYCLES(2)) mantissa_line (
+  edgemoe_delay #(.WIDTH(MANTISSA_BITS), .CYCLES(3)) mantissa_line (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(n1_mantissa),
-      .out(n3_mantissa)
+      .out(n4_mantissa)
   );
-  // The exponent of the root is half the position.
-  edgemoe_delay #(.WIDTH(6), .CYCLES(3)) shift_line (
+  edgemoe_delay #(.WIDTH(6), .CYCLES(5)) position_line (
       .ap_clk(ap_clk),
       .ce(ce),
-      .in(6'(n1_position >> 1) + 6'(MANTISSA_FRAC - NORMALIZED_FRAC)),
-      .out(n4_shift)
+      .in(n1_position),
+      .out(n6_position)
   );
+  // The exponent of the root is half the position.
+  always_ff @(posedge ap_clk) if (ce) n7_shift <= 6'(n6_position >> 1) + 6'(MANTISSA_FRAC - NORMALIZED_FRAC);
 
   for (genvar lane = 0; lane < LANES; lane++) begin : g_normalise
     logic signed [CENTRED_BITS-1:0] scaled;
@@ -410,28 +445,34 @@ module edgemoe_norm_core #(
 
     always_ff @(posedge ap_clk)
       if (ce) begin
-        scaled <= $signed(n1_x[lane*X_BITS+:X_BITS]) * $signed({1'b0, channels});
-        centred <= scaled - CENTRED_BITS'(n2_total);
-        product <= centred * $signed({1'b0, n3_mantissa});
+        scaled <= $signed(n2_x[lane*X_BITS+:X_BITS]) * $signed({1'b0, channels});
+        centred <= scaled - CENTRED_BITS'(n3_total);
         weighted <= normalised * gamma;
         wide <= WIDE_BITS'(weighted) + WIDE_BITS'(beta);
       end
 
+    edgemoe_product #(.A_BITS(CENTRED_BITS), .B_BITS(MANTISSA_BITS + 1), .CYCLES(3)) by_mantissa (
+        .ap_clk(ap_clk),
+        .ce(ce),
+        .a(centred),
+        .b({1'b0, n4_mantissa}),
+        .out(product)
+    );
     edgemoe_round_saturate #(.VALUE_BITS(PRODUCT_BITS), .OUT_BITS(NORMALIZED_BITS)) normalise (
         .ap_clk(ap_clk),
         .ce(ce),
         .value(product),
-        .shift(n4_shift),
+        .shift(n7_shift),
         .addend(1'b0),
         .out(normalised)
     );
-    edgemoe_delay #(.WIDTH(GAMMA_BITS), .CYCLES(3 + ROUND)) gamma_line (
+    edgemoe_delay #(.WIDTH(GAMMA_BITS), .CYCLES(6 + ROUND)) gamma_line (
         .ap_clk(ap_clk),
         .ce(ce),
         .in(n1_parameters[lane*PAIR_BITS+:GAMMA_BITS]),
         .out(gamma)
     );
-    edgemoe_delay #(.WIDTH(BETA_BITS), .CYCLES(4 + ROUND)) beta_line (
+    edgemoe_delay #(.WIDTH(BETA_BITS), .CYCLES(7 + ROUND)) beta_line (
         .ap_clk(ap_clk),
         .ce(ce),
         .in(n1_parameters[lane*PAIR_BITS+GAMMA_BITS+:BETA_BITS]),

@@ -92,17 +92,22 @@ module edgemoe_router_core #(
   localparam int MANTISSA_BITS = MANTISSA_FRAC + 1;
   localparam int WEIGHT_ADDRESS_BITS = WEIGHT_DEPTH > 1 ? $clog2(WEIGHT_DEPTH) : 1;
   localparam int ROUND = 2;
-  localparam int SUM = READ + 1 + $clog2(LANES);  // cycles from a word to the sum that it completes
+  localparam int SUM = READ + 2 + $clog2(LANES);  // cycles from a word to the sum that it completes
 
   logic busy;
   logic [TOKEN_BITS-1:0] token_count;
   logic [WORD_BITS-1:0] word_count;
   logic [EXPERT_BITS-1:0] expert_count;
-  logic [GROUP_BITS-1:0] group_count;
   logic [RANK_BITS-1:0] rank_count;
   logic chosen_only;
-  logic [WORD_BITS-1:0] group_step_count;
-  logic [INTERVAL_BITS-1:0] interval_count;
+  // Numbers of the last ones.
+  logic [TOKEN_BITS-1:0] token_end;
+  logic [WORD_BITS-1:0] word_end;
+  logic [EXPERT_BITS-1:0] expert_end;
+  logic [GROUP_BITS-1:0] group_end;
+  logic [RANK_BITS-1:0] rank_end;
+  logic [WORD_BITS-1:0] step_end;
+  logic [INTERVAL_BITS-1:0] cycle_end;
 
   assign idle = !busy;
 
@@ -116,11 +121,15 @@ module edgemoe_router_core #(
       token_count <= tokens;
       word_count <= words;
       expert_count <= experts;
-      group_count <= groups;
       rank_count <= top_k;
       chosen_only <= over_selected;
-      group_step_count <= group_steps;
-      interval_count <= interval;
+      token_end <= tokens - 1'b1;
+      word_end <= words - 1'b1;
+      expert_end <= experts - 1'b1;
+      group_end <= groups - 1'b1;
+      rank_end <= top_k - 1'b1;
+      step_end <= group_steps - 1'b1;
+      cycle_end <= interval - 1'b1;
     end
 
   // ---- The gate comes in: records of all experts, then a row of weights for every group and word.
@@ -129,8 +138,8 @@ module edgemoe_router_core #(
   logic loading;
   logic loading_records;
   logic taken;
-  logic [WORD_BITS-1:0] gate_words;
-  logic [GROUP_BITS-1:0] gate_groups;
+  logic [WORD_BITS-1:0] load_word_end;
+  logic [GROUP_BITS-1:0] load_group_end;
   logic [RECORD_BEAT_BITS-1:0] records_left;
   logic [RECORD_BEAT_BITS-1:0] record_place;
   logic [GROUP_BITS-1:0] load_group;
@@ -140,13 +149,15 @@ module edgemoe_router_core #(
   logic [BEAT_BITS*WORD_BEATS-1:0] weight_row;
   logic [ROUTER_LANES*LANES*W_BITS-1:0] weight_lanes;
   logic row_complete;
+  logic last_load_word;
   wire unused_rows = &{1'b0, weight_row, records};
 
   assign load_ready = !loading && !gate_loaded;
   assign beat_ready = loading;
   assign taken = beat_valid && beat_ready;
   assign loading_records = records_left != '0;
-  assign beat_last = row_complete && load_word == gate_words - 1'b1 && load_group == gate_groups - 1'b1;
+  assign last_load_word = load_word == load_word_end;
+  assign beat_last = row_complete && last_load_word && load_group == load_group_end;
 
   edgemoe_collector #(.WIDTH(BEAT_BITS), .BEATS(WORD_BEATS)) weight_collector (
       .ap_clk(ap_clk),
@@ -177,8 +188,8 @@ module edgemoe_router_core #(
 
   always_ff @(posedge ap_clk)
     if (load_valid && load_ready) begin
-      gate_words <= load_words;
-      gate_groups <= load_groups;
+      load_word_end <= load_words - 1'b1;
+      load_group_end <= load_groups - 1'b1;
       record_place <= '0;
       load_group <= '0;
       load_word <= '0;
@@ -187,8 +198,8 @@ module edgemoe_router_core #(
       if (taken && loading_records) record_place <= record_place + 1'b1;
       if (row_complete) begin
         load_address <= load_address + 1'b1;
-        load_word <= load_word == gate_words - 1'b1 ? '0 : load_word + 1'b1;
-        if (load_word == gate_words - 1'b1) load_group <= load_group + 1'b1;
+        load_word <= last_load_word ? '0 : load_word + 1'b1;
+        if (last_load_word) load_group <= load_group + 1'b1;
       end
     end
 
@@ -214,8 +225,8 @@ module edgemoe_router_core #(
   assign x_enable = running && !groups_done && step < word_count;
   assign x_token = token;
   assign x_word = step;
-  assign last_step = step == group_step_count - 1'b1;
-  assign token_done = running && cycle == interval_count - 1'b1;
+  assign last_step = step == step_end;
+  assign token_done = running && cycle == cycle_end;
 
   always_ff @(posedge ap_clk)
     if (!busy) begin
@@ -225,7 +236,7 @@ module edgemoe_router_core #(
       running <= gate_loaded && token_valid && token != token_count;
     end else if (token_done) begin
       // The next token follows at once if it may be read.
-      running <= next_token_valid && token != token_count - 1'b1;
+      running <= next_token_valid && token != token_end;
       token   <= token + 1'b1;
     end
 
@@ -242,7 +253,7 @@ module edgemoe_router_core #(
         step <= last_step ? '0 : step + 1'b1;
         if (x_enable) weight_address <= weight_address + 1'b1;
         if (last_step) group <= group + 1'b1;
-        if (last_step && group == group_count - 1'b1) groups_done <= 1'b1;
+        if (last_step && group == group_end) groups_done <= 1'b1;
       end
     end
 
@@ -276,7 +287,7 @@ module edgemoe_router_core #(
   edgemoe_delay #(.WIDTH(2 + GROUP_BITS + TOKEN_BITS), .CYCLES(SUM)) sum_line (
       .ap_clk(ap_clk),
       .ce(1'b1),
-      .in({step == '0, step == word_count - 1'b1, group, token}),
+      .in({step == '0, step == word_end, group, token}),
       .out({adds_first, adds_last, sum_group, sum_token})
   );
 
@@ -334,6 +345,10 @@ module edgemoe_router_core #(
       serial_sums <= serial_sums >> SUM_BITS;
     end
 
+  // Its sum and its record first, each chosen from many; then the product.
+  localparam int REQUANTISE = 3 + ROUND;
+  logic signed [SUM_BITS-1:0] sum_1;
+  logic [RECORD_BITS-1:0] record_1;
   logic signed [63:0] scaled;
   logic [5:0] scaled_shift;
   logic signed [SCORE_BITS-1:0] logit;
@@ -342,19 +357,42 @@ module edgemoe_router_core #(
   logic [EXPERT_BITS-1:0] logit_expert;
   logic [TOKEN_BITS-1:0] logit_token;
 
-  logic [RECORD_BITS-1:0] serial_record;
-  wire unused_record = &{1'b0, serial_record};
-  assign serial_record = records[32'(serial_expert)*RECORD_BITS+:RECORD_BITS];
+  wire unused_record = &{1'b0, record_1};
+
+  always_ff @(posedge ap_clk) begin
+    sum_1 <= serial_sums[SUM_BITS-1:0];
+    record_1 <= records[32'(serial_expert)*RECORD_BITS+:RECORD_BITS];
+  end
 
   // Without multipliers all are 1.
   if (MULTIPLIES) begin : g_multiplied
-    always_ff @(posedge ap_clk)
-      scaled <= 64'($signed(serial_sums[SUM_BITS-1:0]) * $signed({1'b0, serial_record[BIAS_BITS+:MULTIPLIER_BITS]}));
+    logic signed [SUM_BITS+MULTIPLIER_BITS:0] product;
+    wire unused_product = &{1'b0, product};
+    edgemoe_product #(.A_BITS(SUM_BITS), .B_BITS(MULTIPLIER_BITS + 1), .CYCLES(2)) by_multiplier (
+        .ap_clk(ap_clk),
+        .ce(1'b1),
+        .a(sum_1),
+        .b({1'b0, record_1[BIAS_BITS+:MULTIPLIER_BITS]}),
+        .out(product)
+    );
+    assign scaled = 64'(product);
   end else begin : g_plain
-    always_ff @(posedge ap_clk) scaled <= 64'($signed(serial_sums[SUM_BITS-1:0]));
+    logic signed [SUM_BITS-1:0] sum_3;
+    edgemoe_delay #(.WIDTH(SUM_BITS), .CYCLES(2)) plain_line (
+        .ap_clk(ap_clk),
+        .ce(1'b1),
+        .in(sum_1),
+        .out(sum_3)
+    );
+    assign scaled = 64'(sum_3);
   end
 
-  always_ff @(posedge ap_clk) scaled_shift <= serial_record[RECORD_BITS-SHIFT_STORED+:6];
+  edgemoe_delay #(.WIDTH(6), .CYCLES(2)) shift_line (
+      .ap_clk(ap_clk),
+      .ce(1'b1),
+      .in(record_1[RECORD_BITS-SHIFT_STORED+:6]),
+      .out(scaled_shift)
+  );
 
   edgemoe_round_saturate #(.VALUE_BITS(64), .OUT_BITS(SCORE_BITS)) round_logit (
       .ap_clk(ap_clk),
@@ -364,7 +402,7 @@ module edgemoe_router_core #(
       .addend(1'b0),
       .out(logit)
   );
-  edgemoe_valid_delay #(.CYCLES(1 + ROUND)) logit_valid_line (
+  edgemoe_valid_delay #(.CYCLES(REQUANTISE)) logit_valid_line (
       .ap_clk(ap_clk),
       .ap_rst_n(ap_rst_n),
       .ce(1'b1),
@@ -372,7 +410,7 @@ module edgemoe_router_core #(
       .out(logit_valid),
       .any(logit_busy)
   );
-  edgemoe_delay #(.WIDTH(EXPERT_BITS + TOKEN_BITS), .CYCLES(1 + ROUND)) logit_line (
+  edgemoe_delay #(.WIDTH(EXPERT_BITS + TOKEN_BITS), .CYCLES(REQUANTISE)) logit_line (
       .ap_clk(ap_clk),
       .ce(1'b1),
       .in({serial_expert[EXPERT_BITS-1:0], serial_token}),
@@ -390,7 +428,7 @@ module edgemoe_router_core #(
   logic [RANKS:0] placed;
 
   assign logit_first = logit_expert == '0;
-  assign logit_last = logit_expert == expert_count - 1'b1;
+  assign logit_last = logit_expert == expert_end;
   assign placed[0] = 1'b0;
 
   for (genvar rank = 0; rank < RANKS; rank++) begin : g_rank
@@ -430,7 +468,7 @@ module edgemoe_router_core #(
       chosen_valid <= 1'b0;
     end else if (logit_valid && logit_last) begin
       chosen_valid <= 1'b1;
-    end else if (chosen_rank == rank_count - 1'b1) begin
+    end else if (chosen_rank == rank_end) begin
       chosen_valid <= 1'b0;
     end
 
@@ -466,7 +504,7 @@ module edgemoe_router_core #(
       .score(chosen_only ? $signed(serial_logits[SCORE_BITS-1:0]) : logit),
       .valid(chosen_only ? chosen_valid : logit_valid),
       .first(chosen_only ? chosen_rank == '0 : logit_first),
-      .last(chosen_only ? chosen_rank == rank_count - 1'b1 : logit_last),
+      .last(chosen_only ? chosen_rank == rank_end : logit_last),
       .maximum(maximum),
       .sum(exp_sum),
       .out_valid(pass_valid),
@@ -511,14 +549,16 @@ module edgemoe_router_core #(
   logic signed [MAXIMUM_BITS-1:0] score_maximum;
   logic [MANTISSA_BITS-1:0] score_mantissa;
   logic [5:0] score_position;
-  logic signed [MAXIMUM_BITS+SCORE_FRAC-1:0] distance;
+  logic [SCORE_BITS:0] difference;
 
-  assign distance = {score_maximum, {SCORE_FRAC{1'b0}}} - (MAXIMUM_BITS + SCORE_FRAC)'($signed(score_logits[SCORE_BITS-1:0]));
+  always_ff @(posedge ap_clk)
+    difference <= (SCORE_BITS + 1)'({score_maximum, {SCORE_FRAC{1'b0}}}
+        - (MAXIMUM_BITS + SCORE_FRAC)'($signed(score_logits[SCORE_BITS-1:0])));
 
   always_ff @(posedge ap_clk)
     if (!ap_rst_n) scoring <= 1'b0;
     else if (inverse_valid) scoring <= 1'b1;
-    else if (score_rank == rank_count - 1'b1) scoring <= 1'b0;
+    else if (score_rank == rank_end) scoring <= 1'b0;
 
   always_ff @(posedge ap_clk)
     if (inverse_valid) begin
@@ -535,9 +575,11 @@ module edgemoe_router_core #(
     end
 
   localparam int WEIGHED_BITS = EXP_BITS + MANTISSA_BITS + 2;
+  localparam int SCORE = 1 + EXP2 + 2 + ROUND;  // distance, exponential, product, rounding
   logic [EXP_BITS-1:0] exponential;
   logic [MANTISSA_BITS-1:0] weigh_mantissa;
   logic [5:0] weigh_position;
+  logic [5:0] late_position;
   logic signed [WEIGHED_BITS-1:0] weighed;
   logic [5:0] weighed_shift;
   logic signed [GATE_SCORE_BITS+1:0] rounded;
@@ -546,20 +588,30 @@ module edgemoe_router_core #(
   edgemoe_exp2_unit exp2 (
       .ap_clk(ap_clk),
       .ce(1'b1),
-      .difference((SCORE_BITS + 1)'(distance)),
+      .difference(difference),
       .exponential(exponential)
   );
-  edgemoe_delay #(.WIDTH(MANTISSA_BITS + 6), .CYCLES(EXP2)) weigh_line (
+  edgemoe_delay #(.WIDTH(MANTISSA_BITS + 6), .CYCLES(EXP2 + 1)) weigh_line (
       .ap_clk(ap_clk),
       .ce(1'b1),
       .in({score_mantissa, score_position}),
       .out({weigh_mantissa, weigh_position})
   );
 
-  always_ff @(posedge ap_clk) begin
-    weighed <= $signed({1'b0, exponential}) * $signed({1'b0, weigh_mantissa});
-    weighed_shift <= 6'(MANTISSA_FRAC - GATE_SCORE_FRAC) + weigh_position;
-  end
+  edgemoe_product #(.A_BITS(EXP_BITS + 1), .B_BITS(MANTISSA_BITS + 1), .CYCLES(2)) weigh (
+      .ap_clk(ap_clk),
+      .ce(1'b1),
+      .a({1'b0, exponential}),
+      .b({1'b0, weigh_mantissa}),
+      .out(weighed)
+  );
+  edgemoe_delay #(.WIDTH(6), .CYCLES(1)) weigh_position_line (
+      .ap_clk(ap_clk),
+      .ce(1'b1),
+      .in(weigh_position),
+      .out(late_position)
+  );
+  always_ff @(posedge ap_clk) weighed_shift <= 6'(MANTISSA_FRAC - GATE_SCORE_FRAC) + late_position;
 
   // A score is at most 1, which needs a bit of its own.
   edgemoe_round_saturate #(.VALUE_BITS(WEIGHED_BITS), .OUT_BITS(GATE_SCORE_BITS + 2)) round_score (
@@ -573,7 +625,7 @@ module edgemoe_router_core #(
   assign entry_score = rounded > (GATE_SCORE_BITS + 2)'(2 ** GATE_SCORE_FRAC) ? GATE_SCORE_BITS'(2 ** GATE_SCORE_FRAC)
       : GATE_SCORE_BITS'($unsigned(rounded));
 
-  edgemoe_valid_delay #(.CYCLES(EXP2 + 1 + ROUND)) entry_line (
+  edgemoe_valid_delay #(.CYCLES(SCORE)) entry_line (
       .ap_clk(ap_clk),
       .ap_rst_n(ap_rst_n),
       .ce(1'b1),
@@ -581,7 +633,7 @@ module edgemoe_router_core #(
       .out(entry_valid),
       .any(entry_busy)
   );
-  edgemoe_delay #(.WIDTH(TOKEN_BITS + EXPERT_BITS + RANK_BITS), .CYCLES(EXP2 + 1 + ROUND)) entry_note_line (
+  edgemoe_delay #(.WIDTH(TOKEN_BITS + EXPERT_BITS + RANK_BITS), .CYCLES(SCORE)) entry_note_line (
       .ap_clk(ap_clk),
       .ce(1'b1),
       .in({chosen_token, score_experts[EXPERT_BITS-1:0], score_rank}),
@@ -593,11 +645,15 @@ module edgemoe_router_core #(
 
   logic [TOKEN_BITS+RANK_BITS-1:0] entries;
   logic [TOKEN_BITS+RANK_BITS-1:0] entries_wanted;  // of all tokens, one for each of their ranks
+  logic [TOKEN_BITS+RANK_BITS-1:0] entries_end;
 
   assign entry_place = lengths[32'(entry_expert)*TOKEN_BITS+:TOKEN_BITS];
-  assign done = busy && entry_valid && entries == entries_wanted - 1'b1;
+  assign done = busy && entry_valid && entries == entries_end;
 
-  always_ff @(posedge ap_clk) entries_wanted <= token_count * rank_count;
+  always_ff @(posedge ap_clk) begin
+    entries_wanted <= token_count * rank_count;
+    entries_end <= entries_wanted - 1'b1;
+  end
 
   always_ff @(posedge ap_clk)
     if (start && idle) begin

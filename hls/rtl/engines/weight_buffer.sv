@@ -3,7 +3,7 @@
 // A layer comes block after block of OUTPUTS channels: first the records (bias, multiplier, shift), then a row of weights
 // for every operand word. As many blocks as fit make a group, in one of two halves; while it computes, the next group
 // loads into the other half, be it of the same layer or of the next one. Rows and records are read while `ce` is high: a row
-// is there two cycles later, a record's parts one.
+// is there two cycles later, a bias one, a multiplier and its shift two.
 module edgemoe_weight_buffer #(
     parameter int LANES = 4,
     parameter int OUTPUTS = 8,
@@ -61,27 +61,41 @@ module edgemoe_weight_buffer #(
   logic half;
   logic loading_records;
   logic taken;
+  logic loading;
   logic [WORD_BITS-1:0] words;
   logic [BLOCK_BITS-1:0] left;  // blocks that have not come in
   logic [GROUP_BITS-1:0] block;  // in its group
   logic [ROW_BITS-1:0] load_row;  // in its half
-  logic [WORD_BITS-1:0] word;  // in its block
+  logic [ROW_BITS-1:0] rows_taken;  // of the half, by this block and those before it
+  logic [WORD_BITS-1:0] words_left;  // of the block
+  logic full_here;  // the half that is to be filled
+  logic one_word;
+  logic ends_block;
+  logic ends_layer;
+  logic ends_group;
   logic [BEAT_BITS*RECORD_BEATS-1:0] record_row;
   logic [BEAT_BITS*WORD_BEATS-1:0] weight_row;
   logic records_complete;
   logic row_complete;
   logic block_complete;
   logic group_complete;
+  logic [1:0] still_full;
 
-  assign load_ready = left == '0;
-  assign beat_ready = left != '0 && !half_full[half];
+  assign still_full = half_full & ~half_freed;
+  assign load_ready = !loading;
+  assign beat_ready = loading && !full_here;
   assign taken = beat_valid && beat_ready;
-  assign block_complete = row_complete && word == words - 1'b1;
-  assign beat_last = block_complete && left == BLOCK_BITS'(1);
-  // Another block would not fit, or none is left.
-  assign group_complete = block_complete && (left == BLOCK_BITS'(1)
-      || block == GROUP_BITS'(MAX_GROUP - 1)
-      || {1'b0, load_row} + (ROW_BITS + 1)'(words) >= (ROW_BITS + 1)'(ROWS));
+  assign block_complete = row_complete && ends_block;
+  assign beat_last = block_complete && ends_layer;
+  assign group_complete = block_complete && ends_group;
+
+  // A block has at least a beat of records and one of weights: so these are known when its last beat comes.
+  always_ff @(posedge ap_clk) begin
+    ends_layer <= left == BLOCK_BITS'(1);
+    // Another block would not fit, or none is left.
+    ends_group <= left == BLOCK_BITS'(1) || block == GROUP_BITS'(MAX_GROUP - 1)
+        || {1'b0, rows_taken} + (ROW_BITS + 1)'(words) > (ROW_BITS + 1)'(ROWS);
+  end
 
   edgemoe_collector #(.WIDTH(BEAT_BITS), .BEATS(RECORD_BEATS)) record_collector (
       .ap_clk(ap_clk),
@@ -106,29 +120,40 @@ module edgemoe_weight_buffer #(
     if (!ap_rst_n) begin
       half <= 1'b0;
       loading_records <= 1'b1;
-      left <= '0;
+      loading <= 1'b0;
       block <= '0;
       load_row <= '0;
-      word <= '0;
       half_full <= '0;
+      full_here <= 1'b0;
     end else begin
-      if (load_valid && load_ready) left <= load_blocks;
+      if (load_valid && load_ready) loading <= 1'b1;
+      else if (beat_last) loading <= 1'b0;
       if (records_complete) loading_records <= 1'b0;
       else if (block_complete) loading_records <= 1'b1;
-      if (row_complete) begin
-        word <= block_complete ? '0 : word + 1'b1;
-        load_row <= group_complete ? '0 : load_row + 1'b1;
-      end
-      if (block_complete) begin
-        left  <= left - 1'b1;
-        block <= group_complete ? '0 : block + 1'b1;
-      end
+      if (row_complete) load_row <= group_complete ? '0 : load_row + 1'b1;
+      if (block_complete) block <= group_complete ? '0 : block + 1'b1;
       if (group_complete) half <= !half;
       half_full <= (half_full & ~half_freed) | (group_complete ? 2'b01 << half : 2'b00);
+      full_here <= group_complete ? still_full[!half] : still_full[half];
     end
 
   always_ff @(posedge ap_clk) begin
-    if (load_valid && load_ready) words <= load_words;
+    if (load_valid && load_ready) begin
+      words <= load_words;
+      words_left <= load_words;
+      one_word <= load_words == WORD_BITS'(1);
+      ends_block <= load_words == WORD_BITS'(1);
+      left <= load_blocks;
+      rows_taken <= ROW_BITS'(load_words);
+    end else if (block_complete) begin
+      words_left <= words;
+      ends_block <= one_word;
+      left <= left - 1'b1;
+      rows_taken <= group_complete ? ROW_BITS'(words) : rows_taken + ROW_BITS'(words);
+    end else if (row_complete) begin
+      words_left <= words_left - 1'b1;
+      ends_block <= words_left == WORD_BITS'(2);
+    end
     if (group_complete && !half) half_blocks[0+:GROUP_BITS] <= block + 1'b1;
     if (group_complete && half) half_blocks[GROUP_BITS+:GROUP_BITS] <= block + 1'b1;
   end
@@ -182,7 +207,7 @@ module edgemoe_weight_buffer #(
       .read_address(group_address(bias_half, bias_block)),
       .read_data(bias)
   );
-  edgemoe_memory #(.WIDTH(OUTPUTS * SCALE_BITS), .DEPTH(2 * MAX_GROUP), .LATENCY(1), .STYLE("auto")) scale_memory (
+  edgemoe_memory #(.WIDTH(OUTPUTS * SCALE_BITS), .DEPTH(2 * MAX_GROUP), .LATENCY(2), .STYLE("auto")) scale_memory (
       .ap_clk(ap_clk),
       .write_enable(records_complete),
       .write_address(group_address(half, block)),
@@ -199,6 +224,7 @@ module edgemoe_weight_buffer #(
       if (load_valid && load_ready) assume (load_words != '0 && 32'(load_words) <= ROWS);
       /* verilator lint_on CMPCONST */
       assert ((half_freed & ~half_full) == '0);
+      assert (full_here == half_full[half]);
       if (group_complete) assert (!half_full[half]);
     end
 `endif

@@ -6,7 +6,7 @@
 //   2  residual  added to the old value
 //   3  expert    saturated, scaled by the gate score of its token, then added to the old value
 //
-// The activation function is outside: `activation_x` goes out in cycle 5, and what it becomes is back ACTIVATION cycles later.
+// The activation function is outside: `activation_x` goes out in cycle 6, and what it becomes is back ACTIVATION cycles later.
 // The old value and the score come with the sums.
 module edgemoe_write_back #(
     parameter int LANES = 4,
@@ -23,7 +23,7 @@ module edgemoe_write_back #(
     parameter int ACTIVATION = 4,  // cycles of the activation function
     parameter int OUT_BITS = 24,  // of a result: the widest of them
     localparam int SCALE_BITS = MULTIPLIER_BITS + 6,
-    localparam int WRITE = 8 + ACTIVATION
+    localparam int WRITE = 10 + ACTIVATION
 ) (
     input  logic ap_clk,
     input  logic ce,
@@ -36,33 +36,33 @@ module edgemoe_write_back #(
     input  logic [SCORE_BITS-1:0] score,
     input  logic [LANES*SUM_BITS-1:0] sums,  // in cycle 1
     input  logic [LANES*SCALE_BITS-1:0] scales,
-    output logic [LANES*GELU_BITS-1:0] activation_x,  // in cycle 5
+    output logic [LANES*GELU_BITS-1:0] activation_x,  // in cycle 6
     input  logic [LANES*ACTIVATED_BITS-1:0] activation_y,
     output logic [LANES*OUT_BITS-1:0] results  // in cycle WRITE
 );
 
   localparam int RESULT_BITS = 64;
-  logic [LANES*RESIDUAL_BITS-1:0] w4_old;
-  logic [LANES*RESIDUAL_BITS-1:0] w7_old;
-  logic [SCORE_BITS-1:0] w5_score;
+  logic [LANES*RESIDUAL_BITS-1:0] w5_old;
+  logic [LANES*RESIDUAL_BITS-1:0] w8_old;
+  logic [SCORE_BITS-1:0] w6_score;
 
-  edgemoe_delay #(.WIDTH(LANES * RESIDUAL_BITS), .CYCLES(4)) old_line (
+  edgemoe_delay #(.WIDTH(LANES * RESIDUAL_BITS), .CYCLES(5)) old_line (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(old),
-      .out(w4_old)
+      .out(w5_old)
   );
   edgemoe_delay #(.WIDTH(LANES * RESIDUAL_BITS), .CYCLES(3)) late_old_line (
       .ap_clk(ap_clk),
       .ce(ce),
-      .in(w4_old),
-      .out(w7_old)
+      .in(w5_old),
+      .out(w8_old)
   );
-  edgemoe_delay #(.WIDTH(SCORE_BITS), .CYCLES(5)) gate_score_line (
+  edgemoe_delay #(.WIDTH(SCORE_BITS), .CYCLES(6)) gate_score_line (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(score),
-      .out(w5_score)
+      .out(w6_score)
   );
 
   wire unused_multiplier = &{1'b0, hidden_multiplier};
@@ -70,16 +70,16 @@ module edgemoe_write_back #(
   for (genvar lane = 0; lane < LANES; lane++) begin : g_result
     logic signed [SUM_BITS-1:0] sum;
     logic [SCALE_BITS-1:0] scale;
-    logic signed [RESULT_BITS-1:0] w2_scaled;
-    logic [5:0] w2_shift;
-    logic signed [RESULT_BITS:0] w3_shifted;
-    logic signed [RESULT_BITS-1:0] w4_result;
-    logic signed [RESULT_BITS-1:0] w4_added;
-    logic signed [HEAD_BITS-1:0] w5_head;
-    logic signed [RESIDUAL_BITS-1:0] w5_residual;
-    logic signed [RESIDUAL_BITS-1:0] w5_expert;
-    logic signed [RESIDUAL_BITS+SCORE_BITS:0] w6_weighted;
-    logic signed [RESIDUAL_BITS-1:0] w8_expert;
+    logic signed [RESULT_BITS-1:0] w3_scaled;
+    logic [5:0] w3_shift;
+    logic signed [RESULT_BITS:0] w4_shifted;
+    logic signed [RESULT_BITS-1:0] w5_result;
+    logic signed [RESULT_BITS-1:0] w6_added;
+    logic signed [HEAD_BITS-1:0] w6_head;
+    logic signed [RESIDUAL_BITS-1:0] w6_expert;
+    logic signed [RESIDUAL_BITS-1:0] w7_residual;
+    logic signed [RESIDUAL_BITS+SCORE_BITS:0] w7_weighted;
+    logic signed [RESIDUAL_BITS-1:0] w9_expert;
     logic signed [ACTIVATED_BITS-1:0] activated;
     logic signed [ACTIVATED_BITS+MULTIPLIER_BITS:0] scaled;
     logic signed [HIDDEN_BITS-1:0] hidden;
@@ -91,54 +91,83 @@ module edgemoe_write_back #(
     assign sum = sums[lane*SUM_BITS+:SUM_BITS];
     assign scale = scales[lane*SCALE_BITS+:SCALE_BITS];
     assign activated = activation_y[lane*ACTIVATED_BITS+:ACTIVATED_BITS];
-    assign w4_added = w4_result + RESULT_BITS'($signed(w4_old[lane*RESIDUAL_BITS+:RESIDUAL_BITS]));
 
     // Without multipliers all are 1.
     if (MULTIPLIES) begin : g_multiplied
-      always_ff @(posedge ap_clk)
-        if (ce) begin
-          w2_scaled <= RESULT_BITS'(sum * $signed({1'b0, scale[MULTIPLIER_BITS-1:0]}));
-          scaled <= activated * $signed({1'b0, hidden_multiplier});
-        end
+      logic signed [SUM_BITS+MULTIPLIER_BITS:0] product;
+      wire unused_product = &{1'b0, product};
+      edgemoe_product #(.A_BITS(SUM_BITS), .B_BITS(MULTIPLIER_BITS + 1), .CYCLES(2)) by_multiplier (
+          .ap_clk(ap_clk),
+          .ce(ce),
+          .a(sum),
+          .b({1'b0, scale[MULTIPLIER_BITS-1:0]}),
+          .out(product)
+      );
+      assign w3_scaled = RESULT_BITS'(product);
+      edgemoe_product #(.A_BITS(ACTIVATED_BITS), .B_BITS(MULTIPLIER_BITS + 1), .CYCLES(2)) by_hidden_multiplier (
+          .ap_clk(ap_clk),
+          .ce(ce),
+          .a(activated),
+          .b({1'b0, hidden_multiplier}),
+          .out(scaled)
+      );
     end else begin : g_plain
-      always_ff @(posedge ap_clk)
-        if (ce) begin
-          w2_scaled <= RESULT_BITS'(sum);
-          scaled <= (ACTIVATED_BITS + MULTIPLIER_BITS + 1)'(activated);
-        end
+      logic signed [SUM_BITS-1:0] w3_sum;
+      edgemoe_delay #(.WIDTH(SUM_BITS), .CYCLES(2)) sum_line (
+          .ap_clk(ap_clk),
+          .ce(ce),
+          .in(sum),
+          .out(w3_sum)
+      );
+      assign w3_scaled = RESULT_BITS'(w3_sum);
+      logic signed [ACTIVATED_BITS-1:0] late_activated;
+      edgemoe_delay #(.WIDTH(ACTIVATED_BITS), .CYCLES(2)) activated_line (
+          .ap_clk(ap_clk),
+          .ce(ce),
+          .in(activated),
+          .out(late_activated)
+      );
+      assign scaled = (ACTIVATED_BITS + MULTIPLIER_BITS + 1)'(late_activated);
     end
 
     always_ff @(posedge ap_clk)
       if (ce) begin
-        w2_shift <= scale[MULTIPLIER_BITS+:6];
-        w3_shifted <= $signed({w2_scaled, 1'b0}) >>> w2_shift;
-        w4_result <= w3_shifted[RESULT_BITS:1] + RESULT_BITS'($signed({1'b0, w3_shifted[0]}));
-        w6_weighted <= w5_expert * $signed({1'b0, w5_score});
+        w4_shifted <= $signed({w3_scaled, 1'b0}) >>> w3_shift;
+        w5_result <= w4_shifted[RESULT_BITS:1] + RESULT_BITS'($signed({1'b0, w4_shifted[0]}));
+        w6_added <= w5_result + RESULT_BITS'($signed(w5_old[lane*RESIDUAL_BITS+:RESIDUAL_BITS]));
+        w7_weighted <= w6_expert * $signed({1'b0, w6_score});
       end
+
+    edgemoe_delay #(.WIDTH(6), .CYCLES(2)) scale_shift_line (
+        .ap_clk(ap_clk),
+        .ce(ce),
+        .in(scale[MULTIPLIER_BITS+:6]),
+        .out(w3_shift)
+    );
 
     edgemoe_saturate #(.IN_BITS(RESULT_BITS), .OUT_BITS(HEAD_BITS)) saturate_head (
         .ap_clk(ap_clk),
         .ce(ce),
-        .in(w4_result),
-        .out(w5_head)
+        .in(w5_result),
+        .out(w6_head)
     );
     edgemoe_saturate #(.IN_BITS(RESULT_BITS), .OUT_BITS(GELU_BITS)) saturate_gelu_input (
         .ap_clk(ap_clk),
         .ce(ce),
-        .in(w4_result),
+        .in(w5_result),
         .out(activation_x[lane*GELU_BITS+:GELU_BITS])
     );
     edgemoe_saturate #(.IN_BITS(RESULT_BITS), .OUT_BITS(RESIDUAL_BITS)) saturate_residual (
         .ap_clk(ap_clk),
         .ce(ce),
-        .in(w4_added),
-        .out(w5_residual)
+        .in(w6_added),
+        .out(w7_residual)
     );
     edgemoe_saturate #(.IN_BITS(RESULT_BITS), .OUT_BITS(RESIDUAL_BITS)) saturate_expert (
         .ap_clk(ap_clk),
         .ce(ce),
-        .in(w4_result),
-        .out(w5_expert)
+        .in(w5_result),
+        .out(w6_expert)
     );
     edgemoe_round_saturate #(
         .VALUE_BITS(RESIDUAL_BITS + SCORE_BITS + 1),
@@ -147,10 +176,10 @@ module edgemoe_write_back #(
     ) round_expert (
         .ap_clk(ap_clk),
         .ce(ce),
-        .value(w6_weighted),
+        .value(w7_weighted),
         .shift(6'(SCORE_FRAC)),
-        .addend(w7_old[lane*RESIDUAL_BITS+:RESIDUAL_BITS]),
-        .out(w8_expert)
+        .addend(w8_old[lane*RESIDUAL_BITS+:RESIDUAL_BITS]),
+        .out(w9_expert)
     );
     edgemoe_round_saturate #(
         .VALUE_BITS(ACTIVATED_BITS + MULTIPLIER_BITS + 1),
@@ -166,16 +195,22 @@ module edgemoe_write_back #(
     );
 
     // Whatever its way, a result leaves at the same time.
-    edgemoe_delay #(.WIDTH(HEAD_BITS + RESIDUAL_BITS), .CYCLES(WRITE - 5)) short_line (
+    edgemoe_delay #(.WIDTH(HEAD_BITS), .CYCLES(WRITE - 6)) head_line (
         .ap_clk(ap_clk),
         .ce(ce),
-        .in({w5_head, w5_residual}),
-        .out({head, residual})
+        .in(w6_head),
+        .out(head)
     );
-    edgemoe_delay #(.WIDTH(RESIDUAL_BITS), .CYCLES(WRITE - 8)) expert_line (
+    edgemoe_delay #(.WIDTH(RESIDUAL_BITS), .CYCLES(WRITE - 7)) residual_line (
         .ap_clk(ap_clk),
         .ce(ce),
-        .in(w8_expert),
+        .in(w7_residual),
+        .out(residual)
+    );
+    edgemoe_delay #(.WIDTH(RESIDUAL_BITS), .CYCLES(WRITE - 9)) expert_line (
+        .ap_clk(ap_clk),
+        .ce(ce),
+        .in(w9_expert),
         .out(expert)
     );
 
