@@ -287,3 +287,25 @@ def test_a_program_that_is_none_is_refused(tmp_path: Path) -> None:
         RtlProcess(tmp_path / "none")
     with pytest.raises(CheckError, match="its simulator ended with 1"):
         RtlProcess(Path(shutil.which("false") or ""))
+
+
+@pytest.mark.nightly
+def test_waveforms(tmp_path: Path) -> None:
+    (tmp_path / "sources").mkdir()
+    program = build_accelerator(write_sources(tmp_path / "sources"), TOP, waves=True)
+    assert {file.name for file in program.parent.iterdir()} == {program.name, "build.log"}
+    waveform = tmp_path / "a name with spaces.vcd"
+    with RtlProcess(program) as process:
+        copier = Copier(process)
+        process.record(waveform)
+        copier.copy(20)
+        process.record(None)
+        size = waveform.stat().st_size
+        copier.copy(20)
+    text = waveform.read_text()
+    assert waveform.stat().st_size == size and "event_done" in text and "gmem_image_ARADDR" in text
+
+
+def test_a_build_without_waveforms_says_so(copier: Copier, tmp_path: Path) -> None:
+    with pytest.raises(CheckError, match="this build records no waveforms"):
+        copier.process.record(tmp_path / "a.vcd")

@@ -29,6 +29,9 @@ from pysim.scratch import scratch
 PREFIX = "Vaccelerator"
 """Name of the C++ class, whatever the module."""
 
+LOG = "build.log"
+"""Name of the file with what the tools said."""
+
 MAIN = TEMPLATES / "rtl" / "sim"
 """Our main program and its headers."""
 
@@ -95,14 +98,14 @@ def _compile(sources: Sequence[Path], top: str, folder: Path, tools: Path, waves
     (folder / "ports.h").write_text(_ports((folder / f"{PREFIX}.h").read_text(), top))
     jobs = str(os.cpu_count() or 1)
     _run(["make", "-C", str(folder), "-f", f"{PREFIX}.mk", "-j", jobs, PREFIX], top, environment, folder)
-    # What is left is the program: objects of a large accelerator take a hundred times its room.
+    # What is left is the program: all that it was made of takes ten times its room.
     for file in folder.iterdir():
-        if file.suffix in (".o", ".a", ".gch"):
+        if file.name not in (PREFIX, LOG):
             file.unlink()
 
 
 def _run(command: Sequence[str], top: str, environment: dict[str, str], folder: Path) -> None:
-    log = folder / "build.log"
+    log = folder / LOG
     with log.open("w") as file:
         done = subprocess.run(
             command, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=folder, check=False
