@@ -44,7 +44,7 @@ pytest: $(READY) $(PYNQ_READY)
 
 FUZZ_SECONDS ?= 300
 FUZZ_SEED ?= 1
-FUZZ_TARGETS := designs "designs --csim" files host
+FUZZ_TARGETS := designs "designs --csim" files host accelerators
 
 # All of it, whatever fails first.
 test-nightly: $(READY)

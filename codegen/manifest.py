@@ -21,7 +21,7 @@ def runtime(architecture: Architecture) -> str:
 def arguments_of(architecture: Architecture) -> list[Argument]:
     """Arguments of the kernel that the host sets and reads, in the order of the C++."""
     hardware = architecture.hardware
-    return kernel_arguments(hardware.weight_ports, xrt=hardware.device.xrt)
+    return kernel_arguments(hardware.weight_ports, xrt=hardware.device.xrt, rtl=hardware.backend == "rtl")
 
 
 def job_names(architecture: Architecture) -> list[str]:

@@ -60,8 +60,12 @@ class Argument(NamedTuple):
     output: bool
 
 
-def kernel_arguments(ports: int, *, xrt: bool) -> list[Argument]:
-    """Arguments of the kernel that the host sets and reads, in their order: those of both backends.
+WAIT_FOR_ROUTER: Final = "wait_for_router"
+"""Register of an RTL accelerator: 1 fetches weights of experts only once their router has decided, 0 before as well."""
+
+
+def kernel_arguments(ports: int, *, xrt: bool, rtl: bool = False) -> list[Argument]:
+    """Arguments of the kernel that the host sets and reads, in their order: those of both backends come first.
 
     The registers follow from it (`codegen.hwh.control_registers`). A call without images writes all outputs, so that
     the host knows what the accelerator has room for before it lends it memory.
@@ -69,6 +73,7 @@ def kernel_arguments(ports: int, *, xrt: bool) -> list[Argument]:
     Args:
         ports: weight ports.
         xrt: whether XRT runs it. Such a kernel puts its outputs into memory, and has neither cycles nor capacities.
+        rtl: whether it is an RTL accelerator, which can be told to wait for its routers.
     """
     weights = [f"weights_{port}" for port in range(ports)]
     inputs = [
@@ -85,4 +90,5 @@ def kernel_arguments(ports: int, *, xrt: bool) -> list[Argument]:
         *inputs,
         *(Argument(name, 64, output=True) for name in ("hardware_id", "cycles")),
         *(Argument(name, 32, output=True) for name in counts),
+        *([Argument(WAIT_FOR_ROUTER, 32, output=False)] if rtl else []),
     ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.contract import MANIFEST, XCLBIN
+from common.contract import MANIFEST, WAIT_FOR_ROUTER, XCLBIN
 from common.errors import InputError
 from common.packing import check_images, pack_images, unpack_tokens
 from common.pictures import load_picture
@@ -60,7 +60,11 @@ class Accelerator:
         capacities: sizes of the largest network that the hardware takes; None on a card, which does not tell them.
         clock_mhz: what the cycles are counted at.
         emulated: whether there is no board.
+        wait_for_router: whether an RTL accelerator fetches the weights of experts only once their router has decided:
+            less traffic, more time. It may be changed between calls; one of C++ always waits.
     """
+
+    wait_for_router: bool = False
 
     def __init__(
         self, build: str | os.PathLike[str], *, board: Board | None = None, timeout: float | None = None
@@ -253,7 +257,9 @@ class Accelerator:
 
     def _start(self, job: _Job) -> None:
         slot = {"image": job.slot.image.address, "output": job.slot.output.address}
-        self._caller.start(slot | self._program.pointers | {"batch": job.images, "task": job.task})
+        waits = {WAIT_FOR_ROUTER: int(self.wait_for_router)} if self.manifest.backend == "rtl" else {}
+        numbers = {"batch": job.images, "task": job.task, **waits}
+        self._caller.start(slot | self._program.pointers | numbers)
 
     def _results(self, job: _Job, cycles: int | None) -> list[Result]:
         job.slot.output.invalidate()

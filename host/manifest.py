@@ -275,7 +275,7 @@ class Manifest:
 
     def _check_arguments(self) -> None:
         """The kernel's arguments are those that this driver sets and reads."""
-        expected = kernel_arguments(self.weights.ports, xrt=self.runtime == "xrt")
+        expected = kernel_arguments(self.weights.ports, xrt=self.runtime == "xrt", rtl=self.backend == "rtl")
         if len(self.arguments) == len(expected) and set(self.arguments) == set(expected):
             return
         differ = sorted({argument.name for argument in set(expected).symmetric_difference(self.arguments)})

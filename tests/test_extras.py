@@ -109,9 +109,7 @@ def test_any_other_package_that_is_missing_is_named(
     command = [sys.executable, "-c", code, "generate", str(folders / "w8a8"), "-o", "none"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    remark, *error = done.stderr.splitlines()
-    assert remark.startswith("hardware: the fastest that fits zcu102, ")
-    assert error == [
+    assert done.stderr.splitlines() == [
         "error: `edgemoe generate` needs jinja2, which is not installed",
         "hint: install edgemoe again: pip install --force-reinstall edgemoe",
     ]

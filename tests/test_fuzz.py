@@ -25,7 +25,7 @@ from emulation import FaultyKernel
 from host.emulated import EmulatedKernel
 from pysim.precision import PRESETS
 from scripts import fuzz
-from scripts.fuzzing import calls, designs, files
+from scripts.fuzzing import accelerators, calls, designs, files
 from scripts.fuzzing.examples import seed_of
 from scripts.fuzzing.outcome import Outcome
 
@@ -34,6 +34,8 @@ APP.command()(fuzz.main)
 
 SEED = 1
 DESIGNS = (0, 2, 3, 4, 6, 7, 9)
+ACCELERATORS = (2, 3, 4)
+"""Those that are built soonest."""
 SIMULATED = (0, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13, 14)
 """Of the first cases, those that are not much like another: `make test-nightly` begins with all of them."""
 
@@ -54,6 +56,14 @@ def test_a_random_design_is_refused_or_compiles(number: int) -> None:
 def test_a_random_design_is_refused_or_computes_what_the_simulator_computes(number: int) -> None:
     outcome = designs.run(SEED, number, csim=True)
     assert outcome.state in ("refused", "compiled"), outcome.detail
+
+
+@pytest.mark.rtl
+@pytest.mark.compile
+@pytest.mark.parametrize("number", ACCELERATORS)
+def test_a_random_accelerator_computes_what_the_simulator_computes(number: int) -> None:
+    outcome = accelerators.run(SEED, number)
+    assert outcome.state == "equal", outcome.detail
 
 
 def drawn(number: int) -> designs.Drawn:

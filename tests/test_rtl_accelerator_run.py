@@ -238,6 +238,20 @@ class TestAccelerator:
         assert run.first.startswith("blocks.0.hidden (blocks.0.fc1): image 0, token ")
         assert "channel 0 is" in run.first
 
+    def test_who_pays_for_traffic_waits_for_the_router(
+        self, accelerator: RtlAccelerator, images: Pixels
+    ) -> None:
+        """Weights of experts that nobody chose are not fetched then."""
+        accelerator.process.set_memory(Memory(60))
+        ahead = accelerator.run(images[:1])
+        accelerator.write("wait_for_router", 1)
+        waits = accelerator.run(images[:1])
+        accelerator.write("wait_for_router", 0)
+        assert waits.mismatches == 0 and waits.cycles > ahead.cycles
+        fetched = {name: sum(run.traffic.values()) for name, run in (("ahead", ahead), ("waits", waits))}
+        idle = any(not length for queue in ahead.queues.values() for length in queue)
+        assert fetched["waits"] < fetched["ahead"] if idle else fetched["waits"] == fetched["ahead"]
+
     def test_jobs_have_times(self, accelerator: RtlAccelerator, images: Pixels) -> None:
         run = accelerator.run(images[:1])
         assert {job.number for job in run.jobs} == {

@@ -162,7 +162,7 @@ def accelerator_parts(architecture: Architecture) -> dict[str, Resources]:
     )
     ports, arguments = (
         architecture.hardware.weight_ports,
-        kernel_arguments(architecture.hardware.weight_ports, xrt=False),
+        kernel_arguments(architecture.hardware.weight_ports, xrt=False, rtl=True),
     )
     bits = sum(argument.bits for argument in arguments if not argument.output)
     note = JOB_BITS + PLACE_BITS
