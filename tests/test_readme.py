@@ -34,15 +34,24 @@ def test_python_of_the_readme(tmp_path: Path) -> None:
     assert emulated.split() == ["True", "None"]
 
 
-def ours() -> dict[str, str]:
+def ours(language: str) -> dict[str, str]:
     """Milliseconds of each preset in the table against the published systems."""
-    return dict(re.findall(r"^\| edgemoe `(\w+)` \|[^|]*\| ([\d.]+) \|", README, re.MULTILINE))
+    pattern = rf"^\| edgemoe `(\w+)`, {re.escape(language)} \|[^|]*\| ([\d.]+) \|"
+    return dict(re.findall(pattern, README, re.MULTILINE))
 
 
 @pytest.mark.parametrize("preset", ["w16a16", "w8a8"])
 def test_estimates_are_those_of_the_table_of_boards(preset: str) -> None:
     (row,) = (row for row in marked_tables(read_page("boards.md"))["fit"] if row["Board"] == "zcu102")
-    assert row[f"m3vit-tiny `{preset}"].split()[0] == ours()[preset]
+    assert row[f"m3vit-tiny `{preset}"].split()[0] == ours("C++")[preset]
+
+
+@pytest.mark.parametrize("preset", ["w16a16", "w8a8"])
+def test_counted_cycles_are_those_of_the_page_on_the_accelerator(preset: str) -> None:
+    (counted,) = re.findall(
+        rf"^\| `{preset}` \| photograph \| ([\d,]+) \|", read_page("rtl-accelerator.md"), re.MULTILINE
+    )
+    assert f"{int(counted.replace(',', '')) / 300e3:.2f}" == ours("SystemVerilog")[preset]
 
 
 @pytest.mark.nightly
