@@ -29,6 +29,11 @@ def job_names(architecture: Architecture) -> list[str]:
     return [job.name for job in job_table(architecture)]
 
 
+def rtl_arguments(architecture: Architecture) -> list[Argument]:
+    """Arguments of the RTL accelerator, which builds of the other backend hold as well, to be simulated."""
+    return kernel_arguments(architecture.hardware.weight_ports, xrt=False, rtl=True)
+
+
 def manifest(
     design: Design,
     architecture: Architecture,

@@ -20,7 +20,7 @@ from codegen.context import TOP
 from codegen.hardware import MemoryKind
 from codegen.hwh import argument_offsets, control_registers
 from codegen.latency import UNIT_LATENCY, router_interval
-from codegen.manifest import arguments_of
+from codegen.manifest import rtl_arguments
 from codegen.rtl.kernels.base import Source
 from codegen.rtl.kernels.softmax import MAXIMUM_BITS
 from codegen.rtl.kernels.units import (
@@ -196,7 +196,7 @@ def accelerator_files(architecture: Architecture, folder: Path, name: str = TOP)
     sources, contexts = rtl_sources(), rtl_contexts(architecture)
     activation = architecture.network.activation
     generated = (*EXP2_SOURCES, *RECIPROCAL_SOURCES, *RSQRT_SOURCES, *activation_sources(activation))
-    arguments = arguments_of(architecture)
+    arguments = rtl_arguments(architecture)
     registers = control_registers(arguments)
     own = {
         "name": name,

@@ -9,13 +9,13 @@ from typing import Final
 from codegen.architecture import JOB_BYTES, Architecture, ceil_div
 from codegen.context import IMPLEMENTATIONS
 from codegen.hardware import MemoryKind
+from codegen.manifest import rtl_arguments
 from codegen.memories import Memory, engine_memories
 from codegen.resources import CONTROL_FACTOR, RTL_STYLE, Resources, engine_resources
 from codegen.rtl.accelerator import accelerator_parameters
 from codegen.rtl.kernels import kernels_of
 from codegen.rtl.resources import CONTROL_FF, LUTS_PER_REGISTER_BIT, tree_luts
 from codegen.schedule import Engine
-from common.contract import kernel_arguments
 
 NOTES: Final = 32
 """Jobs between the fetcher and the dispatcher of the weight streamer."""
@@ -162,7 +162,7 @@ def accelerator_parts(architecture: Architecture) -> dict[str, Resources]:
     )
     ports, arguments = (
         architecture.hardware.weight_ports,
-        kernel_arguments(architecture.hardware.weight_ports, xrt=False, rtl=True),
+        rtl_arguments(architecture),
     )
     bits = sum(argument.bits for argument in arguments if not argument.output)
     note = JOB_BITS + PLACE_BITS

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from codegen.architecture import Architecture
 from codegen.context import TOP
 from codegen.hwh import argument_offsets
-from codegen.manifest import arguments_of
+from codegen.manifest import rtl_arguments
 from codegen.rtl.stages import StageResult, Stages, places, stages
 from codegen.rtl.timeline import Timed, stages_of
 from codegen.schedule import Engine, Job, JobTable, job_table
@@ -112,7 +112,7 @@ class RtlAccelerator:
     def __init__(self, process: RtlProcess, hardware: Architecture) -> None:
         """Take a process, whose buffers this one manages from now on."""
         self.process, self.hardware = process, hardware
-        self.arguments = arguments_of(hardware)
+        self.arguments = rtl_arguments(hardware)
         self._offsets = argument_offsets(self.arguments)
         self.places = places(hardware)
         self._begin()
