@@ -71,7 +71,9 @@ class RtlSearch(Space):
         fixed: Fixed | None = None,
     ) -> None:
         super().__init__(network, board, clock_mhz=clock_mhz, batch=batch, queues=queues, fixed=fixed)
-        self.cycles: dict[str, int] = {}
+        # Searches within other limits look at much the same.
+        self.used: dict[Hardware, Resources] = {}
+        self.cycles: dict[Hardware, int] = {}
 
     def run(self, limits: Limits, least_cycles: int = 0, progress: Progress | None = None) -> Fitted | None:
         """The fastest hardware within limits, or None: engines in the order of a bound, then other buffers."""
@@ -181,16 +183,17 @@ class RtlSearch(Space):
         return Architecture(self.network, own, checked=False)
 
     def _resources(self, hardware: Hardware) -> Resources:
-        return accelerator_resources(self._sized(hardware))
+        if hardware not in self.used:
+            self.used[hardware] = accelerator_resources(self._sized(hardware))
+        return self.used[hardware]
 
     def _cycles(self, hardware: Hardware) -> int:
         """Cycles of a call."""
-        key = hardware.model_dump_json()
-        if key not in self.cycles:
+        if hardware not in self.cycles:
             architecture = self._sized(hardware)
             jobs = timeline(architecture, self.batch, beats_per_cycle(architecture, self.board), self.queues)
-            self.cycles[key] = max(timed.end for timed in jobs)
-        return self.cycles[key]
+            self.cycles[hardware] = max(timed.end for timed in jobs)
+        return self.cycles[hardware]
 
     # --- The sizes of the rest
 
