@@ -22,6 +22,7 @@ from codegen.rtl.accelerator_build import build_accelerator
 from codegen.rtl.accelerator_check import accelerator_sources, board_memory
 from codegen.rtl.accelerator_run import RtlAccelerator
 from codegen.rtl.stages import Place, Stages, places, stages
+from codegen.rtl.timeline import timeline
 from codegen.schedule import Engine, job_table
 from common.errors import CheckError
 from common.rtl_process import Depth, JobEnd, Memory, RtlProcess
@@ -251,6 +252,26 @@ class TestAccelerator:
         fetched = {name: sum(run.traffic.values()) for name, run in (("ahead", ahead), ("waits", waits))}
         idle = any(not length for queue in ahead.queues.values() for length in queue)
         assert fetched["waits"] < fetched["ahead"] if idle else fetched["waits"] == fetched["ahead"]
+
+    @pytest.mark.parametrize("latency", [12, 200])
+    def test_the_computed_timeline_is_the_counted_one(
+        self, accelerator: RtlAccelerator, images: Pixels, latency: int
+    ) -> None:
+        """Engines without weights to wait for take what is computed, exactly; a whole call, nearly."""
+        accelerator.process.set_memory(Memory(latency))
+        exact = (Engine.NORM, Engine.ATTENTION, Engine.ROUTER, Engine.GATHER, Engine.PATCH_QUEUE)
+        for batch, task in ((1, 0), (2, 1)):
+            run = accelerator.run(images[:batch], task)
+            computed = timeline(accelerator.program, batch, 1000.0, run.queues, latency)
+            counted = {job.number: job for job in run.jobs}
+            assert {timed.number for timed in computed} == counted.keys()
+            spans = [
+                (timed.end - timed.start, counted[timed.number].end - counted[timed.number].start)
+                for timed in computed
+                if timed.job.engine in exact
+            ]
+            assert len(spans) > 15 and all(mine == theirs for mine, theirs in spans)
+            assert max(timed.end for timed in computed) == pytest.approx(run.cycles, rel=0.02)
 
     def test_jobs_have_times(self, accelerator: RtlAccelerator, images: Pixels) -> None:
         run = accelerator.run(images[:1])
