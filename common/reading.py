@@ -59,6 +59,10 @@ def require_file(path: Path, *, missing: str = "no such file", hint: str = "") -
     return status
 
 
+_PIECE = 1 << 24
+"""Bytes that are read at once."""
+
+
 def read_bytes(path: Path, most: int = MOST_BYTES, *, missing: str = "no such file", hint: str = "") -> bytes:
     """The contents of a regular file of at most `most` bytes.
 
@@ -68,8 +72,12 @@ def read_bytes(path: Path, most: int = MOST_BYTES, *, missing: str = "no such fi
     size = require_file(path, missing=missing, hint=hint).st_size
     try:
         with path.open("rb") as file:
-            # Of files of the kernel the size is told as 0, and others may grow.
-            data = b"" if size > most else file.read(most + 1)
+            # Of files of the kernel the size is told as 0, and others may grow. Room is taken for what is there alone.
+            pieces, left = [], most + 1 if size <= most else 0
+            while left and (piece := file.read(min(left, _PIECE))):
+                pieces.append(piece)
+                left -= len(piece)
+            data = b"".join(pieces)
     except OSError as error:
         raise InputError(f"{one_line(path)}: cannot be read: {error.strerror or error}") from None
     if max(size, len(data)) > most:

@@ -88,6 +88,7 @@ def test_damaged_files_of_the_data_set(sample: dict[str, NDArray[np.uint8]], tmp
 
 
 @pytest.mark.parametrize("precision", PRESETS)
+@pytest.mark.filterwarnings("ignore::common.errors.QuantizationWarning")
 def test_presets_on_the_sample(model: Model, sample: dict[str, NDArray[np.uint8]], precision: str) -> None:
     """On 64 images little can be said of tenths of a point: all 10,000 are what `evaluate_fashion.py` takes."""
     design = edgemoe.quantize(model, sample["images"][:16], precision)

@@ -20,7 +20,7 @@ from codegen.manifest import job_names
 from codegen.project import generate
 from codegen.schedule import job_table
 from codegen.weight_image import pack_weights, port_images
-from common.contract import STATUS_BATCH, STATUS_DONE, STATUS_TASK
+from common.contract import STATUS_BATCH, STATUS_DONE, STATUS_TASK, WAIT_FOR_ROUTER
 from common.errors import InputError
 from common.packing import pack_images
 from conftest import NARROW
@@ -335,7 +335,9 @@ class TestLoad:
             content["needs"][key] = value
         else:
             content |= {"hardware_id": "0123456789abcdef", key: value}
-            content["jobs"] = None if key == "backend" else content["jobs"]
+        if key == "backend":
+            content["jobs"] = None
+            content["arguments"] = [each for each in content["arguments"] if each["name"] != WAIT_FOR_ROUTER]
         (tmp_path / "manifest.json").write_text(json.dumps(content))
         (tmp_path / "weights.bin").write_bytes((source / "weights.bin").read_bytes())
         with Accelerator(rtl.host, board=case.board) as accelerator:

@@ -267,7 +267,7 @@ def test_blackbox_with_another_latency_than_its_json_is_found(
             (own_build.hls / f"blackbox/{BLACKBOXES[unit].function}.v").unlink()
     path = own_build.hls / "blackbox/gelu.json"
     described: dict[str, Any] = json.loads(path.read_text())
-    described["rtl_performance"]["latency"] = "5"
+    described["rtl_performance"]["latency"] = str(UNIT_LATENCY["gelu"] + 1)
     path.write_text(json.dumps(described))
     result = verify_rtl(own_build, images[:1])
     assert result.cycles[1] == 1

@@ -222,7 +222,7 @@ class _Schedule:
                 waited = max(0, here - start - 1)
                 reads = GATE_SETUP + READ_LATENCY - 1
                 cycles = entered_cycles(
-                    architecture, rows, job.channels, job.count, job.top_k, job.over_selected
+                    architecture, rows, job.channels, job.blocks, job.count, job.top_k, job.over_selected
                 )
                 self.gate = start + waited + cycles + reads + ROUTER_CYCLES
                 return self.gate, waited

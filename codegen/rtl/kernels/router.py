@@ -163,17 +163,22 @@ def cycles(
     """
     tokens, words, groups = shape[0], architecture.words(shape[1]), architecture.gate_groups
     beats = architecture.gate_record_beats + groups * words * architecture.gate_word_beats
-    entered = entered_cycles(architecture, *shape, experts, top_k, over_selected)
+    entered = entered_cycles(architecture, *shape, groups, experts, top_k, over_selected)
     sent = 1 + last_active + 1 + tokens * top_k
     return beats + entered + sent + SLICE_LATENCY
 
 
 def entered_cycles(
-    architecture: Architecture, tokens: int, channels: int, experts: int, top_k: int, over_selected: bool
+    architecture: Architecture,
+    tokens: int,
+    channels: int,
+    groups: int,
+    experts: int,
+    top_k: int,
+    over_selected: bool,
 ) -> int:
-    """Cycles from the gate in memory to the last entry in a queue."""
+    """Cycles from the gate in memory, with so many groups of experts, to the last entry in a queue."""
     words, router_lanes = architecture.words(channels), architecture.router_lanes
-    groups = ceil_div(experts, router_lanes)
     last_group, lane = divmod(experts - 1, router_lanes)
     last_logit = last_group * max(words, router_lanes) + words + sum_cycles(architecture.lanes) + lane
     each = router_interval(words, groups, router_lanes, top_k, over_selected)
