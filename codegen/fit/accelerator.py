@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from boards import Board
 from codegen.architecture import RECORD_BYTES, Architecture, attention_steps, ceil_div
 from codegen.estimate import beats_per_cycle
 from codegen.fit.base import Fitted, Progress, Space
-from codegen.fit.space import KINDS, MOST_TOKEN_TILE, ROUTER_LANES, Fixed, Frame, Limits, frames
-from codegen.fit.times import Queues
+from codegen.fit.space import KINDS, MOST_TOKEN_TILE, ROUTER_LANES, Frame, Limits, frames
 from codegen.hardware import Hardware, hardware_on
 from codegen.performance import on_board
 from codegen.resources import Resources
@@ -26,7 +24,6 @@ from codegen.rtl.accelerator_resources import accelerator_memories, accelerator_
 from codegen.rtl.timeline import timeline
 from codegen.schedule import Engine, job_table, queue_lengths, rows_of
 from common.errors import InputError
-from pysim.network import Network
 
 LANES: Final = (4, 6, 8, 12, 16, 24, 32)
 MOST_BLOCKS: Final = 16
@@ -49,31 +46,17 @@ class Found:
 
 
 class RtlSearch(Space):
-    """The space of a network's RTL accelerators on a board.
+    """The space of a network's RTL accelerators on a board."""
 
-    Args:
-        network: shape and precision.
-        board: the board.
-        clock_mhz: clock; the board's default if it is None.
-        batch: images that go through together.
-        queues: lengths of the experts' queues, where they are known.
-        fixed: fields of `Hardware` that are given.
-    """
+    @cached_property
+    def used(self) -> dict[Hardware, Resources]:
+        """Resources of all hardware that was looked at: searches within other limits look at much the same."""
+        return {}
 
-    def __init__(
-        self,
-        network: Network,
-        board: Board,
-        *,
-        clock_mhz: float | None = None,
-        batch: int = 1,
-        queues: Queues | None = None,
-        fixed: Fixed | None = None,
-    ) -> None:
-        super().__init__(network, board, clock_mhz=clock_mhz, batch=batch, queues=queues, fixed=fixed)
-        # Searches within other limits look at much the same.
-        self.used: dict[Hardware, Resources] = {}
-        self.cycles: dict[Hardware, int] = {}
+    @cached_property
+    def cycles(self) -> dict[Hardware, int]:
+        """Cycles of hardware whose timeline was computed."""
+        return {}
 
     def run(self, limits: Limits, least_cycles: int = 0, progress: Progress | None = None) -> Fitted | None:
         """The fastest hardware within limits, or None: engines in the order of a bound, then other buffers."""
