@@ -9,6 +9,7 @@ the computed schedule. Every value of every stage is compared with the simulator
 
 from __future__ import annotations
 
+import json
 import resource
 import tempfile
 import time
@@ -41,6 +42,8 @@ from common.rtl_process import Memory, RtlProcess
 from pysim.network import Network
 from pysim.precision import preset
 from pysim.spec import ModelSpec
+
+RECORDED = Path(__file__).parents[1] / "tests/rtl_timing.json"
 
 
 def photograph(spec: ModelSpec) -> NDArray[np.uint8]:
@@ -106,6 +109,12 @@ def rows(
         )
 
 
+def supported_clock() -> tuple[float, str]:
+    """MHz of the slowest path of any core that `time_rtl.py` has recorded, and whose it is."""
+    worst = max(json.loads(RECORDED.read_text()), key=lambda entry: float(entry["ns"]))
+    return 1e3 / worst["ns"], f"{worst['kernel']} takes {worst['ns']:.2f} ns"
+
+
 def main(
     network: Annotated[str, typer.Option(help="Name in the zoo.")] = "m3vit-tiny",
     precision: Annotated[str, typer.Option(help="Preset.")] = "w8a8",
@@ -168,6 +177,9 @@ def main(
     even = stages_of(timeline(architecture, 1, share_of(architecture, memory), None, memory.latency))
     cycles = sum(stage.cycles for stage in even)
     console.print(f"with even queues, computed: {cycles:,} cycles, {cycles / mhz / 1e3:.3f} ms")
+    slower, path = supported_clock()
+    times = ", ".join(f"{name} {run.cycles / slower / 1e3:.3f} ms" for name, run in runs.items())
+    console.print(f"at {slower:.0f} MHz, for which {path} by the rough delays of time_rtl.py: {times}")
     name, kinds = next(reversed(stages.items()))
     table = Table("stages", "cycles", "computed", "difference", title=f"{name}, all layers together")
     for kind, (counted, expected) in kinds.items():
