@@ -33,7 +33,7 @@ ROW_BLOCKS: Final = (1, 2, 3, 4, 6, 8)
 STREAM_KINDS: Final = ("block", "ultra")
 BOUNDED: Final = (Engine.LINEAR, Engine.ATTENTION, Engine.POSITIONS, Engine.PIXELS, Engine.PATCH_QUEUE)
 """Engines whose time a bound has a formula for, or that work side by side as a call begins."""
-NEAR: Final = 4
+BEYOND: Final = 4
 """Engines that are looked at beyond the first whose bound does not beat the best time."""
 
 
@@ -64,10 +64,13 @@ class RtlSearch(Space):
         for done, layers in enumerate(self._widths):
             if progress is not None:
                 progress(done, len(self._widths))
-            best = self._engines(layers, limits, best)
+            if best is None or best.cycles > least_cycles:
+                best = self._engines(layers, limits, best, least_cycles)
         if progress is not None:
             progress(len(self._widths), len(self._widths))
-        return None if best is None else self.fitted(self._refined(best, limits).hardware)
+        if best is not None and best.cycles > least_cycles:
+            best = self._refined(best, limits)
+        return None if best is None else self.fitted(best.hardware)
 
     # --- Linear engines
 
@@ -87,13 +90,15 @@ class RtlSearch(Space):
                 continue
         return found
 
-    def _engines(self, layers: _Layers, limits: Limits, best: Found | None) -> Found | None:
-        """The fastest of one width of words, if it beats what was found so far."""
+    def _engines(
+        self, layers: _Layers, limits: Limits, best: Found | None, least_cycles: int
+    ) -> Found | None:
+        """The fastest of one width of words, if it beats what was found so far; one of `least_cycles` is enough."""
         beyond = 0
         for bound, outputs, tile in layers.by_bound(limits.dsp):
             if best is not None and bound >= best.cycles:
                 beyond += 1
-                if beyond > NEAR:
+                if beyond > BEYOND:
                     break
             hardware = self._with_rows(layers, outputs, tile, limits)
             if hardware is None:
@@ -103,6 +108,8 @@ class RtlSearch(Space):
             cycles = self._cycles(hardware)
             if best is None or cycles < best.cycles:
                 best = Found(hardware, cycles)
+            if best.cycles <= least_cycles:
+                break
         return best
 
     def _with_rows(self, layers: _Layers, outputs: int, tile: int, limits: Limits) -> Hardware | None:

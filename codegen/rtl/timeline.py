@@ -126,11 +126,17 @@ def timeline(
 
 @dataclass(frozen=True)
 class _Part:
-    """Beats that an engine takes at once: a group of blocks, a norm's parameters, a gate."""
+    """Beats that an engine takes at once: a group of blocks, a norm's parameters, a gate.
+
+    Attributes:
+        number: of the job that they belong to.
+        place: number of the group; 0 of what comes in one piece.
+        beats: how many.
+    """
 
     number: int
+    place: int
     beats: int
-    blocks: int = 0
 
 
 class _Schedule:
@@ -262,7 +268,9 @@ class _Schedule:
         return ready - rounds + last + early + write_cycles(architecture) + 2, waited
 
     def _groups(self, job: Job) -> list[int]:
-        """Blocks of each group, as the weight buffer cuts a layer."""
+        """Blocks of each group, as the weight buffer cuts a layer; none of a job that only fills."""
+        if job.is_fill:
+            return []
         architecture = self.architecture
         rows = architecture.hardware.weight_rows
         most = min(rows // job.words, architecture.capacities.max_group)
@@ -273,10 +281,10 @@ class _Schedule:
     def _all_parts(self) -> Iterator[_Part]:
         for number, job in enumerate(self.table):
             if job.engine is Engine.LINEAR:
-                for blocks in self._groups(job) if job.blocks else ():
-                    yield _Part(number, blocks * job.block_beats, blocks)
+                for place, blocks in enumerate(self._groups(job)):
+                    yield _Part(number, place, blocks * job.block_beats)
             elif job.beats + job.settings_beats:
-                yield _Part(number, job.settings_beats + job.beats)
+                yield _Part(number, 0, job.settings_beats + job.beats)
 
     def _take(self, number: int, place: int = 0) -> int:
         """Cycle in which the last beat of a job's part is taken: that of its group `place`."""
@@ -286,8 +294,7 @@ class _Schedule:
             if job.skips_if_empty and not rows_of(job, self.batch, self.lengths):
                 self.stream.drop(part.beats, self.decided[job.layer])
                 continue
-            taken = sum(key[0] == part.number for key in self.taken)
-            self.taken[part.number, taken] = self.stream.take(part.beats, self._free(part, job))
+            self.taken[part.number, part.place] = self.stream.take(part.beats, self._free(part, job))
         return self.taken[number, place]
 
     def _free(self, part: _Part, job: Job) -> int:
