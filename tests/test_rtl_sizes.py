@@ -68,6 +68,9 @@ def architecture(
     return blank(spec, precision, Hardware().changed(axi_width=64, weight_ports=1, **sizes))
 
 
+WIDE_RESIDUAL = Precision(name="wide residual", residual_width=32)
+"""A stream of more bits than a port of a DSP slice has."""
+
 W8A8, W16A16 = PRESETS["w8a8"], PRESETS["w16a16"]
 SIZES = {
     "2 tokens, one of everything": architecture(2, W16A16, (1, 1, 1, 1, 16), channels=1, heads=1),
@@ -78,6 +81,7 @@ SIZES = {
     "256 tokens, 16 lanes": architecture(256, W16A16, (16, 32, 1, 4, 512), experts=32, channels=64),
     "7 tokens, as many tiles as a power of two": architecture(7, W8A8, (4, 8, 2, 4, 64)),
     "a tile of 15 words, and no token longer": architecture(5, W16A16, (8, 24, 5, 2, 16), channels=4),
+    "wide residual": architecture(5, WIDE_RESIDUAL, (4, 8, 2, 2, 16), experts=3),
     "narrow attention": architecture(5, NARROW_ATTENTION, (4, 8, 2, 2, 16), experts=3),
 }
 

@@ -70,4 +70,8 @@ module edgemoe_product #(
       .out(out)
   );
 
+`ifndef SYNTHESIS
+  initial assert (CYCLES >= 1 + $clog2(PIECES));
+`endif
+
 endmodule

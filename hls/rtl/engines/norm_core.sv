@@ -231,9 +231,10 @@ module edgemoe_norm_core #(
   // ---- Sums of a token: total and squares, exact.
 
   localparam int TREE = $clog2(LANES);
+  localparam int SQUARE = X_BITS > 27 ? 3 : 2;  // cycles of a square: of two pieces, or of four
   logic [LANES*X_BITS-1:0] x_1;
-  logic [LANES*X_BITS-1:0] x_3;
-  logic [LANES*2*X_BITS-1:0] squares_3;
+  logic [LANES*X_BITS-1:0] x_beside;
+  logic [LANES*2*X_BITS-1:0] squares_word;
   logic signed [TOTAL_BITS-1:0] word_total;
   logic signed [SQUARE_BITS-1:0] word_squares;
   logic sum_first;
@@ -245,37 +246,37 @@ module edgemoe_norm_core #(
   logic sums_done;
 
   for (genvar lane = 0; lane < LANES; lane++) begin : g_square
-    edgemoe_product #(.A_BITS(X_BITS), .B_BITS(X_BITS), .CYCLES(2)) square (
+    edgemoe_product #(.A_BITS(X_BITS), .B_BITS(X_BITS), .CYCLES(SQUARE)) square (
         .ap_clk(ap_clk),
         .ce(ce),
         .a(x_1[lane*X_BITS+:X_BITS]),
         .b(x_1[lane*X_BITS+:X_BITS]),
-        .out(squares_3[lane*2*X_BITS+:2*X_BITS])
+        .out(squares_word[lane*2*X_BITS+:2*X_BITS])
     );
   end
 
   always_ff @(posedge ap_clk) if (ce) x_1 <= x;
 
-  edgemoe_delay #(.WIDTH(LANES * X_BITS), .CYCLES(2)) x_line (
+  edgemoe_delay #(.WIDTH(LANES * X_BITS), .CYCLES(SQUARE)) x_line (
       .ap_clk(ap_clk),
       .ce(ce),
       .in(x_1),
-      .out(x_3)
+      .out(x_beside)
   );
 
   edgemoe_adder_tree #(.TERMS(LANES), .IN_BITS(X_BITS), .OUT_BITS(TOTAL_BITS)) total_tree (
       .ap_clk(ap_clk),
       .ce(ce),
-      .in(x_3),
+      .in(x_beside),
       .out(word_total)
   );
   edgemoe_adder_tree #(.TERMS(LANES), .IN_BITS(2 * X_BITS), .OUT_BITS(SQUARE_BITS)) square_tree (
       .ap_clk(ap_clk),
       .ce(ce),
-      .in(squares_3),
+      .in(squares_word),
       .out(word_squares)
   );
-  edgemoe_valid_delay #(.CYCLES(3 + TREE)) sum_line (
+  edgemoe_valid_delay #(.CYCLES(1 + SQUARE + TREE)) sum_line (
       .ap_clk(ap_clk),
       .ap_rst_n(ap_rst_n),
       .ce(ce),
@@ -283,7 +284,7 @@ module edgemoe_norm_core #(
       .out(sum_valid),
       .any(unused_sum_busy)
   );
-  edgemoe_delay #(.WIDTH(2), .CYCLES(3 + TREE)) sum_ends (
+  edgemoe_delay #(.WIDTH(2), .CYCLES(1 + SQUARE + TREE)) sum_ends (
       .ap_clk(ap_clk),
       .ce(ce),
       .in({takes_first, takes_last}),
